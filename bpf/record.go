@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// Record is one record of the ring, decoded. What it points to belongs to the receiver.
+type Record struct {
+	// Time is the kernel's boot clock, converted to wall-clock time.
+	Time time.Time
+	// Sandbox is the cgroup id of the watched root cgroup, Cgroup that of the task itself.
+	// Both are 0 in records of cgroups outside every sandbox.
+	Sandbox, Cgroup uint64
+	// Task is who did it.
+	Task Task
+	// Truncated is true when any field was cut at a limit.
+	Truncated bool
+	// Payload is an event's payload (*event.ProcessExec, *event.ProcessExit, *event.FileOpen,
+	// *event.NetworkConnect, *event.NetworkFlow), or one of this package's: *Fork, *Existing,
+	// *CgroupMade, *CgroupGone.
+	Payload any
+}
+
+// Task is the process that a record is about, as the kernel knew it at that moment.
+type Task struct {
+	// PID, TID and ParentPID are in the initial PID namespace, VPID is the process id in the task's own.
+	PID, TID, ParentPID, VPID uint32
+	// UserID and GroupID are the real ids in the initial user namespace.
+	UserID, GroupID uint32
+	// Start and ParentStart are the start times of the process and of its parent, in nanoseconds of
+	// the boot clock. With the boot id and the pid they are the identity of a process.
+	Start, ParentStart uint64
+	// StartTime is Start in wall-clock time.
+	StartTime time.Time
+	// Comm is the task's name, at most 15 bytes.
+	Comm string
+}
+
+// Fork is the birth of a process (not of a thread). The record's Task is the child.
+type Fork struct {
+	// Flags is the flags of clone(2).
+	Flags uint64
+}
+
+// Existing is a process that was alive when its cgroup became watched, found by the task iterator.
+type Existing struct {
+	// Executable is the path of the running program; Args its arguments where they could be read.
+	Executable string
+	Args       []string
+}
+
+// CgroupMade is the creation of a cgroup2 cgroup, inside or outside of every sandbox: selectors decide.
+type CgroupMade struct {
+	// ID is the cgroup's id, Path its path below the cgroup2 mount.
+	ID   uint64
+	Path string
+}
+
+// CgroupGone is the removal of a watched cgroup or of one of its descendants.
+type CgroupGone struct {
+	ID   uint64
+	Path string
+}
+
+// SandboxCounts is the kernel's count of one probe's events in one sandbox.
+type SandboxCounts struct {
+	Sandbox uint64
+	Probe   string
+	// Seen is in-scope events, Dropped those that found no room in the ring. Seen - Dropped were delivered.
+	Seen, Dropped uint64
+}
+
+// SyscallCounts is the kernel's counts of system calls of one sandbox since it is watched.
+type SyscallCounts struct {
+	Sandbox        uint64
+	Counts, Errors []event.Count
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package collector is the pipeline: kernel records in, attributed events, findings and losses out.
+//
+// It owns the order of the stages (decode, attribute, detect, export), the queues between them and
+// their accounting: every event is either exported or counted as lost. It must not know any single
+// event kind's fields beyond what attribution needs, any concrete exporter, nor read flags or
+// environment variables.
+package collector
+
+import (
+	"context"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// Detector reads events and reports findings. Its methods are called from one goroutine.
+type Detector interface {
+	// Rule is the detector's constant declaration; only events of Rule().Kinds are given to Detect.
+	Rule() *event.Rule
+	// Detect looks at one event. It must not keep e's payload slices beyond its declared memory bound,
+	// and must be quick: it runs on the pipeline's goroutine. It reports through report, which fills in
+	// the finding's ID, Rule and Evidence where they are empty.
+	Detect(e *event.Event, report func(*event.Finding))
+	// Forget drops all state of a sandbox that is gone.
+	Forget(sandboxID string)
+}
+
+// Exporter takes every published event, in order, from one goroutine of its own.
+type Exporter interface {
+	// Name is the exporter's name in metrics and logs, for example "otlp" or "json".
+	Name() string
+	// Export takes a batch of at least one event. The events are shared and immutable; the slice is
+	// only lent. An error means that the whole batch was not delivered, and is counted.
+	Export(ctx context.Context, batch []*event.Event) error
+	// Shutdown delivers what is buffered and releases everything. It is called once, after the last Export.
+	Shutdown(ctx context.Context) error
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+// Key is the name of an attribute. Each name is written once, here; the comment of each constant
+// is its description in docs/telemetry.md (generated), in which the leading "Key … is" is dropped.
+// Names without the "watchglass." prefix are OpenTelemetry semantic conventions, verbatim.
+type Key string
+
+// Attributes of every event.
+const (
+	// OtelEventName is the event's name again, for backends that drop LogRecord.EventName.
+	OtelEventName Key = "otel.event.name"
+	// LogRecordUID is unique per event; it deduplicates after at-least-once delivery.
+	LogRecordUID Key = "log.record.uid"
+	// EventSeq is a number that grows by one per event and node while the collector runs: a gap proves a loss.
+	EventSeq Key = "watchglass.event.seq"
+	// CaptureTruncated is true when any field of the event was cut at a limit.
+	CaptureTruncated Key = "watchglass.capture.truncated"
+)
+
+// Attributes of the process that caused an event.
+const (
+	// ProcessPID is the process id in the initial PID namespace.
+	ProcessPID Key = "process.pid"
+	// ProcessParentPID is the process id of the parent at the time of the fork, in the initial PID namespace.
+	ProcessParentPID Key = "process.parent_pid"
+	// ProcessVPID is the process id as seen inside the process's own PID namespace.
+	ProcessVPID Key = "process.vpid"
+	// ProcessCreationTime is when the process was forked (RFC 3339, UTC).
+	ProcessCreationTime Key = "process.creation.time"
+	// ProcessExecutableName is the last element of the executable's path.
+	ProcessExecutableName Key = "process.executable.name"
+	// ProcessExecutablePath is the executable's path, from the kernel's file object, as the process's root sees it.
+	ProcessExecutablePath Key = "process.executable.path"
+	// ProcessCommandArgs is all arguments, the command's own name first.
+	ProcessCommandArgs Key = "process.command_args"
+	// ProcessArgsCount is the number of arguments, the command's own name included, also where some were cut.
+	ProcessArgsCount Key = "process.args_count"
+	// ProcessWorkingDirectory is the working directory at the time of the exec.
+	ProcessWorkingDirectory Key = "process.working_directory"
+	// ProcessUserID is the real user id in the initial user namespace.
+	ProcessUserID Key = "process.user.id"
+	// ProcessGroupID is the real group id in the initial user namespace.
+	ProcessGroupID Key = "watchglass.process.group.id"
+	// ProcessLinuxCgroup is the path of the process's cgroup below the cgroup2 mount.
+	ProcessLinuxCgroup Key = "process.linux.cgroup"
+	// ProcessExitCode is the exit code, 0 to 255; absent when a signal ended the process.
+	ProcessExitCode Key = "process.exit.code"
+	// ProcessExitTime is when the last thread of the process exited (RFC 3339, UTC).
+	ProcessExitTime Key = "process.exit.time"
+	// ProcessEnvironment is the prefix of the allow-listed environment variables at exec: the name follows the dot.
+	ProcessEnvironment Key = "process.environment_variable"
+	// ProcessUID identifies a process for ever: a hash of boot id, pid and start time. Pids are reused, this is not.
+	ProcessUID Key = "watchglass.process.uid"
+	// ProcessParentUID is the watchglass.process.uid of the parent.
+	ProcessParentUID Key = "watchglass.process.parent_uid"
+	// ProcessRootUID is the watchglass.process.uid of the sandbox's or agent's direct child from which the process descends.
+	ProcessRootUID Key = "watchglass.process.root_uid"
+	// ProcessAncestry is the executable names from the parent upwards, as far as known and at most 16.
+	ProcessAncestry Key = "watchglass.process.ancestry"
+	// ProcessOrigin is where an unusual executable came from: image, memfd, deleted, tmpfs or script.
+	ProcessOrigin Key = "watchglass.process.origin"
+	// ProcessScript is the path that was asked to be executed when the kernel ran an interpreter instead.
+	ProcessScript Key = "watchglass.process.script"
+	// ProcessDuration is the time from fork to exit in seconds.
+	ProcessDuration Key = "watchglass.process.duration"
+	// ExitSignal is the name of the signal that ended the process, for example SIGKILL.
+	ExitSignal Key = "watchglass.exit.signal"
+	// ExitCoreDumped is true when the kernel wrote a core dump.
+	ExitCoreDumped Key = "watchglass.exit.core_dumped"
+)
+
+// Attributes of the agent, its session and its tool calls.
+const (
+	// SessionID is the agent's own id of the session.
+	SessionID Key = "session.id"
+	// GenAIConversationID is the agent's own id of the conversation.
+	GenAIConversationID Key = "gen_ai.conversation.id"
+	// GenAIAgentName is the agent: codex, claude-code, gemini-cli, opencode, or generic.
+	GenAIAgentName Key = "gen_ai.agent.name"
+	// GenAIToolCallID is the agent's id of the tool call that owns the process.
+	GenAIToolCallID Key = "gen_ai.tool.call.id"
+	// JoinMethod is how the process was joined to the session and tool call: env, inherited.
+	JoinMethod Key = "watchglass.join.method"
+	// JoinConfidence is how sure the join is: exact, strong, inferred.
+	JoinConfidence Key = "watchglass.join.confidence"
+)
+
+// Attributes of file events.
+const (
+	// FilePath is the file's path: for a success the kernel's own path of the opened file, else the path that was asked for.
+	FilePath Key = "file.path"
+	// FileInode is the inode number.
+	FileInode Key = "file.inode"
+	// FileAccess is what the open asked for: read, write, create, truncate, append, path.
+	FileAccess Key = "watchglass.file.access"
+	// FileClassKey is the kind of file: secret, config, source, system, tmp, proc, other.
+	FileClassKey Key = "watchglass.file.class"
+	// FileDevice is the device number of the file system as major:minor.
+	FileDevice Key = "watchglass.file.device"
+	// FilePathClaimed is true when the path is the caller's word, read from user memory, and not the kernel's.
+	FilePathClaimed Key = "watchglass.file.claimed"
+	// ErrorType is the errno name of a failed operation, for example ENOENT.
+	ErrorType Key = "error.type"
+)
+
+// Attributes of network events.
+const (
+	// NetworkTransport is tcp or udp.
+	NetworkTransport Key = "network.transport"
+	// NetworkType is ipv4 or ipv6, of the address as it is on the wire: a v4-mapped address is ipv4.
+	NetworkType Key = "network.type"
+	// NetworkPeerAddress is the IP address connected to, from the kernel's own copy.
+	NetworkPeerAddress Key = "network.peer.address"
+	// NetworkPeerPort is the port connected to.
+	NetworkPeerPort Key = "network.peer.port"
+	// NetworkLocalAddress is the local IP address, when bound.
+	NetworkLocalAddress Key = "network.local.address"
+	// NetworkLocalPort is the local port, when bound.
+	NetworkLocalPort Key = "network.local.port"
+	// ServerAddress is the name of the peer, when it is known.
+	ServerAddress Key = "server.address"
+	// ServerAddressSource is where server.address came from: dns, hosts.
+	ServerAddressSource Key = "watchglass.server.address.source"
+	// PeerScope is where the peer is: loopback, private, link_local, metadata, multicast, public.
+	PeerScope Key = "watchglass.network.peer.scope"
+	// NetworkLatency is the time from the connect to its result in seconds.
+	NetworkLatency Key = "watchglass.network.latency"
+	// NetworkBytesSent is the payload bytes sent to the peer on this connection.
+	NetworkBytesSent Key = "watchglass.network.bytes_sent"
+	// NetworkBytesReceived is the payload bytes received from the peer on this connection.
+	NetworkBytesReceived Key = "watchglass.network.bytes_received"
+	// NetworkDuration is how long the connection was open, in seconds.
+	NetworkDuration Key = "watchglass.network.duration"
+)
+
+// Attributes of system call summaries.
+const (
+	// SyscallWindow is the length of the summarised interval in seconds.
+	SyscallWindow Key = "watchglass.syscall.window"
+	// SyscallCounts is how often each system call was made in the interval.
+	SyscallCounts Key = "watchglass.syscall.counts"
+	// SyscallErrors is how often each system call failed in the interval.
+	SyscallErrors Key = "watchglass.syscall.errors"
+)
+
+// Attributes of sandboxes: the resource of an event, and their start and stop.
+const (
+	// SandboxID is the identity of the sandbox: a hash of boot id and cgroup.
+	SandboxID Key = "watchglass.sandbox.id"
+	// SandboxName is the name given to the sandbox, or its cgroup's last element.
+	SandboxName Key = "watchglass.sandbox.name"
+	// SandboxRuntime is what made the sandbox: watchglass, cgroup.
+	SandboxRuntime Key = "watchglass.sandbox.runtime"
+	// SandboxCgroup is the sandbox's cgroup path below the cgroup2 mount.
+	SandboxCgroup Key = "watchglass.sandbox.cgroup"
+	// SandboxProcesses is the number of processes: alive at the start of watching, or seen in total at its stop.
+	SandboxProcesses Key = "watchglass.sandbox.processes"
+	// SandboxOutlived is the number of processes still alive at the stop.
+	SandboxOutlived Key = "watchglass.sandbox.outlived"
+	// HostName is the node's host name.
+	HostName Key = "host.name"
+	// HostID is the node's machine id.
+	HostID Key = "host.id"
+	// ServiceName is the program that emits the telemetry: watchglass.
+	ServiceName Key = "service.name"
+	// ServiceVersion is the version of that program.
+	ServiceVersion Key = "service.version"
+	// ServiceInstanceID is unique per start of that program.
+	ServiceInstanceID Key = "service.instance.id"
+	// OSType is linux.
+	OSType Key = "os.type"
+)
+
+// Attributes of findings.
+const (
+	// FindingID identifies the finding; its updates carry the same id.
+	FindingID Key = "watchglass.finding.id"
+	// FindingTitle is what happened in one line.
+	FindingTitle Key = "watchglass.finding.title"
+	// FindingSeverity is info, low, medium, high or critical.
+	FindingSeverity Key = "watchglass.finding.severity"
+	// FindingStatus is new, update or resolved.
+	FindingStatus Key = "watchglass.finding.status"
+	// FindingExplanation is one or more sentences with the names and numbers a responder needs.
+	FindingExplanation Key = "watchglass.finding.explanation"
+	// FindingEvidence is the log.record.uid of the events that decided it.
+	FindingEvidence Key = "watchglass.finding.evidence"
+	// FindingAttack is the MITRE ATT&CK technique ids.
+	FindingAttack Key = "watchglass.finding.attack"
+	// FindingASI is the OWASP agentic threat ids.
+	FindingASI Key = "watchglass.finding.owasp_agentic"
+	// FindingRunbook is where to read what to do next.
+	FindingRunbook Key = "watchglass.finding.runbook"
+	// FindingCount is how often the same finding was seen so far.
+	FindingCount Key = "watchglass.finding.count"
+	// FindingObjects is the objects touched: paths, destinations.
+	FindingObjects Key = "watchglass.finding.objects"
+	// SecurityRuleName is the detector's id.
+	SecurityRuleName Key = "security_rule.name"
+	// SecurityRuleUUID is the detector's stable unique id.
+	SecurityRuleUUID Key = "security_rule.uuid"
+	// SecurityRuleVersion is the detector's version.
+	SecurityRuleVersion Key = "security_rule.version"
+	// SecurityRuleRulesetName is the set the detector belongs to.
+	SecurityRuleRulesetName Key = "security_rule.ruleset.name"
+)
+
+// Attributes of losses.
+const (
+	// LossStage is where events were lost: ring, queue, decode, export.
+	LossStage Key = "watchglass.loss.stage"
+	// LossKind is the kind of the lost events, or the probe when the kind is not known.
+	LossKind Key = "watchglass.loss.kind"
+	// LossCount is how many events were lost since the previous report.
+	LossCount Key = "watchglass.loss.count"
+	// LossReason is why: ring_full, queue_full, malformed, refused.
+	LossReason Key = "watchglass.loss.reason"
+)

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+import (
+	"encoding/hex"
+	"strconv"
+	"time"
+)
+
+// SchemaURL names the version of the OpenTelemetry conventions the attribute names come from.
+const SchemaURL = "https://opentelemetry.io/schemas/1.41.0"
+
+// Kind is an event's name.
+type Kind string
+
+// Severity is an OpenTelemetry severity number.
+type Severity uint8
+
+// The severities in use. Findings use all of info to critical; other events use debug, info and warn.
+const (
+	SeverityDebug    Severity = 5
+	SeverityInfo     Severity = 9
+	SeverityLow      Severity = 10
+	SeverityMedium   Severity = 13
+	SeverityWarn     Severity = 13
+	SeverityError    Severity = 17
+	SeverityHigh     Severity = 17
+	SeverityCritical Severity = 21
+)
+
+// Text is the short name that OpenTelemetry gives the severity number.
+func (s Severity) Text() string {
+	switch {
+	case s >= SeverityCritical:
+		return "FATAL"
+	case s >= SeverityHigh:
+		return "ERROR"
+	case s >= SeverityWarn:
+		return "WARN"
+	case s >= SeverityInfo:
+		return "INFO"
+	default:
+		return "DEBUG"
+	}
+}
+
+// FindingName is the severity's name in the scale of findings.
+func (s Severity) FindingName() string {
+	switch {
+	case s >= SeverityCritical:
+		return "critical"
+	case s >= SeverityHigh:
+		return "high"
+	case s >= SeverityMedium:
+		return "medium"
+	case s >= SeverityLow:
+		return "low"
+	default:
+		return "info"
+	}
+}
+
+// Payload is what an event is about. Implementations are pointers to the structs of this package.
+// They are immutable once the event was published.
+type Payload interface {
+	// Kind is the event's name.
+	Kind() Kind
+	// Severity is how much attention the event deserves.
+	Severity() Severity
+	// AppendAttributes appends the payload's attributes, absent ones left out, and returns the extended slice.
+	AppendAttributes(dst []Attribute) []Attribute
+	// AppendBody appends one display line without a newline. It holds the sandbox's bytes unescaped.
+	AppendBody(dst []byte) []byte
+}
+
+// Event is one thing that happened. It is immutable once published: stages share the pointer.
+type Event struct {
+	// Time is when it happened, by the kernel's clock.
+	Time time.Time
+	// Observed is when the collector read it.
+	Observed time.Time
+	// Seq grows by one per published event; see EventSeq.
+	Seq uint64
+	// Instance is unique per start of the collector; with Seq it makes the UID.
+	Instance string
+	// Sandbox is where it happened. Nil for events of the collector itself.
+	Sandbox *Sandbox
+	// Process is who did it. Nil for events that no process caused.
+	Process *Process
+	// Truncated is true when any field was cut at a limit.
+	Truncated bool
+	// Payload is what happened. Never nil.
+	Payload Payload
+}
+
+// Kind is the payload's kind.
+func (e *Event) Kind() Kind { return e.Payload.Kind() }
+
+// UID is the event's log.record.uid: the collector's instance and the sequence number.
+func (e *Event) UID() string {
+	b := make([]byte, 0, len(e.Instance)+17)
+	b = append(b, e.Instance...)
+	b = append(b, '-')
+	return string(strconv.AppendUint(b, e.Seq, 10))
+}
+
+// AppendAttributes appends everything that varies inside a sandbox: the record's own attributes,
+// the process's, and the payload's. Resource attributes are Sandbox.AppendAttributes.
+func (e *Event) AppendAttributes(dst []Attribute) []Attribute {
+	dst = append(dst,
+		Attribute{OtelEventName, String(string(e.Kind()))},
+		Attribute{LogRecordUID, String(e.UID())},
+		Attribute{EventSeq, Int(int64(e.Seq))})
+	if e.Truncated {
+		dst = append(dst, Attribute{CaptureTruncated, Bool(true)})
+	}
+	if e.Process != nil {
+		dst = e.Process.AppendAttributes(dst)
+	}
+	return e.Payload.AppendAttributes(dst)
+}
+
+// Sandbox is one watched cgroup and what is known of it: the resource of its events. Immutable.
+type Sandbox struct {
+	// ID is the stable identity, Name what people call it.
+	ID, Name string
+	// Runtime is what made it.
+	Runtime string
+	// Cgroup is the path below the cgroup2 mount, with a leading slash.
+	Cgroup string
+	// CgroupID is the inode of the cgroup's directory: the kernel's id of the sandbox.
+	CgroupID uint64
+	// Started is when watching began.
+	Started time.Time
+}
+
+// AppendAttributes appends the resource attributes of the sandbox.
+func (s *Sandbox) AppendAttributes(dst []Attribute) []Attribute {
+	return append(dst,
+		Attribute{SandboxID, String(s.ID)},
+		Attribute{SandboxName, String(s.Name)},
+		Attribute{SandboxRuntime, String(s.Runtime)},
+		Attribute{SandboxCgroup, String(s.Cgroup)})
+}
+
+// ProcessID is the stable identity of a process: a 64-bit hash of boot id, pid and start time.
+type ProcessID uint64
+
+// String is the identity as 16 hexadecimal digits, or "" for the zero identity.
+func (id ProcessID) String() string {
+	if id == 0 {
+		return ""
+	}
+	const digits = "0123456789abcdef"
+	var b [16]byte
+	for i := range b {
+		b[i] = digits[id>>(60-4*i)&0xf]
+	}
+	return string(b[:])
+}
+
+// Process is a process as it was at one moment. It is immutable: an exec makes a new one with the same UID.
+type Process struct {
+	// UID, ParentUID, RootUID: see the attributes of those names. Zero when not known.
+	UID, ParentUID, RootUID ProcessID
+	// PID and ParentPID are in the initial PID namespace, VPID in the process's own.
+	PID, ParentPID, VPID uint32
+	// UserID and GroupID are the real ids in the initial user namespace.
+	UserID, GroupID uint32
+	// Start is when the process was forked.
+	Start time.Time
+	// Executable is the path of the running program; Name its last element.
+	Executable, Name string
+	// Args is the arguments of the last exec; shared, never change it.
+	Args []string
+	// Cgroup is the process's cgroup path, when it differs from the sandbox's.
+	Cgroup string
+	// Agent is what is known of the agent that the process works for; nil when nothing is.
+	Agent *Agent
+	// Parent is the parent as it was at the fork; nil when unknown. Chains are bounded by the process tree.
+	Parent *Process
+}
+
+// Agent joins a process to the agent's session and tool call.
+type Agent struct {
+	// Name is the agent's name, one of the adapters' names.
+	Name string
+	// SessionID and ConversationID are the agent's own ids; "" when not known.
+	SessionID, ConversationID string
+	// CallID is the tool call that owns the process; "" outside of any.
+	CallID string
+	// TraceID and SpanID are the agent's span that owns the process; zero when not known.
+	TraceID [16]byte
+	SpanID  [8]byte
+	// Method is how this is known (env, inherited), Confidence how sure it is (exact, strong, inferred).
+	Method, Confidence string
+}
+
+// HasTrace says whether the agent's trace context is known.
+func (a *Agent) HasTrace() bool { return a != nil && a.TraceID != [16]byte{} }
+
+// TraceIDHex and SpanIDHex are the ids as lower-case hexadecimal.
+func (a *Agent) TraceIDHex() string { return hex.EncodeToString(a.TraceID[:]) }
+
+// SpanIDHex is the span id as lower-case hexadecimal.
+func (a *Agent) SpanIDHex() string { return hex.EncodeToString(a.SpanID[:]) }
+
+// AppendAttributes appends the attributes that say which process caused an event.
+func (p *Process) AppendAttributes(dst []Attribute) []Attribute {
+	dst = append(dst,
+		Attribute{ProcessPID, Int(int64(p.PID))},
+		Attribute{ProcessCreationTime, Timestamp(p.Start)},
+		Attribute{ProcessUID, String(p.UID.String())},
+		Attribute{ProcessParentPID, Int(int64(p.ParentPID))},
+		Attribute{ProcessUserID, Int(int64(p.UserID))},
+		Attribute{ProcessGroupID, Int(int64(p.GroupID))})
+	if p.VPID != 0 {
+		dst = append(dst, Attribute{ProcessVPID, Int(int64(p.VPID))})
+	}
+	if p.ParentUID != 0 {
+		dst = append(dst, Attribute{ProcessParentUID, String(p.ParentUID.String())})
+	}
+	if p.RootUID != 0 {
+		dst = append(dst, Attribute{ProcessRootUID, String(p.RootUID.String())})
+	}
+	dst = appendString(dst, ProcessExecutableName, p.Name)
+	dst = appendString(dst, ProcessExecutablePath, p.Executable)
+	dst = appendString(dst, ProcessLinuxCgroup, p.Cgroup)
+	if p.Agent != nil {
+		dst = p.Agent.appendAttributes(dst)
+	}
+	return dst
+}
+
+func (a *Agent) appendAttributes(dst []Attribute) []Attribute {
+	dst = appendString(dst, GenAIAgentName, a.Name)
+	dst = appendString(dst, SessionID, a.SessionID)
+	dst = appendString(dst, GenAIConversationID, a.ConversationID)
+	dst = appendString(dst, GenAIToolCallID, a.CallID)
+	dst = appendString(dst, JoinMethod, a.Method)
+	return appendString(dst, JoinConfidence, a.Confidence)
+}
+
+// Ancestry is the executable names from the parent upwards, at most limit.
+func (p *Process) Ancestry(limit int) []string {
+	var names []string
+	for q := p.Parent; q != nil && len(names) < limit; q = q.Parent {
+		names = append(names, q.Name)
+	}
+	return names
+}
+
+func appendString(dst []Attribute, key Key, value string) []Attribute {
+	if value == "" {
+		return dst
+	}
+	return append(dst, Attribute{key, String(value)})
+}

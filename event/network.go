@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kinds of network events.
+const (
+	// KindNetworkConnect is a connect, successful, refused or denied; also the first datagram to a destination.
+	KindNetworkConnect Kind = "watchglass.network.connect"
+	// KindNetworkFlow is the end of a TCP connection with what went over it.
+	KindNetworkFlow Kind = "watchglass.network.flow"
+)
+
+// Transport is the transport protocol.
+type Transport string
+
+// The transports.
+const (
+	TransportTCP Transport = "tcp"
+	TransportUDP Transport = "udp"
+)
+
+// Scope is where a peer is.
+type Scope string
+
+// The scopes, from near to far.
+const (
+	ScopeLoopback    Scope = "loopback"
+	ScopeLinkLocal   Scope = "link_local"
+	ScopeMetadata    Scope = "metadata"
+	ScopePrivate     Scope = "private"
+	ScopeMulticast   Scope = "multicast"
+	ScopeUnspecified Scope = "unspecified"
+	ScopePublic      Scope = "public"
+)
+
+// ScopeOf classifies an address. Cloud metadata services have their own scope, since they hand out credentials.
+func ScopeOf(addr netip.Addr) Scope {
+	addr = addr.Unmap()
+	switch {
+	case addr.Is4() && addr.As4() == [4]byte{169, 254, 169, 254},
+		addr.Is4() && addr.As4() == [4]byte{169, 254, 170, 2},
+		addr.Is4() && addr.As4() == [4]byte{100, 100, 100, 200},
+		addr.Is6() && addr.As16() == [16]byte{0xfd, 0, 0x0e, 0xc2, 14: 0x02, 15: 0x54}:
+		return ScopeMetadata
+	case addr.IsLoopback():
+		return ScopeLoopback
+	case addr.IsUnspecified():
+		return ScopeUnspecified
+	case addr.IsMulticast():
+		return ScopeMulticast
+	case addr.IsLinkLocalUnicast():
+		return ScopeLinkLocal
+	case addr.IsPrivate(), addr.Is4() && addr.As4()[0] == 100 && addr.As4()[1]&0xc0 == 64:
+		return ScopePrivate
+	default:
+		return ScopePublic
+	}
+}
+
+// NetworkConnect is one attempt to reach a peer.
+type NetworkConnect struct {
+	Transport Transport
+	// Peer is from the kernel's own copy of the address. V4-mapped addresses are unmapped.
+	Peer netip.AddrPort
+	// Local is the local end; invalid when not bound.
+	Local netip.AddrPort
+	// PeerName is the peer's name and PeerNameSource where it came from; "" when not known.
+	PeerName, PeerNameSource string
+	// Error is the error number of a failure, 0 for success or, with Pending, not known yet.
+	Error Errno
+	// Latency is the time to the result; 0 when there is none (UDP).
+	Latency time.Duration
+}
+
+// Kind implements Payload.
+func (*NetworkConnect) Kind() Kind { return KindNetworkConnect }
+
+// Severity implements Payload: EPERM and EACCES mean a policy refused it.
+func (n *NetworkConnect) Severity() Severity {
+	if n.Error == 1 || n.Error == 13 {
+		return SeverityWarn
+	}
+	return SeverityInfo
+}
+
+// AppendAttributes implements Payload.
+func (n *NetworkConnect) AppendAttributes(dst []Attribute) []Attribute {
+	dst = appendPeer(dst, n.Transport, n.Peer, n.Local, n.PeerName, n.PeerNameSource)
+	dst = appendString(dst, ErrorType, n.Error.Name())
+	if n.Latency > 0 {
+		dst = append(dst, Attribute{NetworkLatency, Seconds(n.Latency)})
+	}
+	return dst
+}
+
+// AppendBody implements Payload.
+func (n *NetworkConnect) AppendBody(dst []byte) []byte {
+	dst = appendPeerBody(dst, n.Transport, n.Peer, n.PeerName)
+	if n.Error != 0 {
+		dst = append(dst, ": "...)
+		dst = append(dst, n.Error.Name()...)
+	}
+	return dst
+}
+
+// NetworkFlow is a finished TCP connection that had been established from inside the sandbox.
+type NetworkFlow struct {
+	Transport Transport
+	// Peer, Local, PeerName and PeerNameSource are as in NetworkConnect.
+	Peer, Local              netip.AddrPort
+	PeerName, PeerNameSource string
+	// Sent and Received are payload bytes.
+	Sent, Received uint64
+	// Duration is from the connect to the close.
+	Duration time.Duration
+}
+
+// Kind implements Payload.
+func (*NetworkFlow) Kind() Kind { return KindNetworkFlow }
+
+// Severity implements Payload.
+func (*NetworkFlow) Severity() Severity { return SeverityInfo }
+
+// AppendAttributes implements Payload.
+func (n *NetworkFlow) AppendAttributes(dst []Attribute) []Attribute {
+	dst = appendPeer(dst, n.Transport, n.Peer, n.Local, n.PeerName, n.PeerNameSource)
+	return append(dst,
+		Attribute{NetworkBytesSent, Int(int64(n.Sent))},
+		Attribute{NetworkBytesReceived, Int(int64(n.Received))},
+		Attribute{NetworkDuration, Seconds(n.Duration)})
+}
+
+// AppendBody implements Payload.
+func (n *NetworkFlow) AppendBody(dst []byte) []byte {
+	dst = appendPeerBody(dst, n.Transport, n.Peer, n.PeerName)
+	dst = append(dst, " sent "...)
+	dst = AppendBytes(dst, n.Sent)
+	dst = append(dst, ", received "...)
+	dst = AppendBytes(dst, n.Received)
+	dst = append(dst, ", "...)
+	return append(dst, roundDuration(n.Duration).String()...)
+}
+
+func appendPeer(dst []Attribute, tr Transport, peer, local netip.AddrPort, name, source string) []Attribute {
+	dst = append(dst,
+		Attribute{NetworkTransport, String(string(tr))},
+		Attribute{NetworkType, String(networkType(peer.Addr()))},
+		Attribute{NetworkPeerAddress, String(peer.Addr().String())},
+		Attribute{NetworkPeerPort, Int(int64(peer.Port()))},
+		Attribute{PeerScope, String(string(ScopeOf(peer.Addr())))})
+	if local.IsValid() {
+		dst = append(dst,
+			Attribute{NetworkLocalAddress, String(local.Addr().String())},
+			Attribute{NetworkLocalPort, Int(int64(local.Port()))})
+	}
+	dst = appendString(dst, ServerAddress, name)
+	return appendString(dst, ServerAddressSource, source)
+}
+
+func networkType(addr netip.Addr) string {
+	if addr.Unmap().Is4() {
+		return "ipv4"
+	}
+	return "ipv6"
+}
+
+func appendPeerBody(dst []byte, tr Transport, peer netip.AddrPort, name string) []byte {
+	dst = append(dst, tr...)
+	dst = append(dst, ' ')
+	dst = peer.AppendTo(dst)
+	if name != "" {
+		dst = append(dst, " ("...)
+		dst = append(dst, name...)
+		dst = append(dst, ')')
+	}
+	return dst
+}

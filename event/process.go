@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+import (
+	"strconv"
+	"time"
+)
+
+// Kinds of process events.
+const (
+	// KindProcessExec is a successful exec.
+	KindProcessExec Kind = "watchglass.process.exec"
+	// KindProcessExit is the end of a process, when its last thread is gone.
+	KindProcessExit Kind = "watchglass.process.exit"
+)
+
+// Origin is where an executable came from, as far as that is unusual.
+type Origin string
+
+// The origins.
+const (
+	// OriginFile is a file on an ordinary file system.
+	OriginFile Origin = "file"
+	// OriginMemfd is anonymous memory made by memfd_create.
+	OriginMemfd Origin = "memfd"
+	// OriginDeleted is a file without a name left.
+	OriginDeleted Origin = "deleted"
+	// OriginTmpfs is a file in memory on a tmpfs mount.
+	OriginTmpfs Origin = "tmpfs"
+)
+
+// EnvVar is one allow-listed environment variable.
+type EnvVar struct{ Name, Value string }
+
+// ProcessExec is a successful exec: from the committed memory of the new program and kernel objects.
+type ProcessExec struct {
+	// Args is the arguments as strings of bytes; ArgsCount their number before any cut.
+	Args      []string
+	ArgsCount int
+	// Executable is the path of the program that runs; Filename what exec was asked for, when it
+	// differs (a script whose interpreter runs).
+	Executable, Filename string
+	// WorkingDirectory is the current directory.
+	WorkingDirectory string
+	// Env is the allow-listed environment variables, in the order of the environment.
+	Env []EnvVar
+	// Origin is where the executable came from.
+	Origin Origin
+	// Inode and Device identify the executable's file; Device is major<<20|minor.
+	Inode  uint64
+	Device uint32
+	// Changed and Modified are the executable's ctime and mtime, zero when not known.
+	Changed, Modified time.Time
+	// Ancestry is the executable names from the parent upwards.
+	Ancestry []string
+}
+
+// Kind implements Payload.
+func (*ProcessExec) Kind() Kind { return KindProcessExec }
+
+// Severity implements Payload.
+func (*ProcessExec) Severity() Severity { return SeverityInfo }
+
+// AppendAttributes implements Payload. The executable's path and name come with the process.
+func (p *ProcessExec) AppendAttributes(dst []Attribute) []Attribute {
+	dst = append(dst,
+		Attribute{ProcessCommandArgs, Strings(p.Args)},
+		Attribute{ProcessArgsCount, Int(int64(p.ArgsCount))})
+	dst = appendString(dst, ProcessWorkingDirectory, p.WorkingDirectory)
+	if p.Filename != "" && p.Filename != p.Executable {
+		dst = append(dst, Attribute{ProcessScript, String(p.Filename)})
+	}
+	dst = appendString(dst, ProcessOrigin, string(p.Origin))
+	if len(p.Ancestry) > 0 {
+		dst = append(dst, Attribute{ProcessAncestry, Strings(p.Ancestry)})
+	}
+	for _, v := range p.Env {
+		dst = append(dst, Attribute{ProcessEnvironment + "." + Key(v.Name), String(v.Value)})
+	}
+	return dst
+}
+
+// AppendBody implements Payload.
+func (p *ProcessExec) AppendBody(dst []byte) []byte {
+	if len(p.Args) == 0 {
+		return append(dst, p.Executable...)
+	}
+	for i, arg := range p.Args {
+		if i > 0 {
+			dst = append(dst, ' ')
+		}
+		dst = appendShellWord(dst, arg)
+	}
+	return dst
+}
+
+// appendShellWord quotes a word where a shell would need it, so that argument boundaries stay visible.
+func appendShellWord(dst []byte, word string) []byte {
+	plain := word != ""
+	for i := 0; i < len(word) && plain; i++ {
+		c := word[i]
+		plain = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c >= 0x80 ||
+			c == '-' || c == '_' || c == '.' || c == '/' || c == '=' || c == ':' || c == ',' || c == '+' || c == '@' || c == '%'
+	}
+	if plain {
+		return append(dst, word...)
+	}
+	dst = append(dst, '\'')
+	for i := 0; i < len(word); i++ {
+		if word[i] == '\'' {
+			dst = append(dst, `'\''`...)
+			continue
+		}
+		dst = append(dst, word[i])
+	}
+	return append(dst, '\'')
+}
+
+// ProcessExit is the end of a process.
+type ProcessExit struct {
+	// Code is the exit code; meaningful when Signal is 0.
+	Code int
+	// Signal is the number of the signal that ended the process, 0 for none.
+	Signal int
+	// CoreDumped is true when a core was written.
+	CoreDumped bool
+	// Exited is when; Duration how long the process lived since its fork.
+	Exited   time.Time
+	Duration time.Duration
+}
+
+// Kind implements Payload.
+func (*ProcessExit) Kind() Kind { return KindProcessExit }
+
+// Severity implements Payload: a crash or a kill deserves a look.
+func (p *ProcessExit) Severity() Severity {
+	switch SignalName(p.Signal) {
+	case "SIGSEGV", "SIGKILL", "SIGSYS", "SIGBUS", "SIGILL", "SIGABRT":
+		return SeverityWarn
+	}
+	return SeverityInfo
+}
+
+// AppendAttributes implements Payload.
+func (p *ProcessExit) AppendAttributes(dst []Attribute) []Attribute {
+	if p.Signal != 0 {
+		dst = append(dst, Attribute{ExitSignal, String(SignalName(p.Signal))})
+		if p.CoreDumped {
+			dst = append(dst, Attribute{ExitCoreDumped, Bool(true)})
+		}
+	} else {
+		dst = append(dst, Attribute{ProcessExitCode, Int(int64(p.Code))})
+	}
+	return append(dst,
+		Attribute{ProcessExitTime, Timestamp(p.Exited)},
+		Attribute{ProcessDuration, Seconds(p.Duration)})
+}
+
+// AppendBody implements Payload.
+func (p *ProcessExit) AppendBody(dst []byte) []byte {
+	if p.Signal != 0 {
+		dst = append(dst, "killed by "...)
+		dst = append(dst, SignalName(p.Signal)...)
+	} else {
+		dst = append(dst, "exit "...)
+		dst = strconv.AppendInt(dst, int64(p.Code), 10)
+	}
+	dst = append(dst, " after "...)
+	return append(dst, roundDuration(p.Duration).String()...)
+}
+
+func roundDuration(d time.Duration) time.Duration {
+	switch {
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond)
+	case d >= time.Millisecond:
+		return d.Round(10 * time.Microsecond)
+	default:
+		return d.Round(100 * time.Nanosecond)
+	}
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+// Stats is what the collector says of itself at one moment. Counters only grow while it runs.
+// exporters/metrics.go turns it into instruments; the end-of-session summary reads it too.
+type Stats struct {
+	// Events is how many events were published, by kind.
+	Events []Count
+	// Lost is every loss so far.
+	Lost []LossCounterer
+	// Probes is the state of each BPF probe.
+	Probes []ProbeStats
+	// Exporters is the state of each exporter.
+	Exporters []ExporterStats
+	// Sandboxes is how many are watched now; SandboxesRefused how many were not for lack of room.
+	Sandboxes        int
+	SandboxesRefused uint64
+	// Processes is how many the process tree holds; ProcessesEvicted how many it had to forget early.
+	Processes        int
+	ProcessesEvicted uint64
+	// RingBytes is the size of the ring buffer, RingUsed how much of it waits to be read.
+	RingBytes, RingUsed uint64
+}
+
+// LossCounter is one loss counter.
+type LossCounter struct {
+	Stage  LossWhere
+	Lost   string
+	Reason string
+	// Sandbox is the sandbox's ID, "" when unknown.
+	Sandbox string
+	Count   uint64
+}
+
+// ProbeStats is the state of one BPF probe.
+type ProbeStats struct {
+	// Name is the probe's: process, file, network, syscall, cgroup.
+	Name string
+	// Attached is true when all of its programs are; Err is why one is not, "" otherwise.
+	Attached bool
+	Err      string
+	// Seen is the in-scope events its programs met; Dropped those that found no room.
+	Seen, Dropped uint64
+}
+
+// ExporterStats is the state of one exporter.
+type ExporterStats struct {
+	Name string
+	// Exported is how many events it took, Failed how many it could not deliver,
+	// Dropped how many found its queue full, Queued how many wait now.
+	Exported, Failed, Dropped uint64
+	Queued, Capacity          int
+}

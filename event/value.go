@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+import (
+	"math"
+	"strconv"
+	"time"
+)
+
+// ValueKind says which of its forms a Value has.
+type ValueKind uint8
+
+// The forms of a Value. They are the subset of OTLP's AnyValue that Watchglass uses.
+const (
+	ValueInvalid ValueKind = iota
+	ValueString
+	ValueInt
+	ValueDouble
+	ValueBool
+	ValueStrings
+	ValueMap
+)
+
+// String is the name of the form as docs/telemetry.md shows it.
+func (k ValueKind) String() string {
+	switch k {
+	case ValueString:
+		return "string"
+	case ValueInt:
+		return "int"
+	case ValueDouble:
+		return "double"
+	case ValueBool:
+		return "boolean"
+	case ValueStrings:
+		return "string[]"
+	case ValueMap:
+		return "map[string]int"
+	case ValueInvalid:
+		return "invalid"
+	}
+	return "invalid"
+}
+
+// Value is one attribute value: a small tagged union that holds scalars without allocating.
+// The zero Value is invalid and is never exported.
+type Value struct {
+	kind ValueKind
+	num  uint64
+	str  string
+	list []string
+	pair []Count
+}
+
+// Count is one entry of a map value: a name and how often.
+type Count struct {
+	Name string
+	N    int64
+}
+
+// String makes a string value. The bytes are the sandbox's: they may be invalid UTF-8
+// or hold control characters; exporters escape them in the way their format asks for.
+func String(s string) Value { return Value{kind: ValueString, str: s} }
+
+// Int makes a 64-bit signed integer value.
+func Int(i int64) Value { return Value{kind: ValueInt, num: uint64(i)} }
+
+// Double makes a floating-point value.
+func Double(f float64) Value { return Value{kind: ValueDouble, num: math.Float64bits(f)} }
+
+// Bool makes a boolean value.
+func Bool(b bool) Value {
+	if b {
+		return Value{kind: ValueBool, num: 1}
+	}
+	return Value{kind: ValueBool}
+}
+
+// Strings makes a list value. The list is not copied and must not change afterwards.
+func Strings(list []string) Value { return Value{kind: ValueStrings, list: list} }
+
+// Counts makes a map from name to count. The slice is not copied and must not change afterwards.
+func Counts(pairs []Count) Value { return Value{kind: ValueMap, pair: pairs} }
+
+// Seconds makes a double value of d in seconds, the unit the conventions use for durations.
+func Seconds(d time.Duration) Value { return Double(d.Seconds()) }
+
+// Timestamp makes a string value of t in RFC 3339 with nanoseconds, in UTC.
+func Timestamp(t time.Time) Value { return String(t.UTC().Format(time.RFC3339Nano)) }
+
+// Kind says which of the As methods is meaningful.
+func (v Value) Kind() ValueKind { return v.kind }
+
+// AsString is the string of a ValueString, else "".
+func (v Value) AsString() string { return v.str }
+
+// AsInt is the integer of a ValueInt, else 0.
+func (v Value) AsInt() int64 {
+	if v.kind != ValueInt {
+		return 0
+	}
+	return int64(v.num)
+}
+
+// AsDouble is the number of a ValueDouble, else 0.
+func (v Value) AsDouble() float64 {
+	if v.kind != ValueDouble {
+		return 0
+	}
+	return math.Float64frombits(v.num)
+}
+
+// AsBool is the truth of a ValueBool, else false.
+func (v Value) AsBool() bool { return v.kind == ValueBool && v.num != 0 }
+
+// AsStrings is the list of a ValueStrings, else nil. It must not be changed.
+func (v Value) AsStrings() []string { return v.list }
+
+// AsCounts is the pairs of a ValueMap, else nil. It must not be changed.
+func (v Value) AsCounts() []Count { return v.pair }
+
+// Text is the value as a person would write it, for labels and messages.
+// It is not escaped: what shows it on a terminal must do that.
+func (v Value) Text() string {
+	switch v.kind {
+	case ValueString:
+		return v.str
+	case ValueInt:
+		return strconv.FormatInt(int64(v.num), 10)
+	case ValueDouble:
+		return strconv.FormatFloat(v.AsDouble(), 'g', -1, 64)
+	case ValueBool:
+		return strconv.FormatBool(v.AsBool())
+	case ValueStrings:
+		return joinText(v.list)
+	case ValueMap:
+		parts := make([]string, 0, len(v.pair))
+		for _, p := range v.pair {
+			parts = append(parts, p.Name+"="+strconv.FormatInt(p.N, 10))
+		}
+		return joinText(parts)
+	case ValueInvalid:
+	}
+	return ""
+}
+
+func joinText(parts []string) string {
+	n := 0
+	for _, p := range parts {
+		n += len(p) + 1
+	}
+	b := make([]byte, 0, n)
+	for i, p := range parts {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(b, p...)
+	}
+	return string(b)
+}
+
+// Attribute is one name and value.
+type Attribute struct {
+	Key   Key
+	Value Value
+}

@@ -1,0 +1,3 @@
+module github.com/watchglass/watchglass
+
+go 1.26
