@@ -8,7 +8,7 @@ type Stats struct {
 	// Events is how many events were published, by kind.
 	Events []Count
 	// Lost is every loss so far.
-	Lost []LossCounterer
+	Lost []LossCounter
 	// Probes is the state of each BPF probe.
 	Probes []ProbeStats
 	// Exporters is the state of each exporter.
