@@ -186,3 +186,27 @@ func (s stream) describeExecs() string {
 	}
 	return b.String()
 }
+
+func TestReadStream(t *testing.T) {
+	const line = `{"time":"2026-01-02T03:04:05.000000006Z","event":"watchglass.process.exec","attributes":{` +
+		`"watchglass.process.uid":"c","watchglass.process.parent_uid":"b","process.pid":4194304,"process.command_args":["a","b c"]}}` + "\n"
+	s, err := readStream(strings.NewReader(line + strings.ReplaceAll(strings.ReplaceAll(line, `"b"`, `"a"`), `"c"`, `"b"`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.execs("a", "b c"); len(got) != 2 || got[0].text("process.pid") != "4194304" || got[0].Time.Nanosecond() != 6 {
+		t.Errorf("execs: %+v", got)
+	}
+	if !s.descends("c", "a") || !s.descends("c", "c") || s.descends("a", "c") {
+		t.Errorf("descent: %v", s.parents)
+	}
+	for name, bad := range map[string]string{
+		"cut short":     line[:len(line)-1],
+		"not JSON":      "event\n",
+		"no attributes": `{"time":"2026-01-02T03:04:05Z","event":"x"}` + "\n",
+	} {
+		if _, err := readStream(strings.NewReader(line + bad)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
