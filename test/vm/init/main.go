@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command init is process 1 of the test machine: it mounts what a node has, runs every test binary
+// below /tests and powers the machine off. Its last line on the console is the verdict that the
+// host side (test/vm) reads.
+//
+// It must not know any single test: what runs is what the host packed.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// perBinary bounds one test binary: emulation is slow, a hang must still end.
+const perBinary = 8 * time.Minute
+
+func main() {
+	code := 0
+	if err := prepare(); err != nil {
+		fmt.Println("vm: preparing the machine:", err)
+		code = 1
+	} else if err := runAll(); err != nil {
+		fmt.Println("vm:", err)
+		code = 1
+	}
+	fmt.Printf("\nVM-EXIT %d\n", code)
+	syscall.Sync()
+	// The serial port empties slowly: give the verdict time to leave before the power goes.
+	time.Sleep(200 * time.Millisecond)
+	if err := syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		fmt.Println("vm: powering off:", err)
+	}
+}
+
+// prepare mounts the file systems of an ordinary cgroup2-only node and brings loopback up.
+func prepare() error {
+	mounts := []struct {
+		source, target, kind string
+		required             bool
+	}{
+		{"proc", "/proc", "proc", true},
+		{"sysfs", "/sys", "sysfs", true},
+		{"devtmpfs", "/dev", "devtmpfs", true},
+		{"devpts", "/dev/pts", "devpts", true},
+		{"tmpfs", "/dev/shm", "tmpfs", true},
+		{"tmpfs", "/tmp", "tmpfs", true},
+		{"tmpfs", "/run", "tmpfs", true},
+		{"cgroup2", "/sys/fs/cgroup", "cgroup2", true},
+		{"bpf", "/sys/fs/bpf", "bpf", true},
+		{"tracefs", "/sys/kernel/tracing", "tracefs", false},
+	}
+	for _, m := range mounts {
+		if err := os.MkdirAll(m.target, 0o755); err != nil {
+			return err
+		}
+		if err := syscall.Mount(m.source, m.target, m.kind, 0, ""); err != nil && m.required {
+			return fmt.Errorf("mounting %s on %s: %w", m.kind, m.target, err)
+		}
+	}
+	for _, env := range [][2]string{
+		{"PATH", "/bin:/sbin:/usr/bin:/usr/sbin"},
+		{"HOME", "/root"},
+		{"TMPDIR", "/tmp"},
+		{"WATCHGLASS_REQUIRE_EBPF", "1"},
+	} {
+		if err := os.Setenv(env[0], env[1]); err != nil {
+			return err
+		}
+	}
+	return loopbackUp()
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening a socket to bring loopback up: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
+		return fmt.Errorf("bringing loopback up: %w", err)
+	}
+	return nil
+}
+
+// runAll runs each /tests/**/*.test in its own directory and reports all failures, not just the first.
+func runAll() error {
+	var binaries []string
+	err := filepath.WalkDir("/tests", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && strings.HasSuffix(path, ".test") {
+			binaries = append(binaries, path)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("looking for test binaries: %w", err)
+	}
+	if len(binaries) == 0 {
+		return errors.New("no test binary was packed")
+	}
+	args, err := os.ReadFile("/tests/args")
+	if err != nil {
+		return fmt.Errorf("reading the tests' arguments: %w", err)
+	}
+	var failed []error
+	for _, binary := range binaries {
+		fmt.Println("=== BINARY", strings.TrimPrefix(binary, "/tests/"))
+		if err := runOne(binary, strings.Split(strings.TrimSpace(string(args)), "\n")); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", binary, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func runOne(binary string, args []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), perBinary)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Dir = filepath.Dir(binary)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	return cmd.Run()
+}

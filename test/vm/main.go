@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command vm runs the kernel tests on other kernels: Debian's, booted under qemu.
+//
+// It owns getting a kernel package, packing the packages' test binaries and a small init into an
+// initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
+// kernel on this machine, need a network inside the guest, or know any single test.
+//
+//	go run ./test/vm [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
+//
+// Needed commands, from Debian: apt-get, dpkg-deb, cpio, busybox (static), qemu-system-x86_64.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bootLimit bounds one machine: under emulation the tests take a minute or two.
+const bootLimit = 20 * time.Minute
+
+func main() {
+	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
+	run := flag.String("run", "^TestKernel", "which tests")
+	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *cache, flag.Args()}); err != nil {
+		fmt.Fprintln(os.Stderr, "vm:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	kernels  []string
+	run      string
+	cache    string
+	packages []string
+}
+
+func matrix(ctx context.Context, o options) error {
+	if len(o.packages) == 0 {
+		return errors.New("no package named: say which packages' tests to run")
+	}
+	if err := os.MkdirAll(o.cache, 0o755); err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp("", "watchglass-vm-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	initramfs, err := pack(ctx, work, o)
+	if err != nil {
+		return fmt.Errorf("packing the initramfs: %w", err)
+	}
+	var failed []error
+	for _, series := range o.kernels {
+		start := time.Now()
+		image, name, err := kernel(ctx, o.cache, series)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("kernel %s: %w", series, err))
+			continue
+		}
+		err = boot(ctx, image, initramfs)
+		verdict := "ok"
+		if err != nil {
+			verdict = "FAIL"
+			failed = append(failed, fmt.Errorf("kernel %s (%s): %w", series, name, err))
+		}
+		fmt.Printf("%s\tkernel %s (%s)\t%.1fs\n", verdict, series, name, time.Since(start).Seconds())
+	}
+	return errors.Join(failed...)
+}
+
+// kernel returns the image of the newest Debian cloud kernel of a series, downloading it once.
+func kernel(ctx context.Context, cache, series string) (image, name string, err error) {
+	out, err := output(ctx, "", "apt-cache", "search", "--names-only",
+		`^linux-image-`+regexp.QuoteMeta(series)+`\.[0-9.+a-z-]*-cloud-amd64(-unsigned)?$`)
+	if err != nil {
+		return "", "", fmt.Errorf("searching for the package: %w", err)
+	}
+	var names []string
+	for line := range strings.Lines(out) {
+		name, _, _ := strings.Cut(line, " ")
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return "", "", errors.New("no such package in this machine's Debian: run apt-get update, or leave the series out")
+	}
+	slices.SortFunc(names, compareVersions)
+	name = names[len(names)-1]
+	dir := filepath.Join(cache, name)
+	if image = findImage(dir); image != "" {
+		return image, name, nil
+	}
+	tmp, err := os.MkdirTemp(cache, "download-")
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	if _, err := output(ctx, tmp, "apt-get", "download", name); err != nil {
+		return "", "", fmt.Errorf("downloading %s: %w", name, err)
+	}
+	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	if err != nil || len(debs) != 1 {
+		return "", "", fmt.Errorf("downloading %s: %d packages came", name, len(debs))
+	}
+	root := filepath.Join(tmp, "root")
+	if _, err := output(ctx, "", "dpkg-deb", "-x", debs[0], root); err != nil {
+		return "", "", fmt.Errorf("unpacking %s: %w", name, err)
+	}
+	if err := os.Rename(filepath.Join(root, "boot"), dir); err != nil {
+		return "", "", fmt.Errorf("keeping %s: %w", name, err)
+	}
+	if image = findImage(dir); image == "" {
+		return "", "", fmt.Errorf("%s holds no kernel image", name)
+	}
+	return image, name, nil
+}
+
+func findImage(dir string) string {
+	images, err := filepath.Glob(filepath.Join(dir, "vmlinuz-*"))
+	if err != nil || len(images) == 0 {
+		return ""
+	}
+	return images[0]
+}
+
+// compareVersions orders package names so that 6.1.0-9 comes before 6.1.0-10: runs of digits compare as numbers.
+func compareVersions(a, b string) int {
+	runs := regexp.MustCompile(`[0-9]+|[^0-9]+`)
+	left, right := runs.FindAllString(a, -1), runs.FindAllString(b, -1)
+	for i := range min(len(left), len(right)) {
+		l, r := left[i], right[i]
+		digits := l[0] >= '0' && l[0] <= '9' && r[0] >= '0' && r[0] <= '9'
+		if digits && len(l) != len(r) {
+			return len(l) - len(r)
+		}
+		if l != r {
+			return strings.Compare(l, r)
+		}
+	}
+	return len(left) - len(right)
+}
+
+// pack builds the initramfs: busybox, the init, and one static test binary with its testdata per package.
+func pack(ctx context.Context, work string, o options) (string, error) {
+	root := filepath.Join(work, "root")
+	for _, dir := range []string{"bin", "sbin", "usr", "tests", "proc", "sys", "dev", "tmp", "run", "root", "etc"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return "", err
+		}
+	}
+	if err := shell(ctx, root); err != nil {
+		return "", err
+	}
+	if err := build(ctx, "go", "build", "-o", filepath.Join(root, "init"), "./test/vm/init"); err != nil {
+		return "", err
+	}
+	dirs, err := output(ctx, "", "go", append([]string{"list", "-f", "{{.Dir}} {{.ImportPath}}"}, o.packages...)...)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(dirs) {
+		dir, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if err := testBinary(ctx, root, dir, path); err != nil {
+			return "", err
+		}
+	}
+	args := "-test.run=" + o.run + "\n-test.timeout=7m\n"
+	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(args), 0o644); err != nil {
+		return "", err
+	}
+	image := filepath.Join(work, "initramfs")
+	_, err = output(ctx, root, "sh", "-c", `find . | cpio --quiet -o -H newc > "$0"`, image)
+	return image, err
+}
+
+// shell puts a static busybox and links for its commands into the image, and users for tests that change theirs.
+func shell(ctx context.Context, root string) error {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return fmt.Errorf("looking for busybox (Debian: busybox-static): %w", err)
+	}
+	if err := copyFile(busybox, filepath.Join(root, "bin", "busybox")); err != nil {
+		return err
+	}
+	list, err := output(ctx, "", busybox, "--list")
+	if err != nil {
+		return err
+	}
+	for name := range strings.Lines(list) {
+		name = strings.TrimSpace(name)
+		if name == "" || name == "busybox" {
+			continue
+		}
+		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
+			return err
+		}
+	}
+	if err := os.Symlink("../bin", filepath.Join(root, "usr", "bin")); err != nil {
+		return err
+	}
+	users := "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
+	return os.WriteFile(filepath.Join(root, "etc", "passwd"), []byte(users), 0o644)
+}
+
+func testBinary(ctx context.Context, root, dir, path string) error {
+	target := filepath.Join(root, "tests", filepath.FromSlash(path))
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	if err := build(ctx, "go", "test", "-c", "-o", filepath.Join(target, filepath.Base(dir)+".test"), path); err != nil {
+		return err
+	}
+	data := filepath.Join(dir, "testdata")
+	if _, err := os.Stat(data); err != nil {
+		return nil //nolint:nilerr // a package without test data is fine
+	}
+	return os.CopyFS(filepath.Join(target, "testdata"), os.DirFS(data))
+}
+
+// build runs the Go tool without cgo: the guest has no C library.
+func build(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return nil
+}
+
+// boot runs one machine, copies its console to stdout and returns an error unless its verdict is 0.
+func boot(ctx context.Context, image, initramfs string) error {
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+		"-m", "2048", "-kernel", image, "-initrd", initramfs, "-nographic", "-no-reboot", "-nodefaults",
+		"-serial", "stdio", "-net", "none", "-append", "console=ttyS0 quiet panic=-1 lsm=lockdown,yama,bpf")
+	cmd.Stderr = os.Stderr
+	console, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting qemu (Debian: qemu-system-x86): %w", err)
+	}
+	verdict := follow(console, os.Stdout)
+	if err := cmd.Wait(); err != nil && ctx.Err() != nil {
+		return fmt.Errorf("the machine did not finish in %s: %w", bootLimit, ctx.Err())
+	}
+	switch verdict {
+	case "0":
+		return nil
+	case "":
+		return errors.New("the machine ended without a verdict: it crashed or did not boot")
+	default:
+		return errors.New("tests failed")
+	}
+}
+
+// follow copies the console and returns what stands behind the last VM-EXIT.
+func follow(console io.Reader, to io.Writer) string {
+	verdict := ""
+	lines := bufio.NewScanner(console)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimRight(lines.Text(), "\r")
+		if code, ok := strings.CutPrefix(line, "VM-EXIT "); ok {
+			verdict = code
+			continue
+		}
+		_, _ = fmt.Fprintln(to, line)
+	}
+	return verdict
+}
+
+func output(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
+	}
+	return string(out), nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		_ = out.Close()
+		return err
+	}
+	return out.Close()
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestNewestPackageComesLast(t *testing.T) {
+	names := []string{
+		"linux-image-6.1.0-56-cloud-amd64", "linux-image-6.1.0-9-cloud-amd64",
+		"linux-image-6.1.0-56-cloud-amd64-unsigned", "linux-image-6.1.0-47-cloud-amd64",
+	}
+	slices.SortFunc(names, compareVersions)
+	want := []string{
+		"linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-47-cloud-amd64",
+		"linux-image-6.1.0-56-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64-unsigned",
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("order is %v, want %v", names, want)
+	}
+}
+
+func TestVerdictIsTheMachinesLastWord(t *testing.T) {
+	for _, c := range []struct{ console, verdict, shown string }{
+		{"=== RUN\r\nPASS\r\nVM-EXIT 0\r\n", "0", "=== RUN\nPASS\n"},
+		{"VM-EXIT 0\nVM-EXIT 1\n", "1", ""},
+		{"Kernel panic\n", "", "Kernel panic\n"},
+	} {
+		var shown strings.Builder
+		if got := follow(strings.NewReader(c.console), &shown); got != c.verdict || shown.String() != c.shown {
+			t.Errorf("follow(%q) = %q and shows %q, want %q and %q", c.console, got, shown.String(), c.verdict, c.shown)
+		}
+	}
+}
