@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detectors
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// Detector is what all entries of the table are: it has the methods of collector.Detector, which is
+// the contract. It is here only because New needs a type for what it returns.
+type Detector interface {
+	Rule() *event.Rule
+	Detect(e *event.Event, report func(*event.Finding))
+	Forget(sandboxID string)
+}
+
+// Config is what users write about detectors.
+type Config struct {
+	// FreshFor is for how long after its last change an executable in a temporary directory is
+	// reported by unbacked-exec although nobody was seen writing it.
+	FreshFor time.Duration `yaml:"fresh_for"`
+	// Toolchains is directories besides the system's whose compilers and linkers are believed when
+	// they write an executable, for example "/home/dev/.rustup/toolchains".
+	Toolchains []string `yaml:"toolchains"`
+	// MaxSandboxes is how many sandboxes each detector remembers, MaxEntries how much of each.
+	// The least recently used is forgotten first; a finding may then be reported anew.
+	MaxSandboxes int `yaml:"max_sandboxes"`
+	MaxEntries   int `yaml:"max_entries"`
+	// Policy is asked by the detectors that depend on one.
+	Policy Policy `yaml:"-"`
+}
+
+// Policy is the questions that detectors ask the policy in force. All must be set.
+type Policy struct {
+	// SecretAllowed says that the configuration lets executable read the secret at path.
+	SecretAllowed func(path, executable string) bool
+	// Allowed says that the configuration lets sandboxes reach peer.
+	Allowed func(transport event.Transport, peer netip.AddrPort) bool
+}
+
+// DefaultConfig is the configuration without a file. It lacks the Policy.
+func DefaultConfig() Config {
+	return Config{FreshFor: 10 * time.Minute, MaxSandboxes: 256, MaxEntries: 1024}
+}
+
+// The limits of the configuration, so that a typing error does not become the memory bound.
+const (
+	mostSandboxes = 1 << 16
+	mostEntries   = 1 << 16
+	mostFreshFor  = 30 * 24 * time.Hour
+)
+
+var errNoPolicy = errors.New("detectors: the policy's questions are not all set")
+
+// Validate says what is wrong with what users wrote.
+func (c *Config) Validate() error {
+	switch {
+	case c.MaxSandboxes < 1 || c.MaxSandboxes > mostSandboxes:
+		return fmt.Errorf("detectors.max_sandboxes: %d is not between 1 and %d", c.MaxSandboxes, mostSandboxes)
+	case c.MaxEntries < 1 || c.MaxEntries > mostEntries:
+		return fmt.Errorf("detectors.max_entries: %d is not between 1 and %d", c.MaxEntries, mostEntries)
+	case c.FreshFor < 0 || c.FreshFor > mostFreshFor:
+		return fmt.Errorf("detectors.fresh_for: %s is not between 0s and %s", c.FreshFor, mostFreshFor)
+	}
+	for i, dir := range c.Toolchains {
+		if !strings.HasPrefix(dir, "/") || strings.Trim(dir, "/") == "" {
+			return fmt.Errorf("detectors.toolchains[%d]: %q is not the absolute path of a directory", i, dir)
+		}
+	}
+	return nil
+}
+
+// New makes every built-in detector, in the order in which they see an event.
+func New(cfg *Config) ([]Detector, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Policy.Allowed == nil || cfg.Policy.SecretAllowed == nil {
+		return nil, errNoPolicy
+	}
+	return []Detector{
+		newSecretRead(cfg),
+		newOffPolicyConnect(cfg),
+		newUnbackedExec(cfg),
+	}, nil
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detectors
+
+import "hash/maphash"
+
+// memory is what a detector remembers per sandbox: a bounded number of sandboxes, each with a
+// bounded number of entries, so that a noisy sandbox makes only itself forgotten. The least recently
+// used goes first. Keys are hashes with a seed of their own: their size does not depend on the
+// sandbox's names, and a sandbox cannot make two of them meet.
+type memory[V any] struct {
+	seed      maphash.Seed
+	sandboxes lru[string, *lru[uint64, V]]
+	entries   int
+	evicted   uint64
+}
+
+func newMemory[V any](cfg *Config) *memory[V] {
+	return &memory[V]{
+		seed:      maphash.MakeSeed(),
+		sandboxes: lru[string, *lru[uint64, V]]{most: cfg.MaxSandboxes},
+		entries:   cfg.MaxEntries,
+	}
+}
+
+// key hashes what identifies an entry. Parts are separated, so that "ab","c" is not "a","bc".
+func (m *memory[V]) key(number uint64, parts ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(m.seed)
+	for shift := 0; shift < 64; shift += 8 {
+		_ = h.WriteByte(byte(number >> shift))
+	}
+	for _, part := range parts {
+		_, _ = h.WriteString(part)
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+// get is the entry, nil when there is none. It stays valid until the next put.
+func (m *memory[V]) get(sandbox string, key uint64) *V {
+	s := m.sandboxes.get(sandbox)
+	if s == nil {
+		return nil
+	}
+	return (*s).get(key)
+}
+
+// put adds or replaces an entry.
+func (m *memory[V]) put(sandbox string, key uint64, value V) *V {
+	s := m.sandboxes.get(sandbox)
+	if s == nil {
+		if gone, ok := m.sandboxes.put(sandbox, &lru[uint64, V]{most: m.entries}); ok {
+			m.evicted += uint64(len(gone.index))
+		}
+		s = m.sandboxes.get(sandbox)
+	}
+	if _, ok := (*s).put(key, value); ok {
+		m.evicted++
+	}
+	return (*s).get(key)
+}
+
+// forget drops everything of a sandbox.
+func (m *memory[V]) forget(sandbox string) { m.sandboxes.remove(sandbox) }
+
+// lru is a map of at most most entries that forgets the least recently used. Its links are indices
+// into one slice, so that a full one allocates nothing more. The zero value but for most is empty.
+type lru[K comparable, V any] struct {
+	most  int
+	index map[K]int32
+	// nodes is a ring in order of use. Node 0 holds no entry: the most recently used is older than
+	// it, the least recently used newer.
+	nodes []lruNode[K, V]
+	free  []int32
+}
+
+type lruNode[K comparable, V any] struct {
+	key          K
+	value        V
+	newer, older int32
+}
+
+// get is the value, nil when there is none. It stays valid until the next put.
+func (l *lru[K, V]) get(key K) *V {
+	i, ok := l.index[key]
+	if !ok {
+		return nil
+	}
+	l.unlink(i)
+	l.link(i)
+	return &l.nodes[i].value
+}
+
+// put adds or replaces; when that made it forget an entry, it returns the entry's value and true.
+func (l *lru[K, V]) put(key K, value V) (gone V, evicted bool) {
+	if have := l.get(key); have != nil {
+		*have = value
+		return gone, false
+	}
+	if l.index == nil {
+		l.index = map[K]int32{}
+		l.nodes = make([]lruNode[K, V], 1)
+	}
+	var i int32
+	switch {
+	case len(l.index) >= l.most:
+		i = l.nodes[0].newer
+		gone, evicted = l.nodes[i].value, true
+		delete(l.index, l.nodes[i].key)
+		l.unlink(i)
+	case len(l.free) > 0:
+		i = l.free[len(l.free)-1]
+		l.free = l.free[:len(l.free)-1]
+	default:
+		i = int32(len(l.nodes)) //nolint:gosec // most is at most 1<<16
+		l.nodes = append(l.nodes, lruNode[K, V]{})
+	}
+	l.nodes[i].key, l.nodes[i].value = key, value
+	l.link(i)
+	l.index[key] = i
+	return gone, evicted
+}
+
+func (l *lru[K, V]) remove(key K) {
+	i, ok := l.index[key]
+	if !ok {
+		return
+	}
+	l.unlink(i)
+	delete(l.index, key)
+	l.nodes[i] = lruNode[K, V]{}
+	l.free = append(l.free, i)
+}
+
+func (l *lru[K, V]) unlink(i int32) {
+	n := &l.nodes[i]
+	l.nodes[n.newer].older = n.older
+	l.nodes[n.older].newer = n.newer
+}
+
+// link makes i the most recently used.
+func (l *lru[K, V]) link(i int32) {
+	first := l.nodes[0].older
+	l.nodes[i].newer, l.nodes[i].older = 0, first
+	l.nodes[first].newer = i
+	l.nodes[0].older = i
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detectors
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// secretRead reports each successful open for reading of a file that the policy calls a secret.
+//
+// An open is the earliest moment that the kernel vouches for, and what was read is then in the
+// process: waiting for a read(2) would miss mmap, io_uring and splice.
+type secretRead struct {
+	rule    event.Rule
+	allowed func(path, executable string) bool
+	// findings is by turn and path; own is the secrets that the sandbox itself wrote, by inode.
+	findings *memory[repeats]
+	own      *memory[struct{}]
+}
+
+func newSecretRead(cfg *Config) *secretRead {
+	return &secretRead{
+		rule: event.Rule{
+			ID: "secret-read", UUID: "e63a5eb4-cdbd-4b88-98df-6b54abb69e55", Version: "1",
+			Title:    "A secret was read",
+			Severity: event.SeverityHigh,
+			Attack:   []string{"T1552.001", "T1552.004"}, ASI: []string{"ASI03"},
+			Kinds: []event.Kind{event.KindFileOpen},
+			MemoryBound: "per sandbox max_entries findings and as many of the sandbox's own secrets, " +
+				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first",
+			FalsePositives: "the agent's own credentials by the agent itself; an SSH key by ssh, stored git " +
+				"credentials by git's transport, .npmrc by the package manager; secrets that the sandbox made itself; " +
+				"handles without access (O_PATH), directories; policy.files.allow",
+			Runbook: "docs/detectors/secret-read.md",
+		},
+		allowed:  cfg.Policy.SecretAllowed,
+		findings: newMemory[repeats](cfg),
+		own:      newMemory[struct{}](cfg),
+	}
+}
+
+// Rule implements Detector.
+func (d *secretRead) Rule() *event.Rule { return &d.rule }
+
+// Forget implements Detector.
+func (d *secretRead) Forget(sandboxID string) {
+	d.findings.forget(sandboxID)
+	d.own.forget(sandboxID)
+}
+
+// Detect implements Detector.
+func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
+	f, ok := e.Payload.(*event.FileOpen)
+	if !ok || f.Class != event.FileClassSecret || f.Error != 0 || e.Sandbox == nil ||
+		f.Access&(event.AccessPath|event.AccessDirectory) != 0 {
+		return
+	}
+	sandbox, file := e.Sandbox.ID, d.own.key(f.Inode, event.DeviceName(f.Device))
+	if f.Access&event.AccessTruncate != 0 {
+		// Whatever it held is gone: what is in it from here on, the sandbox wrote.
+		if f.Inode != 0 {
+			d.own.put(sandbox, file, struct{}{})
+		}
+		return
+	}
+	if f.Access&event.AccessRead == 0 || d.own.get(sandbox, file) != nil || d.expected(e.Process, f.Path) {
+		return
+	}
+	number, call := turn(e.Process)
+	key := d.findings.key(number, call, f.Path)
+	seen := d.findings.get(sandbox, key)
+	if seen == nil {
+		seen = d.findings.put(sandbox, key, repeats{})
+	}
+	if seen.seen(&d.rule, e) {
+		report(d.finding(e, f, seen))
+	}
+}
+
+func (d *secretRead) finding(e *event.Event, f *event.FileOpen, seen *repeats) *event.Finding {
+	path := cut(f.Path, longestPath)
+	why := new(explanation).
+		say(program(e.Process), " opened ", path, " for reading and the kernel let it; the policy calls this file a secret.").
+		who(e.Process).
+		repeated(seen.count)
+	return &event.Finding{
+		ID: seen.id, Rule: &d.rule, State: seen.state(), Level: secretLevel(f.Path), Count: seen.count,
+		Title:       program(e.Process) + " read the secret " + path,
+		Explanation: why.String(),
+		Objects:     []string{path},
+		Evidence:    []string{e.UID()},
+	}
+}
+
+// secretLevel lowers what programs read all day in the course of their work: a project's own
+// environment file and package managers' settings, which hold a token only sometimes.
+func secretLevel(path string) event.Severity {
+	name := baseName(path)
+	switch {
+	case strings.HasPrefix(name, ".env"), name == ".npmrc", name == ".pypirc", name == ".yarnrc.yml":
+		return event.SeverityMedium
+	}
+	return 0
+}
+
+// expected says that p is the program the secret is for, or that the configuration lets it read it.
+func (d *secretRead) expected(p *event.Process, path string) bool {
+	if p == nil {
+		return false
+	}
+	return agentReadsItsOwn(p, path) || sshUsesKey(p, path) || gitUsesCredentials(p, path) ||
+		packageManagerUsesSettings(p, path) || d.allowed(path, p.Executable)
+}
+
+// agentFile is one agent's credentials and the programs that the agent is.
+type agentFile struct {
+	suffix   string
+	programs [2]string
+	// packageDir is in the path of the script, for agents that run in an interpreter.
+	packageDir string
+}
+
+func agentFiles() [6]agentFile {
+	return [...]agentFile{
+		{"/.codex/auth.json", [2]string{"codex"}, "/@openai/codex/"},
+		{"/.claude/.credentials.json", [2]string{"claude", "claude.exe"}, "/@anthropic-ai/claude-code/"},
+		{"/.gemini/oauth_creds.json", [2]string{"gemini"}, "/@google/gemini-cli/"},
+		{"/.gemini/.env", [2]string{"gemini"}, "/@google/gemini-cli/"},
+		{"/.local/share/opencode/auth.json", [2]string{"opencode"}, "/opencode-ai/"},
+		{"/.aider.conf.yml", [2]string{"aider"}, "/site-packages/aider/"},
+	}
+}
+
+// agentReadsItsOwn says that the file is an agent's and p the agent itself: its program, not in a
+// temporary directory, in no tool call, and not started through a shell by another process of the
+// same agent, as a tool that calls itself "codex" would be.
+func agentReadsItsOwn(p *event.Process, path string) bool {
+	if p.Agent != nil && p.Agent.CallID != "" || temporary(p.Executable) {
+		return false
+	}
+	for _, a := range agentFiles() {
+		if strings.HasSuffix(path, a.suffix) && a.isProgram(p) {
+			return !a.startedByItsShell(p)
+		}
+	}
+	return false
+}
+
+func (a *agentFile) isProgram(p *event.Process) bool {
+	name := baseName(p.Executable)
+	if isInterpreter(name) {
+		run := script(p)
+		if run == "" || temporary(run) {
+			return false
+		}
+		if strings.Contains(run, a.packageDir) {
+			return true
+		}
+		name = strings.TrimSuffix(baseName(run), ".js")
+	}
+	return name != "" && slices.Contains(a.programs[:], name)
+}
+
+func (a *agentFile) startedByItsShell(p *event.Process) bool {
+	shell := false
+	for q := p.Parent; q != nil; q = q.Parent {
+		if isShell(q.Name) {
+			shell = true
+		} else if shell && a.isProgram(q) {
+			return true
+		}
+	}
+	return false
+}
+
+// sshUsesKey says that ssh opened a key of its user in order to log in somewhere. ssh never prints a
+// key; the ProxyCommand it may be told to run is a process of its own and no ssh.
+func sshUsesKey(p *event.Process, path string) bool {
+	if !strings.Contains(path, "/.ssh/") || !installed(p.Executable) || baseName(p.Executable) != "ssh" {
+		return false
+	}
+	for _, arg := range p.Args[min(1, len(p.Args)):] {
+		switch arg {
+		case "-G", "-Q", "-V":
+			return false
+		}
+	}
+	return len(p.Args) > 1
+}
+
+// gitUsesCredentials says that git's own transport asks for stored credentials. "git credential fill",
+// which prints them, has no transport among its ancestors.
+func gitUsesCredentials(p *event.Process, path string) bool {
+	switch baseName(path) {
+	case ".git-credentials", "credentials", ".netrc":
+	default:
+		return false
+	}
+	if strings.HasSuffix(path, "/credentials") && !strings.HasSuffix(path, "/.config/git/credentials") {
+		return false
+	}
+	if !installed(p.Executable) || !strings.HasPrefix(baseName(p.Executable), "git") {
+		return false
+	}
+	for q, depth := p, 0; q != nil && depth < 4; q, depth = q.Parent, depth+1 {
+		if installed(q.Executable) && strings.HasPrefix(baseName(q.Executable), "git-remote-http") {
+			return true
+		}
+	}
+	return false
+}
+
+// packageManagerUsesSettings says that a JavaScript package manager reads its own settings.
+func packageManagerUsesSettings(p *event.Process, path string) bool {
+	if name := baseName(path); name != ".npmrc" && name != ".yarnrc.yml" {
+		return false
+	}
+	if temporary(p.Executable) || temporary(script(p)) {
+		return false
+	}
+	if !isInterpreter(baseName(p.Executable)) {
+		return false
+	}
+	switch strings.TrimSuffix(strings.TrimSuffix(baseName(script(p)), ".js"), ".cjs") {
+	case "npm", "npx", "npm-cli", "npx-cli", "pnpm", "pnpx", "yarn", "yarnpkg", "corepack":
+		return true
+	}
+	return false
+}
