@@ -35,40 +35,61 @@ func (c *FilesConfig) Validate() error {
 
 // Files classifies paths. It is immutable.
 type Files struct {
-	userSecrets, notSecrets       *set
-	secrets, secretLookalikes     *set
-	config                        *set
-	procPlaces, tmpPlaces, system *set
-	source                        *set
-	allow                         []fileAllow
+	// classes holds all patterns; otherwise all but those of secrets, for what turned out to be none.
+	classes, otherwise *index
+	// exceptions is consulted for secrets only: users' exceptions hold for all, look-alikes for the built-in ones.
+	exceptions *index
+	allow      []fileAllow
 }
 
 type fileAllow struct{ path, executable pattern }
 
+// The meanings of the patterns in Files.classes, the strongest first.
+const (
+	meansUserSecret uint8 = iota + 1
+	meansSecret
+	meansConfig
+	meansProc
+	meansSystem
+	meansSource
+	meansTmp
+)
+
+// The meanings of the patterns in Files.exceptions.
+const (
+	meansNotSecret uint8 = iota + 1
+	meansLookalike
+)
+
 // NewFiles compiles the built-in lists and the configuration's.
 func NewFiles(cfg *FilesConfig) (*Files, error) {
-	f := &Files{}
+	f := &Files{classes: newIndex(), otherwise: newIndex(), exceptions: newIndex()}
 	lists := []struct {
-		name string
-		into **set
-		from []string
+		name    string
+		into    *index
+		meaning uint8
+		from    []string
 	}{
-		{"secrets", &f.userSecrets, cfg.Secrets},
-		{"not_secrets", &f.notSecrets, cfg.NotSecrets},
-		{"config", &f.config, append(configPatterns(), cfg.Config...)},
-		{"built-in secrets", &f.secrets, secretPatterns()},
-		{"built-in look-alikes", &f.secretLookalikes, secretLookalikePatterns()},
-		{"built-in proc", &f.procPlaces, procPatterns()},
-		{"built-in tmp", &f.tmpPlaces, tmpPatterns()},
-		{"built-in system", &f.system, systemPatterns()},
-		{"built-in source", &f.source, sourcePatterns()},
+		{"secrets", f.classes, meansUserSecret, cfg.Secrets},
+		{"not_secrets", f.exceptions, meansNotSecret, cfg.NotSecrets},
+		{"config", f.classes, meansConfig, cfg.Config},
+		{"built-in secrets", f.classes, meansSecret, secretPatterns()},
+		{"built-in look-alikes", f.exceptions, meansLookalike, secretLookalikePatterns()},
+		{"built-in config", f.classes, meansConfig, configPatterns()},
+		{"built-in proc", f.classes, meansProc, procPatterns()},
+		{"built-in system", f.classes, meansSystem, systemPatterns()},
+		{"built-in source", f.classes, meansSource, sourcePatterns()},
+		{"built-in tmp", f.classes, meansTmp, tmpPatterns()},
 	}
 	for _, l := range lists {
-		s, err := newSet(l.from...)
-		if err != nil {
+		if err := l.into.add(l.meaning, l.from...); err != nil {
 			return nil, fmt.Errorf("files.%s: %w", l.name, err)
 		}
-		*l.into = s
+		if l.into == f.classes && l.meaning > meansSecret {
+			if err := f.otherwise.add(l.meaning, l.from...); err != nil {
+				return nil, fmt.Errorf("files.%s: %w", l.name, err)
+			}
+		}
 	}
 	for i, a := range cfg.Allow {
 		path, err := compile(a.Path)
@@ -88,30 +109,26 @@ func NewFiles(cfg *FilesConfig) (*Files, error) {
 // source, tmp, other. So a key in a temporary directory is a secret, a library's header is system
 // and a checkout below /tmp is source. It goes by the name alone and allocates nothing.
 func (f *Files) Class(path string) event.FileClass {
-	switch {
-	case f.secret(path):
-		return event.FileClassSecret
-	case f.config.match(path):
+	meaning := f.classes.match(path)
+	if meaning == meansUserSecret || meaning == meansSecret {
+		if except := f.exceptions.match(path); except == 0 || except == meansLookalike && meaning == meansUserSecret {
+			return event.FileClassSecret
+		}
+		meaning = f.otherwise.match(path)
+	}
+	switch meaning {
+	case meansConfig:
 		return event.FileClassConfig
-	case f.procPlaces.match(path):
+	case meansProc:
 		return event.FileClassProc
-	case f.system.match(path):
+	case meansSystem:
 		return event.FileClassSystem
-	case f.source.match(path):
+	case meansSource:
 		return event.FileClassSource
-	case f.tmpPlaces.match(path):
+	case meansTmp:
 		return event.FileClassTmp
-	default:
-		return event.FileClassOther
 	}
-}
-
-// secret decides by precedence: what the user excepts, what the user adds, what is built in but for its look-alikes.
-func (f *Files) secret(path string) bool {
-	if f.userSecrets.match(path) {
-		return !f.notSecrets.match(path)
-	}
-	return f.secrets.match(path) && !f.secretLookalikes.match(path) && !f.notSecrets.match(path)
+	return event.FileClassOther
 }
 
 // SecretAllowed says that the configuration lets executable read the secret at path.

@@ -21,7 +21,7 @@ func secretPatterns() []string {
 		".cache/huggingface/token", ".huggingface/token", ".fly/config.yml", ".config/stripe/config.toml",
 		".local/share/com.vercel.cli/auth.json", ".config/configstore/firebase-tools.json",
 		// Clusters, containers, vaults, infrastructure.
-		".kube/config", "/etc/kubernetes/*.conf", "/etc/kubernetes/pki/**/*.key", "/etc/rancher/k3s/k3s.yaml",
+		".kube/config", "/etc/kubernetes/*.conf", "/etc/rancher/k3s/k3s.yaml",
 		"secrets/kubernetes.io/serviceaccount/**/token", "secrets/eks.amazonaws.com/serviceaccount/**/token",
 		"secrets/azure/tokens/**/azure-identity-token", "/run/secrets/**", "/var/run/secrets/**",
 		".docker/config.json", ".config/containers/auth.json", "/run/user/*/containers/auth.json",
@@ -78,7 +78,7 @@ func configPatterns() []string {
 		".cursor/mcp.json", ".cursor/rules/**/*.mdc", ".github/copilot-instructions.md", ".windsurfrules",
 		".codex/config.toml", ".codex/hooks.json", ".codex/**/*.rules", ".codex/prompts/**/*.md",
 		".codex/skills/**/SKILL.md", ".agents/skills/**/SKILL.md", "/etc/codex/**",
-		".claude/settings*.json", ".claude.json", ".claude/hooks/**/*", ".claude/commands/**/*.md",
+		".claude/settings*.json", ".claude.json", ".claude/hooks/*", ".claude/commands/**/*.md",
 		".claude/agents/**/*.md", ".claude/skills/**/SKILL.md", "/etc/claude-code/**",
 		".gemini/settings.json", ".gemini/commands/**/*.toml", ".gemini/policies/**/*.toml",
 		"opencode.json", "opencode.jsonc", ".config/opencode/**/*.json",

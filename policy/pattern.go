@@ -22,7 +22,7 @@ const (
 //	.aws/credentials     these last elements of a path, in any directory
 //	.env.*               a last element by wildcard: * is any run of bytes but "/"
 //	secrets/**/token     ** is any number of elements, none included
-//	~/.netrc             the same as .netrc: a sandbox's homes are not known
+//	~/.netrc             the same as .netrc: the homes of a sandbox are not known
 //
 // There is no escape and no other special byte: names that hold a star are matched by it.
 type pattern struct {
@@ -46,8 +46,11 @@ func compile(text string) (pattern, error) {
 	rest := strings.TrimPrefix(text, "~/")
 	p := pattern{absolute: strings.HasPrefix(rest, "/")}
 	rest = strings.TrimPrefix(rest, "/")
-	if strings.HasSuffix(rest, "/") {
+	if rest == "" || strings.HasSuffix(rest, "/") {
 		rest += "**"
+	}
+	if rest == "**" {
+		return pattern{}, errEverything
 	}
 	p.segments = strings.Split(rest, "/")
 	if len(text) > maxPattern || len(p.segments) > maxSegments {
@@ -83,6 +86,9 @@ func (p *pattern) last() string { return p.segments[len(p.segments)-1] }
 // match says whether the whole of path, or for a floating pattern its end, has the pattern's form.
 // It walks backwards, since floating patterns are anchored at the end.
 func (p *pattern) match(path string) bool {
+	if p.absolute && !strings.HasPrefix(path, "/") {
+		return false
+	}
 	return matchBackwards(p.segments, path, p.absolute)
 }
 
@@ -158,65 +164,109 @@ func matchElement(want, have string) bool {
 	return w == len(want)
 }
 
-// set is patterns of one meaning, indexed by what their last element says of a path, so that a path
-// meets only the few patterns that could match it.
-type set struct {
-	byName map[string][]pattern
-	byExt  map[string][]pattern
-	byRoot map[string][]pattern // absolute trees, by their first element
-	others []pattern
+// index holds patterns with what each means, by what their last or first element says of a path, so
+// that a path meets only the few patterns that could match it. A meaning is a small number: where
+// several patterns match, the smallest wins, and 0 is none.
+type index struct {
+	byName   map[string][]entry
+	byExt    map[string][]entry
+	byParent map[string][]entry // patterns that end in "/*"
+	byRoot   map[string][]entry // absolute trees, by their first element
+	byByte   map[byte][]entry   // other wildcards, by the first byte of their last element
+	others   []entry
 }
 
-// newSet compiles patterns. The error names the pattern.
-func newSet(texts ...string) (*set, error) {
-	s := &set{byName: map[string][]pattern{}, byExt: map[string][]pattern{}, byRoot: map[string][]pattern{}}
+type entry struct {
+	pattern
+	meaning uint8
+	// tree is what a path starts with when the pattern is an absolute directory without wildcards.
+	tree string
+}
+
+func newIndex() *index {
+	return &index{
+		byName: map[string][]entry{}, byExt: map[string][]entry{}, byParent: map[string][]entry{},
+		byRoot: map[string][]entry{}, byByte: map[byte][]entry{},
+	}
+}
+
+// add compiles patterns into the index. The error names the pattern.
+func (x *index) add(meaning uint8, texts ...string) error {
 	for _, text := range texts {
 		p, err := compile(text)
 		if err != nil {
-			return nil, fmt.Errorf("pattern %q: %w", text, err)
+			return fmt.Errorf("pattern %q: %w", text, err)
 		}
-		s.add(p)
+		x.place(entry{pattern: p, meaning: meaning})
 	}
-	return s, nil
+	return nil
 }
 
-func (s *set) add(p pattern) {
-	last, first := p.last(), p.segments[0]
+// place puts an entry where match looks for it.
+func (x *index) place(e entry) {
+	last, first, parent := e.last(), e.segments[0], ""
+	if n := len(e.segments); n > 1 {
+		parent = e.segments[n-2]
+	}
 	ext := strings.TrimPrefix(last, "*")
 	switch {
 	case !strings.Contains(last, "*"):
-		s.byName[last] = append(s.byName[last], p)
-	case len(ext) == len(last)-1 && ext != "" && extension(ext) == ext:
-		s.byExt[ext] = append(s.byExt[ext], p)
-	case last == "**" && p.absolute && !strings.Contains(first, "*"):
-		s.byRoot[first] = append(s.byRoot[first], p)
+		x.byName[last] = append(x.byName[last], e)
+	case len(ext) == len(last)-1 && ext != "" && extension(ext) == ext && !strings.Contains(ext, "*"):
+		x.byExt[ext] = append(x.byExt[ext], e)
+	case last == "*" && parent != "" && !strings.Contains(parent, "*"):
+		x.byParent[parent] = append(x.byParent[parent], e)
+	case last == "**" && e.absolute && !strings.Contains(first, "*"):
+		if dirs := strings.Join(e.segments[:len(e.segments)-1], "/"); !strings.Contains(dirs, "*") {
+			e.tree = "/" + dirs
+		}
+		x.byRoot[first] = append(x.byRoot[first], e)
+	case last[0] != '*':
+		x.byByte[last[0]] = append(x.byByte[last[0]], e)
 	default:
-		s.others = append(s.others, p)
+		x.others = append(x.others, e)
 	}
 }
 
-// match says whether any pattern of the set matches path.
-func (s *set) match(path string) bool {
-	_, name, ok := cutLast(path)
+// match is the smallest meaning of the patterns that match path, 0 when none does.
+func (x *index) match(path string) uint8 {
+	rest, name, ok := cutLast(path)
 	if !ok {
-		return false
+		return 0
 	}
-	if anyMatch(s.byName[name], path) || anyMatch(s.others, path) {
-		return true
+	best := lowest(x.byName[name], path, 0)
+	if ext := extension(name); ext != "" {
+		best = lowest(x.byExt[ext], path, best)
 	}
-	if ext := extension(name); ext != "" && anyMatch(s.byExt[ext], path) {
-		return true
+	if len(x.byParent) > 0 {
+		_, parent, _ := cutLast(rest)
+		best = lowest(x.byParent[parent], path, best)
 	}
-	return len(s.byRoot) > 0 && anyMatch(s.byRoot[firstElement(path)], path)
+	if len(x.byRoot) > 0 {
+		best = lowest(x.byRoot[firstElement(path)], path, best)
+	}
+	if name != "" {
+		best = lowest(x.byByte[name[0]], path, best)
+	}
+	return lowest(x.others, path, best)
 }
 
-func anyMatch(patterns []pattern, path string) bool {
-	for i := range patterns {
-		if patterns[i].match(path) {
-			return true
+// lowest is the smallest meaning among best, unless that is 0, and the entries that match path.
+func lowest(entries []entry, path string, best uint8) uint8 {
+	for i := range entries {
+		e := &entries[i]
+		if best != 0 && e.meaning >= best {
+			continue
+		}
+		if e.tree != "" {
+			if strings.HasPrefix(path, e.tree) && (len(path) == len(e.tree) || path[len(e.tree)] == '/') {
+				best = e.meaning
+			}
+		} else if e.match(path) {
+			best = e.meaning
 		}
 	}
-	return false
+	return best
 }
 
 // extension is name from its last dot on, "" when it has none.
