@@ -37,6 +37,11 @@ func (m *memory[V]) key(number uint64, parts ...string) uint64 {
 	return h.Sum64()
 }
 
+// file is the key of a file: its inode on its device.
+func (m *memory[V]) file(inode uint64, device uint32) uint64 {
+	return m.key(inode) ^ uint64(device)<<32
+}
+
 // get is the entry, nil when there is none. It stays valid until the next put.
 func (m *memory[V]) get(sandbox string, key uint64) *V {
 	s := m.sandboxes.get(sandbox)

@@ -58,7 +58,7 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 		f.Access&(event.AccessPath|event.AccessDirectory) != 0 {
 		return
 	}
-	sandbox, file := e.Sandbox.ID, d.own.key(f.Inode, event.DeviceName(f.Device))
+	sandbox, file := e.Sandbox.ID, d.own.file(f.Inode, f.Device)
 	if f.Access&event.AccessTruncate != 0 {
 		// Whatever it held is gone: what is in it from here on, the sandbox wrote.
 		if f.Inode != 0 {
@@ -165,8 +165,9 @@ func (a *agentFile) isProgram(p *event.Process) bool {
 }
 
 func (a *agentFile) startedByItsShell(p *event.Process) bool {
+	const furthest = 64
 	shell := false
-	for q := p.Parent; q != nil; q = q.Parent {
+	for q, n := p.Parent, 0; q != nil && n < furthest; q, n = q.Parent, n+1 {
 		if isShell(q.Name) {
 			shell = true
 		} else if shell && a.isProgram(q) {

@@ -100,7 +100,7 @@ func (d *unbackedExec) written(e *event.Event, f *event.FileOpen) {
 	if len(w.name) > longestName {
 		w.name = cut(w.name, longestName)
 	}
-	d.writers.put(sandbox, d.file(f.Inode, f.Device), w)
+	d.writers.put(sandbox, d.writers.file(f.Inode, f.Device), w)
 }
 
 // longestName is what is kept of the name of a program, in bytes.
@@ -118,10 +118,6 @@ func neverRun(path string) bool {
 	return false
 }
 
-func (d *unbackedExec) file(inode uint64, device uint32) uint64 {
-	return d.writers.key(inode) ^ uint64(device)<<32
-}
-
 // believed says whether a compiler's executable may answer for what it writes.
 func (d *unbackedExec) believed(sandbox, executable string) bool {
 	if known := d.tools.get(sandbox, d.tools.key(0, executable)); known != nil {
@@ -135,7 +131,7 @@ func (d *unbackedExec) executed(e *event.Event, x *event.ProcessExec, report fun
 	sandbox := e.Sandbox.ID
 	var by *writer
 	if x.Inode != 0 {
-		by = d.writers.get(sandbox, d.file(x.Inode, x.Device))
+		by = d.writers.get(sandbox, d.writers.file(x.Inode, x.Device))
 	}
 	if isCompiler(x.Executable) {
 		d.tools.put(sandbox, d.tools.key(0, x.Executable), d.genuine(e, x, by))

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detectors
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestLRUAgainstModel holds the linked slice against a plain list that does the same.
+func TestLRUAgainstModel(t *testing.T) {
+	const most = 7
+	l := lru[int, int]{most: most}
+	var model [][2]int // the most recently used first
+	find := func(key int) int {
+		return slices.IndexFunc(model, func(e [2]int) bool { return e[0] == key })
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for step := range 20000 {
+		key := random.IntN(20)
+		switch random.IntN(5) {
+		case 0:
+			l.remove(key)
+			if i := find(key); i >= 0 {
+				model = slices.Delete(model, i, i+1)
+			}
+		case 1, 2:
+			gone, evicted := l.put(key, step)
+			wantGone, wantEvicted := 0, false
+			if i := find(key); i >= 0 {
+				model = slices.Delete(model, i, i+1)
+			} else if len(model) == most {
+				wantGone, wantEvicted = model[most-1][1], true
+				model = model[:most-1]
+			}
+			model = slices.Insert(model, 0, [2]int{key, step})
+			if gone != wantGone || evicted != wantEvicted {
+				t.Fatalf("step %d: put forgot %d, %t; want %d, %t", step, gone, evicted, wantGone, wantEvicted)
+			}
+		default:
+			got, i := l.get(key), find(key)
+			if (got == nil) != (i < 0) || got != nil && *got != model[i][1] {
+				t.Fatalf("step %d: get(%d) = %v, want place %d of %v", step, key, got, i, model)
+			}
+			if i >= 0 {
+				e := model[i]
+				model = slices.Insert(slices.Delete(model, i, i+1), 0, e)
+			}
+		}
+		if len(l.index) != len(model) || len(l.nodes) > most+1 {
+			t.Fatalf("step %d: %d entries in %d nodes, want %d", step, len(l.index), len(l.nodes), len(model))
+		}
+	}
+}
+
+// TestMemoryIsFair shows that a noisy sandbox makes only itself forgotten, and that all bounds hold and are counted.
+func TestMemoryIsFair(t *testing.T) {
+	m := newMemory[int](&Config{MaxSandboxes: 3, MaxEntries: 10})
+	quiet := m.key(1, "quiet")
+	m.put("quiet", quiet, 42)
+	for i := range 1000 {
+		m.put("noisy", m.key(uint64(i)), i)
+	}
+	if v := m.get("quiet", quiet); v == nil || *v != 42 {
+		t.Error("a noisy sandbox made another one's memory go")
+	}
+	if m.evicted != 990 {
+		t.Errorf("%d evictions were counted, want 990", m.evicted)
+	}
+	for i := range 5 {
+		name := fmt.Sprint("s", i)
+		m.put(name, m.key(0), i)
+	}
+	if n := len(m.sandboxes.index); n != 3 {
+		t.Errorf("%d sandboxes are remembered, want 3", n)
+	}
+	if m.evicted != 990+10+1+2 {
+		t.Errorf("%d evictions were counted, want %d", m.evicted, 990+10+1+2)
+	}
+	if m.key(0, "ab", "c") == m.key(0, "a", "bc") {
+		t.Error("the parts of a key run into each other")
+	}
+}
