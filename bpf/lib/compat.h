@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every difference between kernels, in one place. Each entry says which kernels differ and when it
+ * may go. Probes must not test for kernels themselves.
+ */
+#ifndef WATCHGLASS_COMPAT_H
+#define WATCHGLASS_COMPAT_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+
+/*
+ * inode times: 6.11 split i_mtime and i_ctime into seconds and nanoseconds (commit 3aa63a569c64,
+ * "fs: switch timespec64 fields in inode to discrete integers"); 6.6 had renamed i_ctime to
+ * __i_ctime and 6.7 i_mtime to __i_mtime. May go when the minimum is 6.11.
+ */
+struct inode___times66 {
+	struct timespec64 __i_ctime;
+	struct timespec64 __i_mtime;
+} __attribute__((preserve_access_index));
+
+struct inode___times61 {
+	struct timespec64 i_ctime;
+	struct timespec64 i_mtime;
+} __attribute__((preserve_access_index));
+
+#define NSEC_PER_SEC 1000000000ull
+
+/* compat_inode_ctime is the inode's change time in nanoseconds since 1970. */
+static __always_inline __u64 compat_inode_ctime(struct inode *inode)
+{
+	struct inode___times66 *middle = (void *)inode;
+	struct inode___times61 *old = (void *)inode;
+
+	if (bpf_core_field_exists(inode->i_ctime_sec))
+		return BPF_CORE_READ(inode, i_ctime_sec) * NSEC_PER_SEC + BPF_CORE_READ(inode, i_ctime_nsec);
+	if (bpf_core_field_exists(middle->__i_ctime))
+		return BPF_CORE_READ(middle, __i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(middle, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(old, i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(old, i_ctime.tv_nsec);
+}
+
+/* compat_inode_mtime is the inode's modification time in nanoseconds since 1970. */
+static __always_inline __u64 compat_inode_mtime(struct inode *inode)
+{
+	struct inode___times66 *middle = (void *)inode;
+	struct inode___times61 *old = (void *)inode;
+
+	if (bpf_core_field_exists(inode->i_mtime_sec))
+		return BPF_CORE_READ(inode, i_mtime_sec) * NSEC_PER_SEC + BPF_CORE_READ(inode, i_mtime_nsec);
+	if (bpf_core_field_exists(middle->__i_mtime))
+		return BPF_CORE_READ(middle, __i_mtime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(middle, __i_mtime.tv_nsec);
+	return BPF_CORE_READ(old, i_mtime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(old, i_mtime.tv_nsec);
+}
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Records: their header, the ring they travel through, and the account of those that found no room.
+ *
+ * Owns who did it and when (the header), reserving and submitting, and the counters behind
+ * "seen = delivered + dropped". It must not know any probe's records.
+ */
+#ifndef WATCHGLASS_EVENT_H
+#define WATCHGLASS_EVENT_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+/*
+ * ABI_STRUCT(x) keeps clang from dropping a type that only the records use, so that its Go twin can
+ * be generated from BTF.
+ */
+#define ABI_STRUCT(name) const struct name *abi_##name __attribute__((unused))
+
+/* EVENT_PROBES bounds the probes that the counters have room for. */
+#define EVENT_PROBES 8
+/* EVENT_WAKE_BYTES is how much must wait before the reader is woken at once: see event_submit. */
+#define EVENT_WAKE_BYTES (512 * 1024)
+
+/* Which place the probe has in probes.go; the loader sets it. */
+const volatile __u16 probe_index;
+
+/* EVENT_TRUNCATED: a field was cut at a limit. */
+enum event_flags {
+	EVENT_TRUNCATED = 1,
+};
+
+/* event_header starts every record. Times are nanoseconds of the boot clock, ids those of the initial namespaces. */
+struct event_header {
+	__u64 time;
+	/* The watched cgroup, and the task's own: the same or below it. */
+	__u64 sandbox;
+	__u64 cgroup;
+	/* With the boot id and the pid the identity of a process. */
+	__u64 start;
+	__u64 parent_start;
+	__u32 pid;
+	__u32 tid;
+	__u32 parent_pid;
+	/* The process id in the innermost PID namespace. */
+	__u32 vpid;
+	__u32 uid;
+	__u32 gid;
+	__u16 probe;
+	/* Local to the probe. */
+	__u16 kind;
+	__u32 flags;
+	__u8 comm[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 * 1024 * 1024);
+} events SEC(".maps");
+
+/* event_count is one sandbox's account: per probe, records that were to be sent and those that found no room. */
+struct event_count {
+	__u64 seen[EVENT_PROBES];
+	__u64 dropped[EVENT_PROBES];
+};
+
+/*
+ * event_counts is by sandbox. User space adds the entry before the sandbox is watched, so programs
+ * only look it up: adding to a map without preallocation can fail from here. Entry 0 takes what
+ * belongs to no sandbox.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct event_count);
+} event_counts SEC(".maps");
+
+static __always_inline struct event_count *event_count_of(__u64 sandbox)
+{
+	struct event_count *count = bpf_map_lookup_elem(&event_counts, &sandbox);
+	__u64 nobody = 0;
+
+	return count ? count : bpf_map_lookup_elem(&event_counts, &nobody);
+}
+
+/* event_count_add adds one record to the sandbox's account of the probe, as sent or as dropped. */
+static __always_inline void event_count_add(__u64 sandbox, bool dropped)
+{
+	struct event_count *count = event_count_of(sandbox);
+	__u32 probe = probe_index & (EVENT_PROBES - 1);
+
+	if (!count)
+		return;
+	/* Atomic: a program can be interrupted by another of the same probe on the same CPU. */
+	__sync_fetch_and_add(&count->seen[probe], 1);
+	if (dropped)
+		__sync_fetch_and_add(&count->dropped[probe], 1);
+}
+
+/* event_header_task fills in who: any task, not only the current one. */
+static __always_inline void event_header_task(struct event_header *header, struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
+	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
+	__u32 level = BPF_CORE_READ(pid, level);
+	const struct cred *cred = BPF_CORE_READ(task, cred);
+	struct upid upid = {};
+
+	bpf_core_read(&upid, sizeof(upid), &pid->numbers[level]);
+	header->start = BPF_CORE_READ(leader, start_boottime);
+	header->parent_start = BPF_CORE_READ(parent, group_leader, start_boottime);
+	header->pid = BPF_CORE_READ(task, tgid);
+	header->tid = BPF_CORE_READ(task, pid);
+	header->parent_pid = BPF_CORE_READ(parent, tgid);
+	header->vpid = upid.nr;
+	header->uid = BPF_CORE_READ(cred, uid.val);
+	header->gid = BPF_CORE_READ(cred, gid.val);
+	bpf_core_read_str(header->comm, sizeof(header->comm), &task->comm);
+}
+
+/* event_header_fill fills in the whole header for the current task. */
+static __always_inline void event_header_fill(struct event_header *header, __u64 sandbox, __u16 kind)
+{
+	header->time = bpf_ktime_get_boot_ns();
+	header->sandbox = sandbox;
+	header->cgroup = bpf_get_current_cgroup_id();
+	header->probe = probe_index;
+	header->kind = kind;
+	header->flags = 0;
+	event_header_task(header, (struct task_struct *)bpf_get_current_task());
+}
+
+/*
+ * event_reserve makes room for a record of a constant size in the ring. NULL means that there was
+ * none, which has then been counted. The bytes are not zeroed: fill all of them.
+ */
+static __always_inline void *event_reserve(__u64 sandbox, __u64 size)
+{
+	void *record = bpf_ringbuf_reserve(&events, size, 0);
+
+	event_count_add(sandbox, !record);
+	return record;
+}
+
+/* event_wake_flags says whether the reader must be woken for this record. */
+static __always_inline __u64 event_wake_flags(void)
+{
+	/*
+	 * Waking costs the observed process 1 to 2 us, more than all the rest. The reader looks by itself
+	 * every few milliseconds, so it is woken only when that could be too late for the ring's size.
+	 */
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= EVENT_WAKE_BYTES)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+/* event_submit hands a reserved record to user space. */
+static __always_inline void event_submit(void *record)
+{
+	bpf_ringbuf_submit(record, event_wake_flags());
+}
+
+/* event_output copies a record of variable size to the ring. False means that it was dropped, and counted. */
+static __always_inline bool event_output(__u64 sandbox, void *record, __u64 size)
+{
+	bool dropped = bpf_ringbuf_output(&events, record, size, event_wake_flags()) != 0;
+
+	event_count_add(sandbox, dropped);
+	return !dropped;
+}
+
+#endif
