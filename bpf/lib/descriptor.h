@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * File descriptors of the current task.
+ *
+ * Owns the way from a number to the kernel's file. It must not hold on to what it finds: another
+ * thread may close or replace the descriptor at any moment; the file's memory stays readable.
+ */
+#ifndef WATCHGLASS_DESCRIPTOR_H
+#define WATCHGLASS_DESCRIPTOR_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+/* descriptor_file is the file behind a descriptor of the current task, or NULL. */
+static __always_inline struct file *descriptor_file(__u32 fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **slots = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]);
+	return file;
+}
+
+#endif
