@@ -17,6 +17,9 @@ const (
 	EventSeq Key = "watchglass.event.seq"
 	// CaptureTruncated is true when any field of the event was cut at a limit.
 	CaptureTruncated Key = "watchglass.capture.truncated"
+	// CaptureEscaped is the names of the attributes (or "body") whose bytes were not UTF-8: in them each such byte
+	// is written as \xNN and each backslash is doubled.
+	CaptureEscaped Key = "watchglass.capture.escaped"
 )
 
 // Attributes of the process that caused an event.
