@@ -13,11 +13,13 @@ import (
 )
 
 // Detector is what all entries of the table are: it has the methods of collector.Detector, which is
-// the contract. It is here only because New needs a type for what it returns.
+// the contract, and Stats. It is here only because New needs a type for what it returns.
 type Detector interface {
 	Rule() *event.Rule
 	Detect(e *event.Event, report func(*event.Finding))
 	Forget(sandboxID string)
+	// Stats is how much the detector remembers; it may be called from any goroutine.
+	Stats() event.DetectorStats
 }
 
 // Config is what users write about detectors.

@@ -197,48 +197,23 @@ func TestHostileSandbox(t *testing.T) {
 	if findings != 200*4 { // the read, the memfd, the fake linker in /tmp (written by itself), the connection
 		t.Errorf("%d findings, want %d", findings, 200*4)
 	}
-	entries := map[string]int{}
-	for _, d := range all {
-		switch d := d.(type) {
-		case *secretRead:
-			entries["secret-read findings"], entries["secret-read own"] = size(d.findings), size(d.own)
-		case *offPolicyConnect:
-			entries["off-policy-connect"] = size(d.findings)
-		case *unbackedExec:
-			entries["unbacked-exec findings"], entries["unbacked-exec writers"] = size(d.findings), size(d.writers)
-			entries["unbacked-exec tools"] = size(d.tools)
-		}
-		d.Forget("s")
-	}
-	for what, n := range entries {
-		if n != 16 {
-			t.Errorf("%s: %d entries, want 16", what, n)
-		}
-	}
-	for _, d := range all {
-		switch d := d.(type) {
-		case *secretRead:
-			entries["secret-read findings"], entries["secret-read own"] = size(d.findings), size(d.own)
-		case *offPolicyConnect:
-			entries["off-policy-connect"] = size(d.findings)
-		case *unbackedExec:
-			entries["unbacked-exec findings"], entries["unbacked-exec writers"] = size(d.findings), size(d.writers)
-			entries["unbacked-exec tools"] = size(d.tools)
+	for id, tables := range map[string]int{"secret-read": 2, "off-policy-connect": 1, "unbacked-exec": 3} {
+		for _, d := range all {
+			if d.Rule().ID != id {
+				continue
+			}
+			if got := d.Stats().Entries; got != 16*tables {
+				t.Errorf("%s: %d entries in %d tables of 16", id, got, tables)
+			}
+			if d.Stats().Evicted == 0 {
+				t.Errorf("%s: no eviction was counted", id)
+			}
+			d.Forget("s")
+			if got := d.Stats().Entries; got != 0 {
+				t.Errorf("%s: %d entries of a forgotten sandbox", id, got)
+			}
 		}
 	}
-	for what, n := range entries {
-		if n != 0 {
-			t.Errorf("%s: %d entries of a forgotten sandbox", what, n)
-		}
-	}
-}
-
-func size[V any](m *memory[V]) int {
-	n := 0
-	for _, i := range m.sandboxes.index {
-		n += len(m.sandboxes.nodes[i].value.index)
-	}
-	return n
 }
 
 // ordinary is events of a build: none is a finding.

@@ -2,7 +2,12 @@
 
 package detectors
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/watchglass/watchglass/event"
+)
 
 // memory is what a detector remembers per sandbox: a bounded number of sandboxes, each with a
 // bounded number of entries, so that a noisy sandbox makes only itself forgotten. The least recently
@@ -11,15 +16,17 @@ import "hash/maphash"
 type memory[V any] struct {
 	seed      maphash.Seed
 	sandboxes lru[string, *lru[uint64, V]]
-	entries   int
-	evicted   uint64
+	most      int
+	// held and evicted are read by whoever asks for statistics, from any goroutine.
+	held    atomic.Int64
+	evicted atomic.Uint64
 }
 
 func newMemory[V any](cfg *Config) *memory[V] {
 	return &memory[V]{
 		seed:      maphash.MakeSeed(),
 		sandboxes: lru[string, *lru[uint64, V]]{most: cfg.MaxSandboxes},
-		entries:   cfg.MaxEntries,
+		most:      cfg.MaxEntries,
 	}
 }
 
@@ -55,19 +62,33 @@ func (m *memory[V]) get(sandbox string, key uint64) *V {
 func (m *memory[V]) put(sandbox string, key uint64, value V) *V {
 	s := m.sandboxes.get(sandbox)
 	if s == nil {
-		if gone, ok := m.sandboxes.put(sandbox, &lru[uint64, V]{most: m.entries}); ok {
-			m.evicted += uint64(len(gone.index))
+		if gone, evicted := m.sandboxes.put(sandbox, &lru[uint64, V]{most: m.most}); evicted {
+			m.held.Add(-int64(len(gone.index)))
+			m.evicted.Add(uint64(len(gone.index)))
 		}
 		s = m.sandboxes.get(sandbox)
 	}
-	if _, ok := (*s).put(key, value); ok {
-		m.evicted++
+	before := len((*s).index)
+	if _, evicted := (*s).put(key, value); evicted {
+		m.evicted.Add(1)
 	}
+	m.held.Add(int64(len((*s).index) - before))
 	return (*s).get(key)
 }
 
 // forget drops everything of a sandbox.
-func (m *memory[V]) forget(sandbox string) { m.sandboxes.remove(sandbox) }
+func (m *memory[V]) forget(sandbox string) {
+	if s := m.sandboxes.get(sandbox); s != nil {
+		m.held.Add(-int64(len((*s).index)))
+	}
+	m.sandboxes.remove(sandbox)
+}
+
+// count adds the memory to a detector's statistics.
+func (m *memory[V]) count(stats *event.DetectorStats) {
+	stats.Entries += int(m.held.Load())
+	stats.Evicted += m.evicted.Load()
+}
 
 // lru is a map of at most most entries that forgets the least recently used. Its links are indices
 // into one slice, so that a full one allocates nothing more. The zero value but for most is empty.

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 // TestLRUAgainstModel holds the linked slice against a plain list that does the same.
@@ -66,8 +68,9 @@ func TestMemoryIsFair(t *testing.T) {
 	if v := m.get("quiet", quiet); v == nil || *v != 42 {
 		t.Error("a noisy sandbox made another one's memory go")
 	}
-	if m.evicted != 990 {
-		t.Errorf("%d evictions were counted, want 990", m.evicted)
+	var stats event.DetectorStats
+	if m.count(&stats); stats.Evicted != 990 || stats.Entries != 11 {
+		t.Errorf("%+v, want 11 entries and 990 evicted", stats)
 	}
 	for i := range 5 {
 		name := fmt.Sprint("s", i)
@@ -76,8 +79,16 @@ func TestMemoryIsFair(t *testing.T) {
 	if n := len(m.sandboxes.index); n != 3 {
 		t.Errorf("%d sandboxes are remembered, want 3", n)
 	}
-	if m.evicted != 990+10+1+2 {
-		t.Errorf("%d evictions were counted, want %d", m.evicted, 990+10+1+2)
+	stats = event.DetectorStats{}
+	if m.count(&stats); stats.Evicted != 990+10+1+2 || stats.Entries != 3 {
+		t.Errorf("%+v, want 3 entries and %d evicted", stats, 990+10+1+2)
+	}
+	for i := range 5 {
+		m.forget(fmt.Sprint("s", i))
+	}
+	stats = event.DetectorStats{}
+	if m.count(&stats); stats.Entries != 0 {
+		t.Errorf("%d entries of forgotten sandboxes", stats.Entries)
 	}
 	if m.key(0, "ab", "c") == m.key(0, "a", "bc") {
 		t.Error("the parts of a key run into each other")

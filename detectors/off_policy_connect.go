@@ -42,6 +42,13 @@ func (d *offPolicyConnect) Rule() *event.Rule { return &d.rule }
 // Forget implements Detector.
 func (d *offPolicyConnect) Forget(sandboxID string) { d.findings.forget(sandboxID) }
 
+// Stats implements Detector.
+func (d *offPolicyConnect) Stats() event.DetectorStats {
+	stats := event.DetectorStats{Name: d.rule.ID}
+	d.findings.count(&stats)
+	return stats
+}
+
 // Detect implements Detector.
 func (d *offPolicyConnect) Detect(e *event.Event, report func(*event.Finding)) {
 	n, ok := e.Payload.(*event.NetworkConnect)

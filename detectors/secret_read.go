@@ -51,6 +51,14 @@ func (d *secretRead) Forget(sandboxID string) {
 	d.own.forget(sandboxID)
 }
 
+// Stats implements Detector.
+func (d *secretRead) Stats() event.DetectorStats {
+	stats := event.DetectorStats{Name: d.rule.ID}
+	d.findings.count(&stats)
+	d.own.count(&stats)
+	return stats
+}
+
 // Detect implements Detector.
 func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 	f, ok := e.Payload.(*event.FileOpen)

@@ -69,6 +69,15 @@ func (d *unbackedExec) Forget(sandboxID string) {
 	d.tools.forget(sandboxID)
 }
 
+// Stats implements Detector.
+func (d *unbackedExec) Stats() event.DetectorStats {
+	stats := event.DetectorStats{Name: d.rule.ID}
+	d.findings.count(&stats)
+	d.writers.count(&stats)
+	d.tools.count(&stats)
+	return stats
+}
+
 // Detect implements Detector.
 func (d *unbackedExec) Detect(e *event.Event, report func(*event.Finding)) {
 	if e.Sandbox == nil || e.Process == nil {

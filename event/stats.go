@@ -13,6 +13,8 @@ type Stats struct {
 	Probes []ProbeStats
 	// Exporters is the state of each exporter.
 	Exporters []ExporterStats
+	// Detectors is the state of each detector.
+	Detectors []DetectorStats
 	// Sandboxes is how many are watched now; SandboxesRefused how many were not for lack of room.
 	Sandboxes        int
 	SandboxesRefused uint64
@@ -51,4 +53,13 @@ type ExporterStats struct {
 	// Dropped how many found its queue full, Queued how many wait now.
 	Exported, Failed, Dropped uint64
 	Queued, Capacity          int
+}
+
+// DetectorStats is the memory of one detector.
+type DetectorStats struct {
+	// Name is its rule's ID.
+	Name string
+	// Entries is how much it remembers now; Evicted how much it had to forget for lack of room.
+	Entries int
+	Evicted uint64
 }
