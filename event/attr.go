@@ -104,6 +104,8 @@ const (
 	FileDevice Key = "watchglass.file.device"
 	// FilePathClaimed is true when the path is the caller's word, read from user memory, and not the kernel's.
 	FilePathClaimed Key = "watchglass.file.claimed"
+	// FileDeleted is true when the opened file had no name any more: the path is the one it had.
+	FileDeleted Key = "watchglass.file.deleted"
 	// ErrorType is the errno name of a failed operation, for example ENOENT.
 	ErrorType Key = "error.type"
 )
@@ -130,6 +132,10 @@ const (
 	PeerScope Key = "watchglass.network.peer.scope"
 	// NetworkLatency is the time from the connect to its result in seconds.
 	NetworkLatency Key = "watchglass.network.latency"
+	// NetworkPeerClaimed is true when the peer is the caller's word: a policy refused the call before the kernel took a copy.
+	NetworkPeerClaimed Key = "watchglass.network.claimed"
+	// NetworkAbandoned is true when the program closed the socket before its connect had a result.
+	NetworkAbandoned Key = "watchglass.network.abandoned"
 	// NetworkBytesSent is the payload bytes sent to the peer on this connection.
 	NetworkBytesSent Key = "watchglass.network.bytes_sent"
 	// NetworkBytesReceived is the payload bytes received from the peer on this connection.

@@ -64,6 +64,8 @@ type FileOpen struct {
 	Device uint32
 	// Mode is the file's type and permission bits as in stat(2); 0 on failure.
 	Mode uint32
+	// Deleted is true when the opened file had no name any more (/proc/PID/fd, O_TMPFILE); Path is the one it had.
+	Deleted bool
 	// Class is set by the collector.
 	Class FileClass
 }
@@ -91,6 +93,9 @@ func (f *FileOpen) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, FileClassKey, string(f.Class))
 	if f.Claimed {
 		dst = append(dst, Attribute{FilePathClaimed, Bool(true)})
+	}
+	if f.Deleted {
+		dst = append(dst, Attribute{FileDeleted, Bool(true)})
 	}
 	dst = appendString(dst, ErrorType, f.Error.Name())
 	if f.Inode != 0 {

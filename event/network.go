@@ -71,8 +71,12 @@ type NetworkConnect struct {
 	Local netip.AddrPort
 	// PeerName is the peer's name and PeerNameSource where it came from; "" when not known.
 	PeerName, PeerNameSource string
-	// Error is the error number of a failure, 0 for success or, with Pending, not known yet.
+	// Error is the error number of a failure, 0 for success or, with Abandoned, for no result.
 	Error Errno
+	// Claimed is true when Peer is the caller's word: seccomp or an LSM refused before the kernel took its copy.
+	Claimed bool
+	// Abandoned is true when the program closed the socket before there was a result.
+	Abandoned bool
 	// Latency is the time to the result; 0 when there is none (UDP).
 	Latency time.Duration
 }
@@ -91,7 +95,13 @@ func (n *NetworkConnect) Severity() Severity {
 // AppendAttributes implements Payload.
 func (n *NetworkConnect) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendPeer(dst, n.Transport, n.Peer, n.Local, n.PeerName, n.PeerNameSource)
+	if n.Claimed {
+		dst = append(dst, Attribute{NetworkPeerClaimed, Bool(true)})
+	}
 	dst = appendString(dst, ErrorType, n.Error.Name())
+	if n.Abandoned {
+		dst = append(dst, Attribute{NetworkAbandoned, Bool(true)})
+	}
 	if n.Latency > 0 {
 		dst = append(dst, Attribute{NetworkLatency, Seconds(n.Latency)})
 	}
@@ -101,9 +111,12 @@ func (n *NetworkConnect) AppendAttributes(dst []Attribute) []Attribute {
 // AppendBody implements Payload.
 func (n *NetworkConnect) AppendBody(dst []byte) []byte {
 	dst = appendPeerBody(dst, n.Transport, n.Peer, n.PeerName)
-	if n.Error != 0 {
+	switch {
+	case n.Error != 0:
 		dst = append(dst, ": "...)
 		dst = append(dst, n.Error.Name()...)
+	case n.Abandoned:
+		dst = append(dst, ": abandoned"...)
 	}
 	return dst
 }
