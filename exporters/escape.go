@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package exporters
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// AppendUTF8 appends s as valid UTF-8 and says whether it had to be rewritten for that. Formats whose
+// strings must be UTF-8 (JSON, protobuf) use it, so that all of them write the same.
+//
+// A valid string is appended as it is. An invalid one is appended in a form from which its bytes can be
+// had back: each byte that is not UTF-8 as \xNN with two lower-case hexadecimal digits, and each
+// backslash doubled. Exporters name the rewritten attributes in event.CaptureEscaped.
+func AppendUTF8(dst []byte, s string) ([]byte, bool) {
+	if utf8.ValidString(s) {
+		return append(dst, s...), false
+	}
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			dst = appendHexByte(dst, s[i])
+		case r == '\\':
+			dst = append(dst, `\\`...)
+		default:
+			dst = append(dst, s[i:i+size]...)
+		}
+		i += size
+	}
+	return dst, true
+}
+
+// AppendPrintable appends one character of s, which must not be empty, in a form that is safe on a
+// terminal, and returns how many bytes of s it took. Control characters (C0, DEL, C1), bytes that are not
+// UTF-8, and everything a terminal shows as nothing or as something else (bidirectional overrides,
+// zero-width and other invisible characters, line and paragraph separators) become \n, \t, \r, \xNN or \u{N}.
+func AppendPrintable(dst []byte, s string) ([]byte, int) {
+	c := s[0]
+	if c >= 0x20 && c < 0x7f {
+		return append(dst, c), 1
+	}
+	r, size := utf8.DecodeRuneInString(s)
+	switch {
+	case r == '\n':
+		return append(dst, `\n`...), 1
+	case r == '\t':
+		return append(dst, `\t`...), 1
+	case r == '\r':
+		return append(dst, `\r`...), 1
+	case c < 0x80, r == utf8.RuneError && size == 1:
+		return appendHexByte(dst, c), 1
+	case !Visible(r):
+		dst = append(dst, `\u{`...)
+		dst = appendHex(dst, uint32(r))
+		return append(dst, '}'), size
+	default:
+		return append(dst, s[:size]...), size
+	}
+}
+
+// Visible says whether a character is shown as itself: printable by Unicode, and not one of those that
+// are printable by category but drawn as nothing.
+func Visible(r rune) bool {
+	if r < 0x7f {
+		return r >= 0x20
+	}
+	const brailleBlank = '\u2800'
+	return unicode.IsPrint(r) && r != brailleBlank &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) &&
+		!unicode.Is(unicode.Variation_Selector, r)
+}
+
+const hexDigits = "0123456789abcdef"
+
+func appendHexByte(dst []byte, c byte) []byte {
+	return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&0xf])
+}
+
+// appendHex appends n without leading zeros.
+func appendHex(dst []byte, n uint32) []byte {
+	started := false
+	for shift := 28; shift >= 0; shift -= 4 {
+		digit := n >> shift & 0xf
+		started = started || digit != 0 || shift == 0
+		if started {
+			dst = append(dst, hexDigits[digit])
+		}
+	}
+	return dst
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package json
+
+import (
+	"encoding/hex"
+	"math"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
+)
+
+// encoder appends events to a buffer. It keeps its scratch space, so that it allocates nothing once warm.
+type encoder struct {
+	resource   []event.Attribute
+	attributes []event.Attribute
+	body       []byte
+	text       []byte
+	// escaped is the names of what was not UTF-8 in the event being written.
+	escaped []string
+}
+
+func newEncoder(resource []event.Attribute) encoder {
+	return encoder{resource: append([]event.Attribute(nil), resource...)}
+}
+
+// append appends the event as one line with its newline.
+func (e *encoder) append(dst []byte, ev *event.Event) []byte {
+	e.escaped = e.escaped[:0]
+	dst = append(dst, `{"time":"`...)
+	dst = ev.Time.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000000000Z07:00")
+	dst = append(dst, `","event":`...)
+	dst = e.appendString(dst, "event", string(ev.Kind()))
+	dst = append(dst, `,"severity":"`...)
+	dst = append(dst, ev.Payload.Severity().Text()...)
+	dst = append(dst, `","body":`...)
+	e.body = ev.Payload.AppendBody(e.body[:0])
+	dst = e.appendBytes(dst, "body", e.body)
+	dst = appendTrace(dst, ev.Process)
+	dst = append(dst, `,"resource":`...)
+	e.attributes = append(e.attributes[:0], e.resource...)
+	if ev.Sandbox != nil {
+		e.attributes = ev.Sandbox.AppendAttributes(e.attributes)
+	}
+	dst = e.appendObject(dst)
+	dst = append(dst, `,"attributes":`...)
+	e.attributes = ev.AppendAttributes(e.attributes[:0])
+	dst = e.appendObject(dst)
+	if len(e.escaped) > 0 {
+		dst = dst[:len(dst)-1] // the event's own attributes come first, so there is always one before
+		dst = append(dst, ',')
+		dst = e.appendAttribute(dst, event.Attribute{Key: event.CaptureEscaped, Value: event.Strings(e.escaped)})
+		dst = append(dst, '}')
+	}
+	clear(e.attributes)
+	return append(dst, '}', '\n')
+}
+
+func appendTrace(dst []byte, p *event.Process) []byte {
+	if p == nil || !p.Agent.HasTrace() {
+		return dst
+	}
+	dst = append(dst, `,"trace_id":"`...)
+	dst = hex.AppendEncode(dst, p.Agent.TraceID[:])
+	dst = append(dst, '"')
+	if p.Agent.SpanID == [8]byte{} {
+		return dst
+	}
+	dst = append(dst, `,"span_id":"`...)
+	dst = hex.AppendEncode(dst, p.Agent.SpanID[:])
+	return append(dst, '"')
+}
+
+// appendObject appends e.attributes.
+func (e *encoder) appendObject(dst []byte) []byte {
+	dst = append(dst, '{')
+	first := true
+	for _, a := range e.attributes {
+		if a.Value.Kind() == event.ValueInvalid {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = e.appendAttribute(dst, a)
+	}
+	return append(dst, '}')
+}
+
+func (e *encoder) appendAttribute(dst []byte, a event.Attribute) []byte {
+	name := string(a.Key)
+	dst = e.appendString(dst, name, name)
+	dst = append(dst, ':')
+	switch a.Value.Kind() {
+	case event.ValueString:
+		return e.appendString(dst, name, a.Value.AsString())
+	case event.ValueInt:
+		return strconv.AppendInt(dst, a.Value.AsInt(), 10)
+	case event.ValueDouble:
+		return appendDouble(dst, a.Value.AsDouble())
+	case event.ValueBool:
+		return strconv.AppendBool(dst, a.Value.AsBool())
+	case event.ValueStrings:
+		dst = append(dst, '[')
+		for i, s := range a.Value.AsStrings() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = e.appendString(dst, name, s)
+		}
+		return append(dst, ']')
+	case event.ValueMap:
+		dst = append(dst, '{')
+		for i, c := range a.Value.AsCounts() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = e.appendString(dst, name, c.Name)
+			dst = append(dst, ':')
+			dst = strconv.AppendInt(dst, c.N, 10)
+		}
+		return append(dst, '}')
+	case event.ValueInvalid:
+	}
+	return append(dst, "null"...)
+}
+
+// appendDouble appends a number; what JSON has no number for becomes a string.
+func appendDouble(dst []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f):
+		return append(dst, `"NaN"`...)
+	case math.IsInf(f, 1):
+		return append(dst, `"Infinity"`...)
+	case math.IsInf(f, -1):
+		return append(dst, `"-Infinity"`...)
+	}
+	return strconv.AppendFloat(dst, f, 'g', -1, 64)
+}
+
+// appendString appends s quoted, and notes name where s had to be rewritten.
+func (e *encoder) appendString(dst []byte, name, s string) []byte {
+	dst = append(dst, '"')
+	if plain(s) {
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
+	if !utf8.ValidString(s) {
+		e.text, _ = exporters.AppendUTF8(e.text[:0], s)
+		e.note(name)
+		dst = appendEscaped(dst, e.text)
+	} else {
+		e.text = append(e.text[:0], s...)
+		dst = appendEscaped(dst, e.text)
+	}
+	return append(dst, '"')
+}
+
+func (e *encoder) appendBytes(dst []byte, name string, s []byte) []byte {
+	if utf8.Valid(s) {
+		dst = append(dst, '"')
+		dst = appendEscaped(dst, s)
+		return append(dst, '"')
+	}
+	return e.appendString(dst, name, string(s))
+}
+
+func (e *encoder) note(name string) {
+	for _, noted := range e.escaped {
+		if noted == name {
+			return
+		}
+	}
+	e.escaped = append(e.escaped, name)
+}
+
+// plain says whether s needs no escape at all, as nearly all strings do not.
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// appendEscaped appends valid UTF-8 with JSON's escapes.
+func appendEscaped(dst, s []byte) []byte {
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c < 0x7f {
+			if c == '"' || c == '\\' {
+				dst = append(dst, '\\')
+			}
+			dst = append(dst, c)
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRune(s[i:])
+		switch {
+		case c == '\n':
+			dst = append(dst, `\n`...)
+		case c == '\t':
+			dst = append(dst, `\t`...)
+		case c == '\r':
+			dst = append(dst, `\r`...)
+		case !exporters.Visible(r):
+			dst = appendUnicode(dst, r)
+		default:
+			dst = append(dst, s[i:i+size]...)
+		}
+		i += size
+	}
+	return dst
+}
+
+// appendUnicode appends \uNNNN, twice for characters beyond the basic plane.
+func appendUnicode(dst []byte, r rune) []byte {
+	if r >= 0x10000 {
+		r -= 0x10000
+		dst = appendUnicode(dst, 0xd800+r>>10)
+		r = 0xdc00 + r&0x3ff
+	}
+	const digits = "0123456789abcdef"
+	return append(dst, '\\', 'u', digits[r>>12&0xf], digits[r>>8&0xf], digits[r>>4&0xf], digits[r&0xf])
+}
