@@ -163,7 +163,7 @@ func hostile(sandbox *event.Sandbox, i int) []*event.Event {
 	p.Parent = p // a cycle cannot come from the tree; the words must end all the same
 	payloads := []event.Payload{
 		&event.FileOpen{Path: long, Access: event.AccessRead, Class: event.FileClassSecret, Inode: uint64(i + 1)},
-		&event.FileOpen{Path: long + "w", Access: event.AccessWrite | event.AccessTruncate, Class: event.FileClassSecret, Inode: uint64(i + 1e6)},
+		&event.FileOpen{Path: long + "w", Access: event.AccessWrite, Created: true, Class: event.FileClassSecret, Inode: uint64(i + 1e6)},
 		&event.ProcessExec{Executable: long, Args: p.Args, Origin: event.OriginMemfd, Inode: uint64(i + 1e6)},
 		&event.ProcessExec{Executable: long + "/ld", Args: p.Args, Inode: uint64(i + 1e6)},
 		&event.NetworkConnect{Transport: event.TransportTCP, Peer: netip.AddrPortFrom(netip.AddrFrom4([4]byte{9, byte(i >> 8), byte(i), 1}), 9), PeerName: long},

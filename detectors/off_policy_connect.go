@@ -83,6 +83,8 @@ func (d *offPolicyConnect) finding(e *event.Event, n *event.NetworkConnect, seen
 	switch {
 	case n.Error != 0:
 		title, result = program(e.Process)+" tried to connect to "+destination, "and got "+n.Error.Name()+"."
+	case n.Abandoned:
+		title, result = program(e.Process)+" tried to connect to "+destination, "and gave up before there was a result."
 	case n.Transport == event.TransportUDP:
 		result = "and may send to it."
 	}

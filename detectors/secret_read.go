@@ -32,7 +32,7 @@ func newSecretRead(cfg *Config) *secretRead {
 			MemoryBound: "per sandbox max_entries findings and as many of the sandbox's own secrets, " +
 				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first",
 			FalsePositives: "the agent's own credentials by the agent itself; an SSH key by ssh, stored git " +
-				"credentials by git's transport, .npmrc by the package manager; secrets that the sandbox made itself; " +
+				"credentials by git's transport, .npmrc by the package manager; files that the sandbox created itself; " +
 				"handles without access (O_PATH), directories; policy.files.allow",
 			Runbook: "docs/detectors/secret-read.md",
 		},
@@ -67,11 +67,10 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 		return
 	}
 	sandbox, file := e.Sandbox.ID, d.own.file(f.Inode, f.Device)
-	if f.Access&event.AccessTruncate != 0 {
-		// Whatever it held is gone: what is in it from here on, the sandbox wrote.
-		if f.Inode != 0 {
-			d.own.put(sandbox, file, struct{}{})
-		}
+	if f.Created {
+		// It is empty: what is in it from here on, the sandbox wrote. Truncation would say the same, but
+		// for openat2 it is the caller's word, which another thread may change after the kernel read it.
+		d.own.put(sandbox, file, struct{}{})
 		return
 	}
 	if f.Access&event.AccessRead == 0 || d.own.get(sandbox, file) != nil || d.expected(e.Process, f.Path) {

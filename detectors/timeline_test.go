@@ -23,8 +23,8 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //
 //	process PID [parent=PID] [agent=NAME] [call=ID] [session=ID] [root=PID] EXECUTABLE [ARG…]
 //	    a process as the tree knows it; steps name it by pid. Arguments are separated by blanks, %20 is a blank
-//	open PID read+write [class=secret] [error=2] [inode=N] [mode=755] PATH
-//	connect PID tcp|udp ADDRESS:PORT [error=111] [name=NAME]
+//	open PID read+write [class=secret] [error=2] [inode=N] [mode=755] [created=yes] PATH
+//	connect PID tcp|udp ADDRESS:PORT [error=111] [name=NAME] [abandoned=yes]
 //	exec PID [origin=memfd] [inode=N] [changed=-5s]   the process's executable and arguments were executed
 //	sandbox NAME      the steps that follow happen in this sandbox; it was watched from now on
 //	repeat N STEP     the step N times
@@ -180,6 +180,7 @@ func (tl *timeline) open(words []string) {
 	f := &event.FileOpen{
 		Path: strings.Join(rest, " "), Class: event.FileClass(options["class"]),
 		Error: event.Errno(tl.number(options["error"])), Inode: tl.number(options["inode"]), Device: 8 << 20,
+		Created: options["created"] == "yes",
 	}
 	for i, name := range event.Access(0xff).Names() {
 		for have := range strings.SplitSeq(words[2], "+") {
@@ -206,7 +207,7 @@ func (tl *timeline) connect(words []string) {
 	}
 	tl.publish(words[1], &event.NetworkConnect{
 		Transport: event.Transport(words[2]), Peer: peer, PeerName: options["name"],
-		Error: event.Errno(tl.number(options["error"])),
+		Error: event.Errno(tl.number(options["error"])), Abandoned: options["abandoned"] == "yes",
 	})
 }
 

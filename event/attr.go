@@ -104,6 +104,8 @@ const (
 	FileDevice Key = "watchglass.file.device"
 	// FilePathClaimed is true when the path is the caller's word, read from user memory, and not the kernel's.
 	FilePathClaimed Key = "watchglass.file.claimed"
+	// FileCreated is true when this open made the file.
+	FileCreated Key = "watchglass.file.created"
 	// FileDeleted is true when the opened file had no name any more: the path is the one it had.
 	FileDeleted Key = "watchglass.file.deleted"
 	// ErrorType is the errno name of a failed operation, for example ENOENT.

@@ -64,6 +64,9 @@ type FileOpen struct {
 	Device uint32
 	// Mode is the file's type and permission bits as in stat(2); 0 on failure.
 	Mode uint32
+	// Created is true when this open made the file, by the kernel's word (FMODE_CREATED): asking for
+	// AccessCreate does not say whether it existed.
+	Created bool
 	// Deleted is true when the opened file had no name any more (/proc/PID/fd, O_TMPFILE); Path is the one it had.
 	Deleted bool
 	// Class is set by the collector.
@@ -93,6 +96,9 @@ func (f *FileOpen) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, FileClassKey, string(f.Class))
 	if f.Claimed {
 		dst = append(dst, Attribute{FilePathClaimed, Bool(true)})
+	}
+	if f.Created {
+		dst = append(dst, Attribute{FileCreated, Bool(true)})
 	}
 	if f.Deleted {
 		dst = append(dst, Attribute{FileDeleted, Bool(true)})
