@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package exporters
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// statsCollector turns the collector's own state into metrics when it is read.
+type statsCollector struct {
+	stats func() event.Stats
+
+	published, lost                             *prometheus.Desc
+	attached, seen, dropped                     *prometheus.Desc
+	exported, failed, refused, queued, capacity *prometheus.Desc
+	sandboxes, sandboxesRefused                 *prometheus.Desc
+	processes, processesEvicted                 *prometheus.Desc
+	ringSize, ringUsed                          *prometheus.Desc
+	all                                         []*prometheus.Desc
+}
+
+func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
+	c := &statsCollector{stats: stats}
+	desc := func(kind, name, help string, labels ...string) *prometheus.Desc {
+		m.note(kind, name, help, labels)
+		d := prometheus.NewDesc(name, help, labels, nil)
+		c.all = append(c.all, d)
+		return d
+	}
+	const counter, gauge = "counter", "gauge"
+	c.published = desc(counter, "watchglass_events_published_total",
+		"Events that the pipeline gave to the exporters, by kind.", "kind")
+	c.lost = desc(counter, "watchglass_events_lost_total",
+		"Events that were lost: at which stage, of which kind (or probe, or exporter), and why.", "stage", "lost", "reason")
+	c.attached = desc(gauge, "watchglass_probe_attached",
+		"1 when all programs of the probe are attached, 0 when it is degraded.", "probe")
+	c.seen = desc(counter, "watchglass_probe_events_seen_total",
+		"Events that the probe's programs met in sandboxes.", "probe")
+	c.dropped = desc(counter, "watchglass_probe_events_dropped_total",
+		"Events that the probe's programs found no room for in the ring buffer.", "probe")
+	c.exported = desc(counter, "watchglass_exporter_events_exported_total",
+		"Events that the exporter delivered.", "exporter")
+	c.failed = desc(counter, "watchglass_exporter_events_failed_total",
+		"Events that the exporter could not deliver.", "exporter")
+	c.refused = desc(counter, "watchglass_exporter_events_dropped_total",
+		"Events that found the exporter's queue full.", "exporter")
+	c.queued = desc(gauge, "watchglass_exporter_queue_events",
+		"Events that wait in the exporter's queue.", "exporter")
+	c.capacity = desc(gauge, "watchglass_exporter_queue_capacity_events",
+		"Events that the exporter's queue has room for.", "exporter")
+	c.sandboxes = desc(gauge, "watchglass_sandboxes", "Sandboxes that are watched now.")
+	c.sandboxesRefused = desc(counter, "watchglass_sandboxes_refused_total",
+		"Sandboxes that are not watched because there was no room for them.")
+	c.processes = desc(gauge, "watchglass_processes", "Processes in the process tree.")
+	c.processesEvicted = desc(counter, "watchglass_processes_evicted_total",
+		"Processes that the process tree had to forget while they were still needed.")
+	c.ringSize = desc(gauge, "watchglass_ring_buffer_size_bytes", "Size of the ring buffer between kernel and collector.")
+	c.ringUsed = desc(gauge, "watchglass_ring_buffer_used_bytes", "Bytes of the ring buffer that wait to be read.")
+	m.registry.MustRegister(c)
+}
+
+// Describe implements prometheus.Collector.
+func (c *statsCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.all {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
+	stats := c.stats()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+	kinds := newBounded(maxKinds)
+	sums := map[string]uint64{}
+	for _, e := range stats.Events {
+		sums[kinds.value(e.Name)] += uint64(max(0, e.N))
+	}
+	for kind, n := range sums {
+		counter(c.published, n, kind)
+	}
+	for key, n := range losses(stats) {
+		counter(c.lost, n, key.stage, key.lost, key.reason)
+	}
+	for _, p := range stats.Probes {
+		attached := 0.0
+		if p.Attached {
+			attached = 1
+		}
+		gauge(c.attached, attached, p.Name)
+		counter(c.seen, p.Seen, p.Name)
+		counter(c.dropped, p.Dropped, p.Name)
+	}
+	for _, e := range stats.Exporters {
+		counter(c.exported, e.Exported, e.Name)
+		counter(c.failed, e.Failed, e.Name)
+		counter(c.refused, e.Dropped, e.Name)
+		gauge(c.queued, float64(e.Queued), e.Name)
+		gauge(c.capacity, float64(e.Capacity), e.Name)
+	}
+	gauge(c.sandboxes, float64(stats.Sandboxes))
+	counter(c.sandboxesRefused, stats.SandboxesRefused)
+	gauge(c.processes, float64(stats.Processes))
+	counter(c.processesEvicted, stats.ProcessesEvicted)
+	gauge(c.ringSize, float64(stats.RingBytes))
+	gauge(c.ringUsed, float64(stats.RingUsed))
+}
+
+type lossKey struct{ stage, lost, reason string }
+
+// losses sums the losses over the sandboxes, which are no label: they come and go without a bound.
+func losses(stats event.Stats) map[lossKey]uint64 {
+	sums := map[lossKey]uint64{}
+	lost, reasons := newBounded(maxKinds), newBounded(maxKinds)
+	for _, l := range stats.Lost {
+		sums[lossKey{string(l.Stage), lost.value(l.Lost), reasons.value(l.Reason)}] += l.Count
+	}
+	return sums
+}
