@@ -6,3 +6,5 @@
 // importer of cilium/ebpf, and decode.go the only user of unsafe. It must not keep state about
 // processes or sandboxes beyond what scoping in the kernel needs, nor know who reads its records.
 package bpf
+
+//go:generate go run ../internal/genbpf

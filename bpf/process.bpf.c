@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The process probe: births, execs and deaths of processes, and which were there before.
+ * The process probe: which processes were born, what they run, how they ended.
  *
- * Owns fork, exec and exit records. It must not keep a process tree: user space does.
+ * Owns fork, exec and exit of processes, and telling of those that lived before they were watched.
+ * Threads are not told. It must not read what a program says of itself later, only what exec committed.
+ *
+ * Misses: execs that failed; a program that rewrites its arguments after exec; what a process does
+ * after it was moved out of the sandbox's cgroup from outside.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-/* One slot: the only program that walks paths runs in process context. */
+/* The task iterator can be preempted by an exec on the same CPU: it has a slot of its own. */
+#define PATH_SLOTS 2
+#define PATH_SLOT_EXEC 0
+#define PATH_SLOT_ITERATOR 1
+
 #include "lib/compat.h"
 #include "lib/event.h"
 #include "lib/path.h"
@@ -19,47 +27,55 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Macros of the kernel, which BTF does not carry. */
 #define CLONE_THREAD 0x00010000
+#define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
-#define TMPFS_MAGIC 0x01021994
 
-/* EXEC_ARGS_MAX is how much of the arguments is told: user space says so when there was more. */
-#define EXEC_ARGS_MAX (128 * 1024)
-/* EXEC_ARGS_INLINE is how much of them fits the exec record; chunks of EXEC_CHUNK carry the rest. */
-#define EXEC_ARGS_INLINE 8191
-#define EXEC_CHUNK 8192
-#define EXEC_ENV_MAX 4095
-/* EXEC_ENV_STEPS bounds the scan: variables, or kilobytes of longer ones. */
-#define EXEC_ENV_STEPS 8192
-/* ENV_VALUE is how much of one variable, its name included, is read at a time and told at most. */
-#define ENV_VALUE 1024
-#define ENV_NAME 32
+/* EXEC_ARGUMENTS_BYTES is the most that is told of the arguments: the longest single one Linux takes. */
+#define EXEC_ARGUMENTS_BYTES (128 * 1024)
+/* EXEC_ENVIRONMENT_BYTES is how much of the environment is searched for the names asked for. */
+#define EXEC_ENVIRONMENT_BYTES (128 * 1024)
+/* EXEC_ENVIRONMENT_STEPS bounds the search: one step a variable, one more per 4 KiB of a long one. */
+#define EXEC_ENVIRONMENT_STEPS 16384
+/* EXEC_VARIABLE_BYTES is the longest variable told, with its name and a terminating NUL. */
+#define EXEC_VARIABLE_BYTES 4096
+/* EXEC_VARIABLES_BYTES is the most that is told of all variables. */
+#define EXEC_VARIABLES_BYTES (16 * 1024)
+/*
+ * EXEC_TEXT_MASK bounds the text before the arguments: three paths of less than 4 KiB and the
+ * variables. Offsets are masked with it, since the 6.1 verifier does not learn from a comparison.
+ */
+#define EXEC_TEXT_MASK (32 * 1024 - 1)
+
+#define ENVIRONMENT_NAMES 32
+#define ENVIRONMENT_NAME_WORDS 8
+#define ENVIRONMENT_HEAD_BYTES 256
 
 enum process_kind {
 	PROCESS_FORK = 1,
 	PROCESS_EXEC = 2,
-	PROCESS_ARGS = 3,
-	PROCESS_EXIT = 4,
-	PROCESS_EXISTING = 5,
+	PROCESS_EXIT = 3,
+	PROCESS_EXISTING = 4,
 };
 
 enum exec_flags {
-	EXEC_MEMFD = 1,
-	EXEC_DELETED = 2,
-	EXEC_TMPFS = 4,
-	/* What was cut: a path, the environment. */
-	EXEC_PATH_CUT = 8,
-	EXEC_ENV_CUT = 16,
+	/* A script: an interpreter runs, and the file name is the script's. */
+	EXEC_SCRIPT = 1,
+	/* The executable lies in no directory (memfd). */
+	EXEC_PSEUDO = 2,
+	/* The executable's last name is gone. */
+	EXEC_DELETED = 4,
 };
 
+/* fork is the birth of a process; the header is about the child. */
 struct fork {
 	struct event_header header;
-	__u64 clone_flags;
+	__u64 flags;
 };
-ABI_STRUCT(fork);
 
 /*
- * exec is followed by five texts, one after the other: executable, working directory, file name as
- * asked for, environment, arguments. The last two are NUL-separated.
+ * exec is a new program. Text follows, in this order and without padding: the executable's path, the
+ * current directory, the file name asked for, the variables and the arguments, the last two with a NUL
+ * after each.
  */
 struct exec {
 	struct event_header header;
@@ -67,432 +83,464 @@ struct exec {
 	/* Nanoseconds since 1970. */
 	__u64 changed;
 	__u64 modified;
-	/* Major << 20 | minor. */
+	/* The kernel's own encoding: major << 20 | minor. */
 	__u32 device;
-	__u32 flags;
-	/* All arguments: how many, and how many bytes with their NULs. */
-	__u32 args_count;
-	__u32 args_bytes;
-	/* The lengths of the texts, in their order. */
+	/* The super block's magic number: the type of the file system. */
+	__u32 filesystem;
+	__u32 links;
+	__u32 arguments;
 	__u32 executable_size;
 	__u32 directory_size;
 	__u32 filename_size;
-	__u32 env_size;
-	__u32 args_size;
-	__u32 reserved;
+	__u32 variables_size;
+	__u32 arguments_size;
+	__u32 flags;
 };
-ABI_STRUCT(exec);
 
-/* args continues an exec record's arguments. Chunks come before their exec, in order. */
-struct args {
-	struct event_header header;
-	__u32 offset;
-	__u32 size;
-	__u8 bytes[EXEC_CHUNK];
-};
-ABI_STRUCT(args);
-
+/* exit is the end of a process: of its last thread. */
 struct exit {
 	struct event_header header;
-	/* Nanoseconds since the fork. */
-	__u64 duration;
-	/* As wait(2) tells it. */
+	/* As wait(2) reports it. */
 	__u32 status;
 	__u32 reserved;
 };
-ABI_STRUCT(exit);
 
+/* existing is a process that was alive when it became watched. Its executable's path follows. */
 struct existing {
 	struct event_header header;
+	__u32 executable_size;
+	__u32 reserved;
 };
+
+/* environment_name is one variable to look for, "NAME=", and a mask of the bytes that count. */
+struct environment_name {
+	__u64 words[ENVIRONMENT_NAME_WORDS];
+	__u64 masks[ENVIRONMENT_NAME_WORDS];
+};
+
+/* environment is all variables to look for. */
+struct environment {
+	/* A bit for each first two bytes that a name has: most variables need no further look. */
+	__u8 starts[8192];
+	struct environment_name names[ENVIRONMENT_NAMES];
+	__u32 count;
+	__u32 reserved;
+};
+
+ABI_STRUCT(event_header);
+ABI_STRUCT(fork);
+ABI_STRUCT(exec);
+ABI_STRUCT(exit);
 ABI_STRUCT(existing);
+ABI_STRUCT(environment);
+ABI_ENUM(event_flags);
+ABI_ENUM(process_kind);
+ABI_ENUM(exec_flags);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct environment);
+} environments SEC(".maps");
+
+/* environment_scan is how far the search of one environment is. In a map: see lib/path.h on loops. */
+struct environment_scan {
+	__u64 at;
+	__u64 end;
+	/* Set while the rest of a variable longer than the head is passed over. */
+	__u32 inside;
+	__u32 done;
+	/* The front of the variable. */
+	__u64 head[ENVIRONMENT_HEAD_BYTES / 8];
+	__u8 rest[EXEC_VARIABLE_BYTES];
+};
+
+/* exec_room is where one CPU puts an exec's record together. */
+struct exec_room {
+	struct environment_scan scan;
+	/* How much of text is written. */
+	__u32 used;
+	__u32 reserved;
+	struct exec exec;
+	__u8 text[EXEC_TEXT_MASK + 1 + EXEC_ARGUMENTS_BYTES];
+};
 
 /*
- * exec_build is where an exec record is put together. The slack behind the last possible offset lets
- * the verifier accept any masked offset with any masked length.
+ * exec_rooms has a room a CPU; the loader sets how many. An array, since values of per-CPU maps are at
+ * most 32 KiB. A program is never entered twice on one CPU, so the room is its own while it runs.
  */
-#define EXEC_BYTES_MASK 16383
-struct exec_build {
-	struct exec exec;
-	__u8 bytes[EXEC_BYTES_MASK + 1 + EXEC_ARGS_INLINE + 1];
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct exec_room);
+} exec_rooms SEC(".maps");
+
+/* exec_context is on the stack and constant during a loop. */
+struct exec_context {
+	struct exec_room *room;
+	struct environment *environment;
 };
 
-/* env_scan is the state of the environment's scan: in a map, see lib/path.h for why. */
-struct env_scan {
-	__u64 position;
-	__u64 end;
+/*
+ * Reports the birth of a process; the record is about the child.
+ * Why not sched_process_fork: it runs after the child may have been seen elsewhere, and not for threads
+ * of io_uring. At this hook the child is in its cgroup (CLONE_INTO_CGROUP, 5.7) and has not run yet.
+ * Since 5.5 (tp_btf).
+ */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(process_on_newtask, struct task_struct *child, __u64 flags)
+{
+	struct fork *fork;
+	__u64 sandbox;
+	__u64 cgroup;
+
+	if (flags & CLONE_THREAD)
+		return 0;
+	cgroup = sandbox_cgroup_of(child);
+	sandbox = sandbox_of(cgroup);
+	if (!sandbox)
+		return 0;
+	fork = event_reserve(sandbox, sizeof(*fork));
+	if (!fork)
+		return 0;
+	event_header_begin(&fork->header, sandbox, PROCESS_FORK);
+	fork->header.cgroup = cgroup;
+	event_header_task(&fork->header, child);
+	fork->flags = flags;
+	event_submit(fork);
+	return 0;
+}
+
+/* environment_wants says whether a variable that starts with these bytes was asked for. Global: verified once. */
+__noinline int environment_wants(const struct environment_name *head)
+{
+	struct environment *environment;
+	__u32 zero = 0;
+	__u32 i;
+	__u32 j;
+
+	if (!head)
+		return 0;
+	environment = bpf_map_lookup_elem(&environments, &zero);
+	if (!environment)
+		return 0;
+	for (i = 0; i < ENVIRONMENT_NAMES; i++) {
+		const struct environment_name *name = &environment->names[i];
+		__u64 differs = 0;
+
+		if (i >= environment->count)
+			break;
+		for (j = 0; j < ENVIRONMENT_NAME_WORDS; j++)
+			differs |= (head->words[j] ^ name->words[j]) & name->masks[j];
+		if (!differs)
+			return 1;
+	}
+	return 0;
+}
+
+/* environment_take copies the variable at the scan's place into the record. */
+static __always_inline void environment_take(struct exec_room *room)
+{
+	__u32 used = room->used;
+	long size;
+
+	if (room->exec.variables_size > EXEC_VARIABLES_BYTES - EXEC_VARIABLE_BYTES) {
+		room->exec.header.flags |= EVENT_TRUNCATED;
+		return;
+	}
+	size = bpf_probe_read_user_str(&room->text[used & EXEC_TEXT_MASK], EXEC_VARIABLE_BYTES, (void *)room->scan.at);
+	if (size <= 0) {
+		room->exec.header.flags |= EVENT_TRUNCATED;
+		return;
+	}
+	if (size == EXEC_VARIABLE_BYTES)
+		room->exec.header.flags |= EVENT_TRUNCATED;
+	room->used = used + size;
+	room->exec.variables_size += size;
+}
+
+/* environment_step looks at one variable, or passes over 4 KiB of a long one. It returns 1 at the end. */
+static long environment_step(__u32 index, struct exec_context *context)
+{
+	struct exec_room *room = context->room;
+	struct environment_scan *scan = &room->scan;
+	__u32 start;
+	long size;
+
+	if (scan->at >= scan->end) {
+		scan->done = 1;
+		return 1;
+	}
+	if (scan->inside) {
+		size = bpf_probe_read_user_str(scan->rest, sizeof(scan->rest), (void *)scan->at);
+		if (size <= 0)
+			return 1;
+		scan->inside = size == sizeof(scan->rest);
+		scan->at += size - scan->inside;
+		return 0;
+	}
+	size = bpf_probe_read_user_str(scan->head, sizeof(scan->head), (void *)scan->at);
+	if (size <= 0)
+		return 1;
+	start = scan->head[0] & 0xffff;
+	if ((context->environment->starts[start >> 3] & (1 << (start & 7))) &&
+	    environment_wants((const struct environment_name *)scan->head))
+		environment_take(room);
+	/* A NUL was written in the last byte whether or not the variable ends there. */
+	scan->inside = size == sizeof(scan->head);
+	scan->at += size - scan->inside;
+	return 0;
+}
+
+/* exec_environment searches the environment for the variables that were asked for. */
+static __always_inline void exec_environment(struct exec_room *room, const struct mm_struct *mm)
+{
+	struct exec_context context = {.room = room};
+	__u32 zero = 0;
+
+	context.environment = bpf_map_lookup_elem(&environments, &zero);
+	if (!context.environment || context.environment->count == 0)
+		return;
+	room->scan.at = BPF_CORE_READ(mm, env_start);
+	room->scan.end = BPF_CORE_READ(mm, env_end);
+	room->scan.inside = 0;
+	room->scan.done = 0;
+	if (room->scan.end - room->scan.at > EXEC_ENVIRONMENT_BYTES) {
+		room->scan.end = room->scan.at + EXEC_ENVIRONMENT_BYTES;
+		room->exec.header.flags |= EVENT_TRUNCATED;
+	}
+	bpf_loop(EXEC_ENVIRONMENT_STEPS, environment_step, &context, 0);
+	if (!room->scan.done)
+		room->exec.header.flags |= EVENT_TRUNCATED;
+}
+
+/* exec_text_path appends a resolved path to the text and returns its size. */
+static __always_inline __u32 exec_text_path(struct exec_room *room, const struct path_walk *walk)
+{
 	__u32 size;
-	/* Inside a variable longer than one read. */
-	__u32 inside;
-	__u32 cut;
-	__u32 offset;
-	/* The value at position; its tail stays from earlier reads. */
-	__u8 value[ENV_VALUE];
-};
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct exec_build);
-} exec_builds SEC(".maps");
+	if (!walk)
+		return 0;
+	size = path_copy(&room->text[room->used & EXEC_TEXT_MASK], walk);
+	room->used += size;
+	if (walk->flags & PATH_TRUNCATED)
+		room->exec.header.flags |= EVENT_TRUNCATED;
+	return size;
+}
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct env_scan);
-} env_scans SEC(".maps");
+/* exec_executable tells the file that runs, from the kernel's own reference to it. */
+static __always_inline void exec_executable(struct exec_room *room, struct mm_struct *mm)
+{
+	struct file *file = BPF_CORE_READ(mm, exe_file);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct exec *exec = &room->exec;
+	struct path_walk *walk;
 
-/* env_name is the beginning of a variable, "NAME=": the trie finds the allow-listed name that it starts with. */
-struct env_name {
-	__u32 bits;
-	__u8 name[ENV_NAME];
-};
+	exec->inode = BPF_CORE_READ(inode, i_ino);
+	exec->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	exec->filesystem = BPF_CORE_READ(inode, i_sb, s_magic);
+	exec->links = BPF_CORE_READ(inode, i_nlink);
+	exec->changed = compat_inode_ctime(inode);
+	exec->modified = compat_inode_mtime(inode);
+	walk = path_resolve_file(PATH_SLOT_EXEC, file);
+	exec->executable_size = exec_text_path(room, walk);
+	if (walk && (walk->flags & PATH_PSEUDO))
+		exec->flags |= EXEC_PSEUDO;
+	if (walk && (walk->flags & PATH_DELETED))
+		exec->flags |= EXEC_DELETED;
+}
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 64);
-	__type(key, struct env_name);
-	__type(value, __u8);
-} env_names SEC(".maps");
+/* exec_filename tells what was asked for when something else runs: a script, whose interpreter does. */
+static __always_inline void exec_filename(struct exec_room *room, struct linux_binprm *binprm)
+{
+	const char *filename = BPF_CORE_READ(binprm, filename);
+	long size;
 
-/* env_initials says which bytes an allow-listed name starts with: most variables need no look at the trie. */
-const volatile __u8 env_initials[256];
+	if (BPF_CORE_READ(binprm, interp) == filename)
+		return;
+	room->exec.flags |= EXEC_SCRIPT;
+	size = bpf_probe_read_kernel_str(&room->text[room->used & EXEC_TEXT_MASK], PATH_END, filename);
+	if (size <= 1)
+		return;
+	room->exec.filename_size = size - 1;
+	room->used += size - 1;
+}
 
-/* exits is the processes whose exit was told: see process_on_exit. */
+/* exec_arguments copies the arguments and returns the size of the whole record. */
+static __always_inline __u64 exec_arguments(struct exec_room *room, const struct mm_struct *mm)
+{
+	__u64 start = BPF_CORE_READ(mm, arg_start);
+	__u64 size = BPF_CORE_READ(mm, arg_end) - start;
+	__u32 used = room->used & EXEC_TEXT_MASK;
+	__u64 last;
+
+	if (size == 0)
+		return sizeof(room->exec) + used;
+	if (size > EXEC_ARGUMENTS_BYTES) {
+		size = EXEC_ARGUMENTS_BYTES;
+		room->exec.header.flags |= EVENT_TRUNCATED;
+	}
+	/* Never past the end: behind the arguments may be no memory, and then nothing at all is read. */
+	last = (size - 1) & (EXEC_ARGUMENTS_BYTES - 1);
+	if (bpf_probe_read_user(&room->text[used], last + 1, (void *)start)) {
+		room->exec.header.flags |= EVENT_TRUNCATED;
+		return sizeof(room->exec) + used;
+	}
+	room->exec.arguments_size = last + 1;
+	return sizeof(room->exec) + used + last + 1;
+}
+
+/*
+ * Reports a new program: its file, arguments, current directory and some of its environment.
+ * Why not sys_enter_execve: arguments read there are another thread's to change, may not be in memory
+ * yet, and the exec may fail. Here the new memory is in place and nothing of it has run. Since 5.5
+ * (tp_btf). Misses: nothing that succeeded.
+ */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *binprm)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	__u64 sandbox = sandbox_current();
+	struct exec_room *room;
+	struct mm_struct *mm;
+	struct exec *exec;
+	__u64 size;
+
+	if (!sandbox)
+		return 0;
+	room = bpf_map_lookup_elem(&exec_rooms, &cpu);
+	if (!room) {
+		event_count_add(sandbox, true);
+		return 0;
+	}
+	exec = &room->exec;
+	__builtin_memset(exec, 0, sizeof(*exec));
+	room->used = 0;
+	event_header_fill(&exec->header, sandbox, PROCESS_EXEC);
+	exec->arguments = BPF_CORE_READ(binprm, argc);
+	mm = BPF_CORE_READ(task, mm);
+	exec_executable(room, mm);
+	exec->directory_size = exec_text_path(room, path_resolve_cwd(PATH_SLOT_EXEC));
+	exec_filename(room, binprm);
+	exec_environment(room, mm);
+	size = exec_arguments(room, mm);
+	event_output(sandbox, exec, size);
+	return 0;
+}
+
+/* exit_key is a process whose end was told. */
 struct exit_key {
 	__u64 start;
 	__u32 pid;
 	__u32 reserved;
 };
 
+/*
+ * exits holds the processes whose end was told lately. Two threads that end at the same moment can both
+ * find that no thread is left: the count is taken before the hook. Kernels since 6.16 say which one was
+ * last in an argument of the hook, which older ones do not have.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 4096);
 	__type(key, struct exit_key);
 	__type(value, __u8);
 } exits SEC(".maps");
 
-/* bootstrap_sandbox is whose processes the iterator tells; the loader sets it before each run. */
-volatile __u64 bootstrap_sandbox;
-
-static __always_inline __u64 task_cgroup(struct task_struct *task)
-{
-	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
-}
-
 /*
- * Reports the birth of a process.
- * Why not sched_process_fork: that one does not fire for tasks the kernel makes itself, and runs before
- * the child is in its cgroup on some kernels. Here the child is complete and has run nothing yet, also
- * with CLONE_INTO_CGROUP, so the scope is the child's own. Since 5.5 (tp_btf).
- * Misses: threads, on purpose.
- */
-SEC("tp_btf/task_newtask")
-int BPF_PROG(process_on_newtask, struct task_struct *task, __u64 clone_flags)
-{
-	__u64 cgroup, sandbox;
-	struct fork *record;
-
-	if (clone_flags & CLONE_THREAD)
-		return 0;
-	cgroup = task_cgroup(task);
-	sandbox = sandbox_of(cgroup);
-	if (!sandbox)
-		return 0;
-	record = event_reserve(sandbox, sizeof(*record));
-	if (!record)
-		return 0;
-	event_header_fill(&record->header, sandbox, PROCESS_FORK);
-	event_header_task(&record->header, task);
-	record->header.cgroup = cgroup;
-	record->clone_flags = clone_flags;
-	event_submit(record);
-	return 0;
-}
-
-/* exec_append_path adds a walked path to the record and returns its size. */
-static __always_inline __u32 exec_append_path(struct exec_build *build, __u32 *offset, const struct path_walk *walk)
-{
-	__u32 size = 0;
-
-	if (!walk)
-		return 0;
-	size = path_copy(&build->bytes[*offset & EXEC_BYTES_MASK], walk);
-	if (walk->flags & PATH_TRUNCATED)
-		build->exec.flags |= EXEC_PATH_CUT;
-	*offset += size;
-	return size;
-}
-
-struct env_context {
-	struct env_scan *scan;
-	struct exec_build *build;
-};
-
-/* env_wanted says whether the variable that was just read is on the allow-list. */
-static __always_inline bool env_wanted(struct env_scan *scan)
-{
-	struct env_name name = {.bits = ENV_NAME * 8};
-
-	if (!env_initials[scan->value[0]])
-		return false;
-	__builtin_memcpy(name.name, scan->value, sizeof(name.name));
-	return bpf_map_lookup_elem(&env_names, &name) != NULL;
-}
-
-static long env_step(__u32 index, struct env_context *context)
-{
-	struct env_scan *scan = context->scan;
-	struct exec_build *build = context->build;
-	__u32 inside = scan->inside;
-	__u32 size;
-	long n;
-
-	if (scan->position >= scan->end)
-		return 1;
-	n = bpf_probe_read_user_str(scan->value, sizeof(scan->value), (const void *)scan->position);
-	if (n <= 0) {
-		scan->cut = 1;
-		return 1;
-	}
-	/* A full buffer ends in a NUL that is not the variable's own: go on inside of it. */
-	scan->inside = n == sizeof(scan->value);
-	scan->position += scan->inside ? n - 1 : n;
-	if (inside || !env_wanted(scan))
-		return 0;
-	if (scan->inside)
-		scan->cut = 1;
-	size = n & (2 * ENV_VALUE - 1);
-	if (size > ENV_VALUE)
-		size = ENV_VALUE;
-	if (scan->size + size > EXEC_ENV_MAX) {
-		scan->cut = 1;
-		return 1;
-	}
-	bpf_probe_read_kernel(&build->bytes[(scan->offset + scan->size) & EXEC_BYTES_MASK], size, scan->value);
-	scan->size += size;
-	return 0;
-}
-
-/* exec_append_env adds the allow-listed variables. A global function: verified once, by itself. */
-__noinline int exec_append_env(__u32 offset, __u64 start, __u64 end)
-{
-	__u32 zero = 0;
-	struct env_context context = {
-		.scan = bpf_map_lookup_elem(&env_scans, &zero),
-		.build = bpf_map_lookup_elem(&exec_builds, &zero),
-	};
-
-	if (!context.scan || !context.build)
-		return 0;
-	context.scan->position = start;
-	context.scan->end = end;
-	context.scan->size = 0;
-	context.scan->inside = 0;
-	context.scan->cut = 0;
-	context.scan->offset = offset;
-	bpf_loop(EXEC_ENV_STEPS, env_step, &context, 0);
-	if (context.scan->cut || context.scan->position < end)
-		context.build->exec.flags |= EXEC_ENV_CUT;
-	return context.scan->size;
-}
-
-struct args_context {
-	__u64 sandbox;
-	__u64 start;
-	__u64 end;
-};
-
-static long args_step(__u32 index, struct args_context *context)
-{
-	__u64 position = context->start + EXEC_ARGS_INLINE + (__u64)index * EXEC_CHUNK;
-	struct args *record;
-	__u64 size;
-
-	if (position >= context->end)
-		return 1;
-	size = context->end - position;
-	if (size > EXEC_CHUNK)
-		size = EXEC_CHUNK;
-	record = event_reserve(context->sandbox, sizeof(*record));
-	if (!record)
-		return 1;
-	event_header_fill(&record->header, context->sandbox, PROCESS_ARGS);
-	record->offset = EXEC_ARGS_INLINE + index * EXEC_CHUNK;
-	record->size = size;
-	/* Never past the end: above it the stack ends, and a read that fails there copies nothing. */
-	if (bpf_probe_read_user(record->bytes, size, (const void *)position))
-		record->size = 0;
-	event_submit(record);
-	return 0;
-}
-
-/* exec_send_args sends what the exec record has no room for, up to EXEC_ARGS_MAX in all. */
-__noinline int exec_send_args(__u64 sandbox, __u64 start, __u64 end)
-{
-	struct args_context context = {.sandbox = sandbox, .start = start, .end = end};
-
-	if (end - start > EXEC_ARGS_MAX)
-		context.end = start + EXEC_ARGS_MAX;
-	bpf_loop(EXEC_ARGS_MAX / EXEC_CHUNK + 1, args_step, &context, 0);
-	return 0;
-}
-
-/* exec_describe fills in what the executable's inode tells. */
-static __always_inline void exec_describe(struct exec *exec, struct file *file, __u32 path_flags)
-{
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
-	bool tmpfs = BPF_CORE_READ(sb, s_magic) == TMPFS_MAGIC;
-
-	exec->inode = BPF_CORE_READ(inode, i_ino);
-	exec->device = BPF_CORE_READ(sb, s_dev);
-	exec->changed = compat_inode_ctime(inode);
-	exec->modified = compat_inode_mtime(inode);
-	if (tmpfs)
-		exec->flags |= EXEC_TMPFS;
-	if (BPF_CORE_READ(inode, i_nlink) == 0 || path_flags & PATH_DELETED)
-		exec->flags |= EXEC_DELETED;
-	/* memfd_create makes a file without a link on a tmpfs mount that is mounted nowhere. */
-	if (tmpfs && path_flags & PATH_PSEUDO)
-		exec->flags |= EXEC_MEMFD;
-}
-
-/* exec_fill puts the record together and returns the size of the texts. */
-static __always_inline __u32 exec_fill(struct exec_build *build, struct mm_struct *mm, struct linux_binprm *bprm)
-{
-	__u64 args_start = BPF_CORE_READ(mm, arg_start), args_end = BPF_CORE_READ(mm, arg_end);
-	struct file *file = BPF_CORE_READ(mm, exe_file);
-	struct exec *exec = &build->exec;
-	struct path_walk *walk;
-	__u32 offset = 0;
-	__u64 size;
-	long n;
-
-	exec->flags = 0;
-	exec->reserved = 0;
-	exec->args_count = BPF_CORE_READ(bprm, argc);
-	exec->args_bytes = args_end - args_start;
-
-	walk = path_resolve_file(0, file);
-	exec_describe(exec, file, walk ? walk->flags : 0);
-	exec->executable_size = exec_append_path(build, &offset, walk);
-	exec->directory_size = exec_append_path(build, &offset, path_resolve_cwd(0));
-
-	n = bpf_probe_read_kernel_str(&build->bytes[offset & EXEC_BYTES_MASK], PATH_BYTES, BPF_CORE_READ(bprm, filename));
-	exec->filename_size = n > 0 ? (n - 1) & PATH_BYTES : 0;
-	offset += exec->filename_size;
-
-	exec->env_size = exec_append_env(offset, BPF_CORE_READ(mm, env_start), BPF_CORE_READ(mm, env_end)) & EXEC_ENV_MAX;
-	offset += exec->env_size;
-
-	size = args_end - args_start;
-	if (size > EXEC_ARGS_INLINE)
-		size = EXEC_ARGS_INLINE;
-	size &= EXEC_ARGS_INLINE;
-	exec->args_size = 0;
-	if (!bpf_probe_read_user(&build->bytes[offset & EXEC_BYTES_MASK], size, (const void *)args_start))
-		exec->args_size = size;
-	return offset + exec->args_size;
-}
-
-/*
- * Reports an exec that succeeded, from the new program's committed memory and kernel objects.
- * Why not sys_enter_execve: its arguments are the caller's memory, which another thread can change
- * after they were read, and the call may yet fail. Why not bprm_check_security: the memory is not the
- * new program's yet, and it runs once per interpreter. Since 5.5 (tp_btf), bpf_loop 5.17.
- * Misses: execs that fail.
- */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
-{
-	__u64 sandbox = sandbox_current();
-	struct exec_build *build;
-	struct mm_struct *mm;
-	__u32 zero = 0;
-	__u64 size;
-
-	if (!sandbox)
-		return 0;
-	build = bpf_map_lookup_elem(&exec_builds, &zero);
-	mm = BPF_CORE_READ(task, mm);
-	if (!build || !mm)
-		return 0;
-	event_header_fill(&build->exec.header, sandbox, PROCESS_EXEC);
-	size = sizeof(build->exec) + exec_fill(build, mm, bprm);
-	if (build->exec.args_bytes > EXEC_ARGS_INLINE)
-		exec_send_args(sandbox, BPF_CORE_READ(mm, arg_start), BPF_CORE_READ(mm, arg_end));
-	if (size > sizeof(*build))
-		size = sizeof(*build);
-	event_output(sandbox, build, size);
-	return 0;
-}
-
-/*
- * Reports the death of a process, when its last thread is gone.
- * Why by signal->live and not by the leader: a leader may end long before the other threads. Two
- * threads that end at the same moment can both see live == 0 (seen on 6.1), so what was told is
- * remembered for a while. Since 5.5 (tp_btf).
+ * Reports the end of a process, when its last thread ends.
+ * Why not pid == tgid: the first thread may end long before the others. Why not sched_process_free: it
+ * runs when the parent has waited, in any task. Since 5.5 (tp_btf).
  */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_on_exit, struct task_struct *task)
 {
-	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	__u64 sandbox = sandbox_current();
+	struct signal_struct *signal;
 	struct exit_key key = {};
-	__u64 sandbox;
-	struct exit *record;
+	struct exit *exit;
 	__u8 told = 1;
 
-	sandbox = sandbox_current();
-	if (!sandbox || BPF_CORE_READ(signal, live.counter) != 0)
+	if (!sandbox)
 		return 0;
-	key.pid = BPF_CORE_READ(task, tgid);
+	signal = BPF_CORE_READ(task, signal);
+	if (BPF_CORE_READ(signal, live.counter) != 0)
+		return 0;
 	key.start = BPF_CORE_READ(task, group_leader, start_boottime);
-	if (bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST))
+	key.pid = BPF_CORE_READ(task, tgid);
+	if (bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST) == -17 /* EEXIST */)
 		return 0;
-	record = event_reserve(sandbox, sizeof(*record));
-	if (!record)
+	exit = event_reserve(sandbox, sizeof(*exit));
+	if (!exit)
 		return 0;
-	event_header_fill(&record->header, sandbox, PROCESS_EXIT);
-	record->duration = record->header.time - key.start;
-	/* What wait(2) will say: the group's code when it was ended as a group, else the leader's own. */
+	event_header_fill(&exit->header, sandbox, PROCESS_EXIT);
+	/* As wait(2) finds it: the group's status if one thread ended all, else the first thread's own. */
 	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
-		record->status = BPF_CORE_READ(signal, group_exit_code);
+		exit->status = BPF_CORE_READ(signal, group_exit_code);
 	else
-		record->status = BPF_CORE_READ(task, group_leader, exit_code);
-	record->reserved = 0;
-	event_submit(record);
+		exit->status = BPF_CORE_READ(task, group_leader, exit_code);
+	exit->reserved = 0;
+	event_submit(exit);
 	return 0;
 }
 
+/* existing_sandbox is the sandbox whose processes the iterator is to tell; user space sets it. */
+volatile __u64 existing_sandbox;
+
+/* existing_room is where one record of the iterator is put together. */
+struct existing_room {
+	struct existing existing;
+	__u8 text[PATH_END];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct existing_room);
+} existing_rooms SEC(".maps");
+
 /*
- * Reports the processes that are in a sandbox already when it becomes watched.
- * Why an iterator: reading /proc for every process of a node takes 18 times as long, and misses those
- * that fork meanwhile. The loader attaches all hooks first, then iterates; a process that is told by
- * both has the same identity. Since 5.8.
+ * Reports each process that is alive in a sandbox. Run by user space after the other hooks are in
+ * place, so that a process is told twice rather than not at all.
+ * Why not /proc: 39 us a process against 1, and a process that ends in between leaves half a record.
+ * Since 5.8 (iter/task). Misses: processes outside of the collector's own PID namespace.
  */
 SEC("iter/task")
-int process_iterate(struct bpf_iter__task *ctx)
+int process_on_iterate(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct existing *record;
-	__u64 cgroup, sandbox;
+	struct existing_room *room;
+	struct path_walk *walk;
+	struct file *file;
+	__u64 sandbox;
+	__u64 cgroup;
+	__u32 zero = 0;
+	__u32 size = 0;
 
-	if (!task || task->pid != task->tgid)
+	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
 		return 0;
-	cgroup = task_cgroup(task);
+	if ((BPF_CORE_READ(task, flags) & PF_KTHREAD) || BPF_CORE_READ(task, signal, live.counter) == 0)
+		return 0;
+	cgroup = sandbox_cgroup_of(task);
 	sandbox = sandbox_of(cgroup);
-	if (!sandbox || sandbox != bootstrap_sandbox)
+	if (!sandbox || sandbox != existing_sandbox)
 		return 0;
-	record = event_reserve(sandbox, sizeof(*record));
-	if (!record)
+	room = bpf_map_lookup_elem(&existing_rooms, &zero);
+	if (!room)
 		return 0;
-	event_header_fill(&record->header, sandbox, PROCESS_EXISTING);
-	event_header_task(&record->header, task);
-	record->header.cgroup = cgroup;
-	event_submit(record);
+	event_header_begin(&room->existing.header, sandbox, PROCESS_EXISTING);
+	room->existing.header.cgroup = cgroup;
+	event_header_task(&room->existing.header, task);
+	file = BPF_CORE_READ(task, mm, exe_file);
+	walk = file ? path_resolve_file_of(PATH_SLOT_ITERATOR, file, task) : NULL;
+	if (walk)
+		size = path_copy(room->text, walk);
+	if (walk && (walk->flags & PATH_TRUNCATED))
+		room->existing.header.flags |= EVENT_TRUNCATED;
+	room->existing.executable_size = size;
+	event_output(sandbox, &room->existing, sizeof(room->existing) + (size & PATH_BYTES));
 	return 0;
 }

@@ -13,18 +13,18 @@
 #include <bpf/bpf_helpers.h>
 
 /*
- * ABI_STRUCT(x) keeps clang from dropping a type that only the records use, so that its Go twin can
- * be generated from BTF.
+ * ABI_STRUCT(x) and ABI_ENUM(x) keep clang from dropping a type that only the records use, and name it
+ * to the generator, which writes its Go twin from BTF.
  */
 #define ABI_STRUCT(name) const struct name *abi_##name __attribute__((unused))
+#define ABI_ENUM(name) const enum name *abi_##name __attribute__((unused))
 
 /* EVENT_PROBES bounds the probes that the counters have room for. */
 #define EVENT_PROBES 8
-/* EVENT_WAKE_BYTES is how much must wait before the reader is woken at once: see event_submit. */
-#define EVENT_WAKE_BYTES (512 * 1024)
-
 /* Which place the probe has in probes.go; the loader sets it. */
 const volatile __u16 probe_index;
+/* How many bytes must wait before the reader is woken at once; the loader sets it by the ring's size. */
+const volatile __u32 event_wake_bytes;
 
 /* EVENT_TRUNCATED: a field was cut at a limit. */
 enum event_flags {
@@ -122,15 +122,21 @@ static __always_inline void event_header_task(struct event_header *header, struc
 	bpf_core_read_str(header->comm, sizeof(header->comm), &task->comm);
 }
 
-/* event_header_fill fills in the whole header for the current task. */
-static __always_inline void event_header_fill(struct event_header *header, __u64 sandbox, __u16 kind)
+/* event_header_begin fills in what and when: all but who (event_header_task) and the cgroup. */
+static __always_inline void event_header_begin(struct event_header *header, __u64 sandbox, __u16 kind)
 {
 	header->time = bpf_ktime_get_boot_ns();
 	header->sandbox = sandbox;
-	header->cgroup = bpf_get_current_cgroup_id();
 	header->probe = probe_index;
 	header->kind = kind;
 	header->flags = 0;
+}
+
+/* event_header_fill fills in the whole header for the current task. */
+static __always_inline void event_header_fill(struct event_header *header, __u64 sandbox, __u16 kind)
+{
+	event_header_begin(header, sandbox, kind);
+	header->cgroup = bpf_get_current_cgroup_id();
 	event_header_task(header, (struct task_struct *)bpf_get_current_task());
 }
 
@@ -153,7 +159,7 @@ static __always_inline __u64 event_wake_flags(void)
 	 * Waking costs the observed process 1 to 2 us, more than all the rest. The reader looks by itself
 	 * every few milliseconds, so it is woken only when that could be too late for the ring's size.
 	 */
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= EVENT_WAKE_BYTES)
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= event_wake_bytes)
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;
 }

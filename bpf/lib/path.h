@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Absolute paths of kernel objects, as the current task's root sees them.
+ * Absolute paths of kernel objects, as a task's root sees them.
  *
  * Owns the walk from a (mount, dentry) pair up to the root. It must not read user memory.
  *
@@ -158,15 +158,15 @@ static long path_step(__u32 index, struct path_context *context)
 }
 
 /*
- * path_resolve walks from dentry on the vfsmount up to the current task's root and leaves the result
- * in the slot. It returns the number of bytes, at least 1, or a negative number when the slot does
- * not exist. A global function: verified once, not in each of its callers.
+ * path_resolve walks from dentry on the vfsmount up to the root of the task, whose address is given,
+ * and leaves the result in the slot. It returns the number of bytes, at least 1, or a negative number
+ * when the slot does not exist. A global function: verified once, not in each of its callers.
  */
-__noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry)
+__noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry, __u64 owner)
 {
 	struct path_walk *walk = path_walk_slot(slot);
 	struct path_context context = {.walk = walk};
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = (struct task_struct *)owner;
 	struct vfsmount *mnt = (struct vfsmount *)vfsmount;
 	struct dentry *leaf = (struct dentry *)dentry;
 	struct fs_struct *fs;
@@ -198,20 +198,29 @@ __noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry)
 	return walk->length;
 }
 
+/* path_resolve_file_of resolves the path of an open file as the task sees it. */
+static __always_inline struct path_walk *path_resolve_file_of(__u32 slot, struct file *file, struct task_struct *task)
+{
+	__u64 mount = (__u64)BPF_CORE_READ(file, f_path.mnt);
+
+	if (path_resolve(slot, mount, (__u64)BPF_CORE_READ(file, f_path.dentry), (__u64)task) < 0)
+		return NULL;
+	return path_walk_slot(slot);
+}
+
 /* path_resolve_file resolves the path of an open file, path_resolve_cwd that of the current directory. */
 static __always_inline struct path_walk *path_resolve_file(__u32 slot, struct file *file)
 {
-	if (path_resolve(slot, (__u64)BPF_CORE_READ(file, f_path.mnt), (__u64)BPF_CORE_READ(file, f_path.dentry)) < 0)
-		return NULL;
-	return path_walk_slot(slot);
+	return path_resolve_file_of(slot, file, (struct task_struct *)bpf_get_current_task());
 }
 
 static __always_inline struct path_walk *path_resolve_cwd(__u32 slot)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	__u64 mount = (__u64)BPF_CORE_READ(fs, pwd.mnt);
 
-	if (path_resolve(slot, (__u64)BPF_CORE_READ(fs, pwd.mnt), (__u64)BPF_CORE_READ(fs, pwd.dentry)) < 0)
+	if (path_resolve(slot, mount, (__u64)BPF_CORE_READ(fs, pwd.dentry), (__u64)task) < 0)
 		return NULL;
 	return path_walk_slot(slot);
 }

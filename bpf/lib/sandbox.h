@@ -13,6 +13,7 @@
 #define WATCHGLASS_SANDBOX_H
 
 #include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
 /* sandboxes maps the id of a watched cgroup, or of one below it, to the id of the watched one. */
@@ -35,6 +36,12 @@ static __always_inline __u64 sandbox_of(__u64 cgroup)
 static __always_inline __u64 sandbox_current(void)
 {
 	return sandbox_of(bpf_get_current_cgroup_id());
+}
+
+/* sandbox_cgroup_of returns the cgroup2 id of any task, also one that has not run yet. */
+static __always_inline __u64 sandbox_cgroup_of(const struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 }
 
 #endif
