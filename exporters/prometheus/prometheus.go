@@ -114,8 +114,14 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close gives the port back when Run is never called.
-func (s *Server) Close() error { return s.server.Close() }
+// Close gives the port back at once, also where Run was never called.
+func (s *Server) Close() error {
+	err := errors.Join(s.server.Close(), s.listener.Close())
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("stop serving metrics: %w", err)
+	}
+	return nil
+}
 
 func handler(s Settings) http.Handler {
 	registry := s.Metrics.Registry()

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package text
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
+)
+
+// WriteSummary writes the end of a session as a block of aligned lines.
+func WriteSummary(w io.Writer, cfg Config, s *event.Summary) error {
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("summary: %w", err)
+	}
+	b := block{cfg: cfg}
+	b.overview(s)
+	b.files(s.Files)
+	b.destinations(s)
+	b.findings(s)
+	b.losses(s.Lost)
+	if _, err := w.Write(b.dst); err != nil {
+		return fmt.Errorf("write the summary: %w", err)
+	}
+	return nil
+}
+
+// block is the summary in the making.
+type block struct {
+	cfg Config
+	dst []byte
+}
+
+// labelColumns is where the values start.
+const labelColumns = 14
+
+func (b *block) overview(s *event.Summary) {
+	if s.Sandbox != nil {
+		took := s.Stopped.Sub(s.Started).Round(10 * time.Millisecond)
+		b.row("sandbox", "", printable(s.Sandbox.Name)+" ("+printable(s.Sandbox.Runtime)+"), watched for "+took.String())
+	}
+	parts := []string{
+		number(s.Processes) + " seen", number(s.Execs) + " programs started",
+		number(s.Failed) + " failed", number(s.Signalled) + " killed by a signal",
+	}
+	b.row("processes", "", strings.Join(parts, ", "))
+	if s.Outlived == 0 {
+		return
+	}
+	b.row("outlived", yellow, number(s.Outlived)+" still alive after the session")
+	for _, p := range s.Outlivers {
+		b.row("", yellow, printable(processName(p))+"["+strconv.FormatUint(uint64(p.PID), 10)+"] "+
+			printable(strings.Join(p.Args, " ")))
+	}
+	if more := s.Outlived - len(s.Outlivers); more > 0 && len(s.Outlivers) > 0 {
+		b.row("", yellow, "and "+number(more)+" more")
+	}
+}
+
+func (b *block) files(files []event.FileSummary) {
+	rows := [][]string{{"class", "read", "written", "denied", "missing", "failed"}}
+	for _, f := range files {
+		rows = append(rows, []string{
+			printable(string(f.Class)), number(f.Reads), number(f.Writes),
+			number(f.Denied), number(f.Missing), number(f.Errors),
+		})
+	}
+	b.table("files", rows, func(row int) string {
+		if row > 0 && files[row-1].Class == event.FileClassSecret {
+			return yellow
+		}
+		return ""
+	})
+}
+
+func (b *block) destinations(s *event.Summary) {
+	rows := [][]string{{"peer", "name", "connects", "failed", "sent", "received"}}
+	for _, d := range s.Destinations {
+		name := d.Name
+		if name == "" {
+			name = "-"
+		}
+		failed := number(d.Failed)
+		if d.Failed > 0 && d.Error != 0 {
+			failed += " (" + d.Error.Name() + ")"
+		}
+		rows = append(rows, []string{
+			string(d.Transport) + " " + d.Peer.String(), printable(name), number(d.Connects), failed,
+			string(event.AppendBytes(nil, d.Sent)), string(event.AppendBytes(nil, d.Received)),
+		})
+	}
+	b.table("destinations", rows, func(row int) string {
+		if row > 0 && s.Destinations[row-1].Failed > 0 {
+			return yellow
+		}
+		return ""
+	})
+	if s.DestinationsMore > 0 {
+		b.row("", "", "and "+number(s.DestinationsMore)+" more")
+	}
+}
+
+func (b *block) findings(s *event.Summary) {
+	if len(s.Findings) == 0 {
+		b.row("findings", "", "none")
+		return
+	}
+	label := "findings"
+	for _, f := range s.Findings {
+		colour := yellow
+		if f.Severity() >= event.SeverityMedium {
+			colour = red
+		}
+		text := fmt.Sprintf("%-8s %s: %s", f.Severity().FindingName(), printable(f.Rule.ID), printable(f.Title))
+		if f.Count > 1 {
+			text += " (" + number(f.Count) + " times)"
+		}
+		b.row(label, colour, text)
+		label = ""
+		if f.Explanation != "" {
+			b.row("", "", "         "+printable(f.Explanation))
+		}
+	}
+	if s.FindingsMore > 0 {
+		b.row("", yellow, "and "+number(s.FindingsMore)+" more")
+	}
+}
+
+func (b *block) losses(lost []event.LossCounter) {
+	label := "lost"
+	for _, l := range lost {
+		if l.Count == 0 {
+			continue
+		}
+		b.row(label, red, strconv.FormatUint(l.Count, 10)+" "+printable(l.Lost)+" events at "+
+			string(l.Stage)+": "+printable(l.Reason))
+		label = ""
+	}
+	if label != "" {
+		b.row(label, "", "nothing")
+	}
+}
+
+// row writes a label and a value, cut at the configured width.
+func (b *block) row(label, colour, value string) {
+	l := newLine(b.dst, b.cfg.Width)
+	l.plain(label)
+	l.pad(labelColumns)
+	l.colour(b.cfg.Colour, colour)
+	l.hostile(value)
+	b.dst = l.end()
+}
+
+// table writes rows whose columns line up. The first row is the heading; without others there is nothing to show.
+func (b *block) table(label string, rows [][]string, colour func(row int) string) {
+	if len(rows) < 2 {
+		b.row(label, "", "none")
+		return
+	}
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for n, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if leftAligned(rows, i) {
+				line.WriteString(cell + padding)
+			} else {
+				line.WriteString(padding + cell)
+			}
+			line.WriteString("  ")
+		}
+		b.row(label, colour(n), strings.TrimRight(line.String(), " "))
+		label = ""
+	}
+}
+
+// leftAligned says whether a column is words; numbers are aligned at their ends.
+func leftAligned(rows [][]string, column int) bool {
+	return slices.ContainsFunc(rows[1:], func(row []string) bool {
+		return row[column] != "" && (row[column][0] < '0' || row[column][0] > '9')
+	})
+}
+
+func number(n int) string { return strconv.Itoa(n) }
+
+// printable is s as a terminal may show it.
+func printable(s string) string {
+	var dst []byte
+	for len(s) > 0 {
+		var n int
+		dst, n = exporters.AppendPrintable(dst, s)
+		s = s[n:]
+	}
+	return string(dst)
+}
