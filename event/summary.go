@@ -2,54 +2,56 @@
 
 package event
 
-import (
-	"net/netip"
-	"time"
-)
+import "time"
 
-// Summary is what happened in one sandbox while it was watched. Strings hold the sandbox's bytes.
+// Summary is what happened in one sandbox from its start to its stop: plain data, bounded in size.
 type Summary struct {
-	// Sandbox is where.
-	Sandbox *Sandbox
-	// Started and Stopped bound the time of watching.
-	Started, Stopped time.Time
-	// Processes is how many processes were seen; Execs how many programs they started; Failed how many ended
-	// with another code than 0, Signalled how many by a signal; Outlived how many were alive at the end.
-	Processes, Execs, Failed, Signalled, Outlived int
-	// Outlivers is the processes that were alive at the end, as far as the bound of the list allows.
-	Outlivers []*Process
-	// Files is the opens by class.
+	// Sandbox is the sandbox's name; Started and Duration when and how long it was watched.
+	Sandbox  string
+	Started  time.Time
+	Duration time.Duration
+	// Processes is how many were seen, Execs how many programs they ran, Failed how many ended with a
+	// code other than 0 or by a signal.
+	Processes, Execs, Failed int
+	// Commands is how often each program ran, most frequent first; CommandsOmitted how many programs
+	// more there were.
+	Commands        []Count
+	CommandsOmitted int
+	// Files is by class, in the order of the classes' importance.
 	Files []FileSummary
-	// Destinations is where the sandbox connected to, in the order of first contact; DestinationsMore how
-	// many did not fit into the list.
-	Destinations     []DestinationSummary
-	DestinationsMore int
-	// Findings is the findings, in order; FindingsMore how many did not fit into the list.
-	Findings     []*Finding
-	FindingsMore int
+	// Destinations is by peer, most traffic first; DestinationsOmitted how many more there were.
+	Destinations        []Destination
+	DestinationsOmitted int
+	// Findings is in the order of severity, the latest state of each.
+	Findings []*Finding
+	// FindingsOmitted is how many more there were.
+	FindingsOmitted int
+	// Outlived is the processes still alive at the end.
+	Outlived []*Process
 	// Lost is every loss; empty means that nothing was lost.
 	Lost []LossCounter
-	// Events is how many events were published, by kind.
-	Events []Count
 }
 
-// FileSummary is the opens of one class of file.
+// FileSummary is the opens of one class of files.
 type FileSummary struct {
 	Class FileClass
-	// Reads and Writes are the successful opens, by whether the file could be changed; Denied and Missing
-	// the failures for lack of permission and for lack of a file, Errors all others.
-	Reads, Writes, Denied, Missing, Errors int
+	// Opens is all opens that succeeded, Written those of them for writing, Failed those that did not.
+	Opens, Written, Failed int
+	// Paths is the first distinct paths of a watched class; PathsOmitted how many more opens there were
+	// of paths not listed. Both are empty for other classes.
+	Paths        []string
+	PathsOmitted int
 }
 
-// DestinationSummary is one peer.
-type DestinationSummary struct {
+// Destination is one peer.
+type Destination struct {
 	Transport Transport
-	Peer      netip.AddrPort
-	// Name is the peer's name, "" when not known.
-	Name string
-	// Connects is the attempts, Failed those that failed, and Error the error of the latest failure.
+	// Peer is the address and port as text, Name the peer's name or "".
+	Peer, Name string
+	Scope      Scope
+	// Connects is how often it was tried, Failed how often that failed; Error the last error's name.
 	Connects, Failed int
-	Error            Errno
+	Error            string
 	// Sent and Received are payload bytes of finished connections.
 	Sent, Received uint64
 }
