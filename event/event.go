@@ -110,7 +110,7 @@ func (e *Event) UID() string {
 func (e *Event) AppendAttributes(dst []Attribute) []Attribute {
 	dst = append(dst,
 		Attribute{OtelEventName, String(string(e.Kind()))},
-		Attribute{LogRecordUID, String(e.UID())},
+		Attribute{LogRecordUID, Value{kind: ValueString, form: formUID, str: e.Instance, num: e.Seq}},
 		Attribute{EventSeq, Int(int64(e.Seq))})
 	if e.Truncated {
 		dst = append(dst, Attribute{CaptureTruncated, Bool(true)})
@@ -152,12 +152,16 @@ func (id ProcessID) String() string {
 	if id == 0 {
 		return ""
 	}
-	const digits = "0123456789abcdef"
 	var b [16]byte
-	for i := range b {
-		b[i] = digits[id>>(60-4*i)&0xf]
+	return string(id.append(b[:0]))
+}
+
+func (id ProcessID) append(dst []byte) []byte {
+	const digits = "0123456789abcdef"
+	for shift := 60; shift >= 0; shift -= 4 {
+		dst = append(dst, digits[id>>shift&0xf])
 	}
-	return string(b[:])
+	return dst
 }
 
 // Process is a process as it was at one moment. It is immutable: an exec makes a new one with the same UID.
@@ -211,7 +215,7 @@ func (p *Process) AppendAttributes(dst []Attribute) []Attribute {
 	dst = append(dst,
 		Attribute{ProcessPID, Int(int64(p.PID))},
 		Attribute{ProcessCreationTime, Timestamp(p.Start)},
-		Attribute{ProcessUID, String(p.UID.String())},
+		Attribute{ProcessUID, idValue(p.UID)},
 		Attribute{ProcessParentPID, Int(int64(p.ParentPID))},
 		Attribute{ProcessUserID, Int(int64(p.UserID))},
 		Attribute{ProcessGroupID, Int(int64(p.GroupID))})
@@ -219,10 +223,10 @@ func (p *Process) AppendAttributes(dst []Attribute) []Attribute {
 		dst = append(dst, Attribute{ProcessVPID, Int(int64(p.VPID))})
 	}
 	if p.ParentUID != 0 {
-		dst = append(dst, Attribute{ProcessParentUID, String(p.ParentUID.String())})
+		dst = append(dst, Attribute{ProcessParentUID, idValue(p.ParentUID)})
 	}
 	if p.RootUID != 0 {
-		dst = append(dst, Attribute{ProcessRootUID, String(p.RootUID.String())})
+		dst = append(dst, Attribute{ProcessRootUID, idValue(p.RootUID)})
 	}
 	dst = appendString(dst, ProcessExecutableName, p.Name)
 	dst = appendString(dst, ProcessExecutablePath, p.Executable)

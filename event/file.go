@@ -23,17 +23,21 @@ const (
 	AccessDirectory
 )
 
-// Names is the members' names, in the order of the constants.
-func (a Access) Names() []string {
+// Names is the members' names, in the order of the constants. The list is shared and must not be changed.
+func (a Access) Names() []string { return accessNames[a] }
+
+// accessNames is the names of each set, made once: an open is the most frequent event of all.
+var accessNames = func() (sets [256][]string) { //nolint:gochecknoglobals // a constant table; Go has no constant arrays
 	all := [...]string{"read", "write", "create", "truncate", "append", "path", "directory"}
-	names := make([]string, 0, 2)
-	for i, name := range all {
-		if a&(1<<i) != 0 {
-			names = append(names, name)
+	for set := range sets {
+		for i, name := range all {
+			if set&(1<<i) != 0 {
+				sets[set] = append(sets[set], name)
+			}
 		}
 	}
-	return names
-}
+	return sets
+}()
 
 // FileClass is the kind of file a path names.
 type FileClass string
@@ -106,8 +110,8 @@ func (f *FileOpen) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, ErrorType, f.Error.Name())
 	if f.Inode != 0 {
 		dst = append(dst,
-			Attribute{FileInode, String(strconv.FormatUint(f.Inode, 10))},
-			Attribute{FileDevice, String(DeviceName(f.Device))})
+			Attribute{FileInode, decimalValue(f.Inode)},
+			Attribute{FileDevice, deviceValue(f.Device)})
 	}
 	return dst
 }
@@ -131,7 +135,11 @@ func (f *FileOpen) AppendBody(dst []byte) []byte {
 
 // DeviceName writes a device number, major<<20|minor, as major:minor.
 func DeviceName(dev uint32) string {
-	b := strconv.AppendUint(make([]byte, 0, 12), uint64(dev>>20), 10)
-	b = append(b, ':')
-	return string(strconv.AppendUint(b, uint64(dev&0xfffff), 10))
+	return string(appendDevice(make([]byte, 0, 12), dev))
+}
+
+func appendDevice(dst []byte, dev uint32) []byte {
+	dst = strconv.AppendUint(dst, uint64(dev>>20), 10)
+	dst = append(dst, ':')
+	return strconv.AppendUint(dst, uint64(dev&0xfffff), 10)
 }

@@ -163,12 +163,12 @@ func appendPeer(dst []Attribute, tr Transport, peer, local netip.AddrPort, name,
 	dst = append(dst,
 		Attribute{NetworkTransport, String(string(tr))},
 		Attribute{NetworkType, String(networkType(peer.Addr()))},
-		Attribute{NetworkPeerAddress, String(peer.Addr().String())},
+		Attribute{NetworkPeerAddress, addressValue(peer.Addr())},
 		Attribute{NetworkPeerPort, Int(int64(peer.Port()))},
 		Attribute{PeerScope, String(string(ScopeOf(peer.Addr())))})
 	if local.IsValid() {
 		dst = append(dst,
-			Attribute{NetworkLocalAddress, String(local.Addr().String())},
+			Attribute{NetworkLocalAddress, addressValue(local.Addr())},
 			Attribute{NetworkLocalPort, Int(int64(local.Port()))})
 	}
 	dst = appendString(dst, ServerAddress, name)

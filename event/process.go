@@ -3,6 +3,7 @@
 package event
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -75,10 +76,18 @@ func (p *ProcessExec) AppendAttributes(dst []Attribute) []Attribute {
 	if len(p.Ancestry) > 0 {
 		dst = append(dst, Attribute{ProcessAncestry, Strings(p.Ancestry)})
 	}
-	for _, v := range p.Env {
+	for i, v := range p.Env {
+		if p.named(v.Name, i) {
+			continue // getenv gives the first; a second of the same name is there to deceive
+		}
 		dst = append(dst, Attribute{ProcessEnvironment + "." + Key(v.Name), String(v.Value)})
 	}
 	return dst
+}
+
+// named says whether one of the first n environment variables has the name.
+func (p *ProcessExec) named(name string, n int) bool {
+	return slices.ContainsFunc(p.Env[:n], func(v EnvVar) bool { return v.Name == name })
 }
 
 // AppendBody implements Payload.

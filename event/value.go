@@ -3,7 +3,9 @@
 package event
 
 import (
+	"encoding/binary"
 	"math"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -43,10 +45,25 @@ func (k ValueKind) String() string {
 	return "invalid"
 }
 
+// form says how the text of a ValueString is made. Texts that are made from numbers are kept as numbers until
+// somebody writes them, so that enumerating the attributes of an event does not allocate.
+type form uint8
+
+const (
+	formText    form = iota // str
+	formTime                // num is nanoseconds since 1970
+	formID                  // num as 16 hexadecimal digits
+	formUID                 // str, a dash, num
+	formDecimal             // num
+	formDevice              // num is major<<20|minor
+	formIPv4                // num is the address
+)
+
 // Value is one attribute value: a small tagged union that holds scalars without allocating.
 // The zero Value is invalid and is never exported.
 type Value struct {
 	kind ValueKind
+	form form
 	num  uint64
 	str  string
 	list []string
@@ -87,13 +104,68 @@ func Counts(pairs []Count) Value { return Value{kind: ValueMap, pair: pairs} }
 func Seconds(d time.Duration) Value { return Double(d.Seconds()) }
 
 // Timestamp makes a string value of t in RFC 3339 with nanoseconds, in UTC.
-func Timestamp(t time.Time) Value { return String(t.UTC().Format(time.RFC3339Nano)) }
+func Timestamp(t time.Time) Value {
+	const first, last = -1 << 63 / int64(time.Second), (1<<63 - 1) / int64(time.Second)
+	if s := t.Unix(); s <= first || s >= last {
+		return String(t.UTC().Format(time.RFC3339Nano)) // beyond the years 1678 to 2262
+	}
+	return Value{kind: ValueString, form: formTime, num: uint64(t.UnixNano())}
+}
+
+func idValue(id ProcessID) Value {
+	if id == 0 {
+		return String("")
+	}
+	return Value{kind: ValueString, form: formID, num: uint64(id)}
+}
+
+func decimalValue(n uint64) Value { return Value{kind: ValueString, form: formDecimal, num: n} }
+
+func deviceValue(dev uint32) Value {
+	return Value{kind: ValueString, form: formDevice, num: uint64(dev)}
+}
+
+func addressValue(addr netip.Addr) Value {
+	if !addr.Is4() {
+		return String(addr.String())
+	}
+	b := addr.As4()
+	return Value{kind: ValueString, form: formIPv4, num: uint64(binary.BigEndian.Uint32(b[:]))}
+}
 
 // Kind says which of the As methods is meaningful.
 func (v Value) Kind() ValueKind { return v.kind }
 
 // AsString is the string of a ValueString, else "".
-func (v Value) AsString() string { return v.str }
+func (v Value) AsString() string {
+	if v.form == formText {
+		return v.str
+	}
+	return string(v.AppendString(nil))
+}
+
+// AppendString appends the string of a ValueString, and never allocates but to make dst longer.
+func (v Value) AppendString(dst []byte) []byte {
+	switch v.form {
+	case formText:
+		return append(dst, v.str...)
+	case formTime:
+		return time.Unix(0, int64(v.num)).UTC().AppendFormat(dst, time.RFC3339Nano)
+	case formID:
+		return ProcessID(v.num).append(dst)
+	case formUID:
+		return strconv.AppendUint(append(append(dst, v.str...), '-'), v.num, 10)
+	case formDecimal:
+		return strconv.AppendUint(dst, v.num, 10)
+	case formDevice:
+		return appendDevice(dst, uint32(v.num))
+	case formIPv4:
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(v.num))
+		return netip.AddrFrom4(b).AppendTo(dst)
+	}
+	return dst
+}
 
 // AsInt is the integer of a ValueInt, else 0.
 func (v Value) AsInt() int64 {
@@ -125,7 +197,7 @@ func (v Value) AsCounts() []Count { return v.pair }
 func (v Value) Text() string {
 	switch v.kind {
 	case ValueString:
-		return v.str
+		return v.AsString()
 	case ValueInt:
 		return strconv.FormatInt(int64(v.num), 10)
 	case ValueDouble:

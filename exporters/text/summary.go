@@ -42,35 +42,32 @@ type block struct {
 const labelColumns = 14
 
 func (b *block) overview(s *event.Summary) {
-	if s.Sandbox != nil {
-		took := s.Stopped.Sub(s.Started).Round(10 * time.Millisecond)
-		b.row("sandbox", "", printable(s.Sandbox.Name)+" ("+printable(s.Sandbox.Runtime)+"), watched for "+took.String())
-	}
-	parts := []string{
-		number(s.Processes) + " seen", number(s.Execs) + " programs started",
-		number(s.Failed) + " failed", number(s.Signalled) + " killed by a signal",
-	}
+	took := s.Duration.Round(10 * time.Millisecond).String()
+	b.row("session", "", printable(s.Sandbox)+", watched for "+took)
+	parts := []string{number(s.Processes) + " seen", number(s.Execs) + " programs started", number(s.Failed) + " failed"}
 	b.row("processes", "", strings.Join(parts, ", "))
-	if s.Outlived == 0 {
-		return
+	var commands []string
+	for _, c := range s.Commands {
+		commands = append(commands, printable(c.Name)+" "+strconv.FormatInt(c.N, 10))
 	}
-	b.row("outlived", yellow, number(s.Outlived)+" still alive after the session")
-	for _, p := range s.Outlivers {
-		b.row("", yellow, printable(processName(p))+"["+strconv.FormatUint(uint64(p.PID), 10)+"] "+
+	if s.CommandsOmitted > 0 {
+		commands = append(commands, "and "+number(s.CommandsOmitted)+" more")
+	}
+	if len(commands) > 0 {
+		b.row("programs", "", strings.Join(commands, ", "))
+	}
+	label := "outlived"
+	for _, p := range s.Outlived {
+		b.row(label, yellow, printable(processName(p))+"["+strconv.FormatUint(uint64(p.PID), 10)+"] is still alive: "+
 			printable(strings.Join(p.Args, " ")))
-	}
-	if more := s.Outlived - len(s.Outlivers); more > 0 && len(s.Outlivers) > 0 {
-		b.row("", yellow, "and "+number(more)+" more")
+		label = ""
 	}
 }
 
 func (b *block) files(files []event.FileSummary) {
-	rows := [][]string{{"class", "read", "written", "denied", "missing", "failed"}}
+	rows := [][]string{{"class", "opened", "written", "failed"}}
 	for _, f := range files {
-		rows = append(rows, []string{
-			printable(string(f.Class)), number(f.Reads), number(f.Writes),
-			number(f.Denied), number(f.Missing), number(f.Errors),
-		})
+		rows = append(rows, []string{printable(string(f.Class)), number(f.Opens), number(f.Written), number(f.Failed)})
 	}
 	b.table("files", rows, func(row int) string {
 		if row > 0 && files[row-1].Class == event.FileClassSecret {
@@ -78,21 +75,31 @@ func (b *block) files(files []event.FileSummary) {
 		}
 		return ""
 	})
+	for _, f := range files {
+		label := printable(string(f.Class)) + " files"
+		for _, path := range f.Paths {
+			b.row(label, "", printable(path))
+			label = ""
+		}
+		if f.PathsOmitted > 0 {
+			b.row(label, "", "and "+number(f.PathsOmitted)+" more opens")
+		}
+	}
 }
 
 func (b *block) destinations(s *event.Summary) {
-	rows := [][]string{{"peer", "name", "connects", "failed", "sent", "received"}}
+	rows := [][]string{{"peer", "name", "scope", "connects", "failed", "sent", "received"}}
 	for _, d := range s.Destinations {
 		name := d.Name
 		if name == "" {
 			name = "-"
 		}
 		failed := number(d.Failed)
-		if d.Failed > 0 && d.Error != 0 {
-			failed += " (" + d.Error.Name() + ")"
+		if d.Failed > 0 && d.Error != "" {
+			failed += " (" + printable(d.Error) + ")"
 		}
 		rows = append(rows, []string{
-			string(d.Transport) + " " + d.Peer.String(), printable(name), number(d.Connects), failed,
+			string(d.Transport) + " " + printable(d.Peer), printable(name), string(d.Scope), number(d.Connects), failed,
 			string(event.AppendBytes(nil, d.Sent)), string(event.AppendBytes(nil, d.Received)),
 		})
 	}
@@ -102,8 +109,8 @@ func (b *block) destinations(s *event.Summary) {
 		}
 		return ""
 	})
-	if s.DestinationsMore > 0 {
-		b.row("", "", "and "+number(s.DestinationsMore)+" more")
+	if s.DestinationsOmitted > 0 {
+		b.row("", "", "and "+number(s.DestinationsOmitted)+" more")
 	}
 }
 
@@ -128,8 +135,8 @@ func (b *block) findings(s *event.Summary) {
 			b.row("", "", "         "+printable(f.Explanation))
 		}
 	}
-	if s.FindingsMore > 0 {
-		b.row("", yellow, "and "+number(s.FindingsMore)+" more")
+	if s.FindingsOmitted > 0 {
+		b.row("", yellow, "and "+number(s.FindingsOmitted)+" more")
 	}
 }
 

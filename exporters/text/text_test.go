@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,27 +71,31 @@ func TestTimeline(t *testing.T) {
 
 func summary() *event.Summary {
 	return &event.Summary{
-		Sandbox: sample.Sandbox(), Started: sample.Start(), Stopped: sample.Start().Add(83 * time.Second),
-		Processes: 42, Execs: 40, Failed: 3, Signalled: 1, Outlived: 3,
-		Outlivers: []*event.Process{{PID: 99, Name: "sleep\x1b[2J", Args: []string{"sleep", "1000\n"}}, {PID: 100}},
+		Sandbox: "fix-the-parser", Started: sample.Start(), Duration: 83 * time.Second,
+		Processes: 42, Execs: 40, Failed: 3,
+		Commands: []event.Count{{Name: "go", N: 12}, {Name: "evil\x1b[2J", N: 2}}, CommandsOmitted: 5,
 		Files: []event.FileSummary{
-			{Class: event.FileClassSource, Reads: 1200, Writes: 14},
-			{Class: event.FileClassSecret, Reads: 1, Denied: 2},
-			{Class: event.FileClassSystem, Reads: 310, Missing: 77},
+			{Class: event.FileClassSecret, Opens: 3, Failed: 2, Paths: []string{"/home/dev/.netrc", "/k\n\x9b"}, PathsOmitted: 1},
+			{Class: event.FileClassSource, Opens: 1214, Written: 14},
+			{Class: event.FileClassSystem, Opens: 310, Failed: 77},
 		},
-		Destinations: []event.DestinationSummary{
+		Destinations: []event.Destination{
 			{
-				Transport: event.TransportTCP, Peer: netip.MustParseAddrPort("93.184.216.34:443"), Name: "example.com\x9b",
+				Transport: event.TransportTCP, Peer: "93.184.216.34:443", Name: "example.com\x9b", Scope: event.ScopePublic,
 				Connects: 2, Sent: 1024, Received: 5 << 20,
 			},
-			{Transport: event.TransportTCP, Peer: netip.MustParseAddrPort("[::1]:9"), Connects: 1, Failed: 1, Error: 111},
+			{
+				Transport: event.TransportTCP, Peer: "[::1]:9", Scope: event.ScopeLoopback,
+				Connects: 1, Failed: 1, Error: "ECONNREFUSED",
+			},
 		},
-		DestinationsMore: 4,
+		DestinationsOmitted: 4,
 		Findings: []*event.Finding{
 			{Rule: sample.Rule(), Title: "bash read a key\u202e", Explanation: "bash[4242] read it.", Count: 3},
 		},
-		FindingsMore: 1,
-		Lost:         []event.LossCounter{{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Count: 12}},
+		FindingsOmitted: 1,
+		Outlived:        []*event.Process{{PID: 99, Name: "sleep\x1b[2J", Args: []string{"sleep", "1000\n"}}, {PID: 100}},
+		Lost:            []event.LossCounter{{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Count: 12}},
 	}
 }
 
@@ -104,7 +107,7 @@ func TestSummary(t *testing.T) {
 	}{
 		"summary.txt":        {DefaultConfig(), summary()},
 		"summary_colour.txt": {Config{Colour: true, Width: 60}, summary()},
-		"summary_empty.txt":  {DefaultConfig(), &event.Summary{Sandbox: sample.Sandbox()}},
+		"summary_empty.txt":  {DefaultConfig(), &event.Summary{Sandbox: "idle"}},
 	} {
 		var out bytes.Buffer
 		if err := WriteSummary(&out, test.cfg, test.summary); err != nil {
@@ -164,8 +167,8 @@ func FuzzTimeline(f *testing.F) {
 		}
 		var out bytes.Buffer
 		s := summary()
-		s.Sandbox = sandbox
-		s.Outlivers = []*event.Process{process}
+		s.Sandbox, s.Commands[1].Name, s.Files[0].Paths[1] = path, name, path
+		s.Outlived = []*event.Process{process}
 		s.Destinations[0].Name, s.Findings[0].Title, s.Findings[0].Explanation, s.Lost[0].Lost = path, path, name, name
 		if err := WriteSummary(&out, cfg, s); err != nil {
 			t.Fatal(err)
