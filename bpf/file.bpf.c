@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+//go:build ignore
+
 /*
  * The file probe: which files were opened, or tried to be, by whom, for what, and with what result.
  *

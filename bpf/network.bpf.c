@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+//go:build ignore
+
 /*
  * The network probe: who reached, or tried to reach, which peer, with what result, and how much went
  * over it.

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// Kinds of the file probe's records (enum file_kind).
+const fileKindOpen = 1
+
+// Flags of a path (enum path_flags of lib/path.h).
+const (
+	pathTruncated = 1 << iota
+	pathOutside
+	pathDeleted
+	pathPseudo
+)
+
+// Bits of struct file's f_mode that the kernel's headers do not export to programs.
+const (
+	fmodeRead  = 1
+	fmodeWrite = 2
+)
+
+// decodeFile decodes a record of the file probe.
+func decodeFile(r *Record, kind uint16, data []byte) error {
+	if kind != fileKindOpen {
+		return fmt.Errorf("%w: kind %d", errUnknown, kind)
+	}
+	open, rest, err := view[fileOpen](data)
+	if err != nil {
+		return err
+	}
+	path, _, err := take(rest, open.PathSize)
+	if err != nil {
+		return err
+	}
+	r.Payload = &event.FileOpen{
+		Path:    pathText(path, open.PathFlags, open.Mode, open.Inode),
+		Claimed: open.Inode == 0,
+		Access:  openAccess(&open),
+		Error:   event.Errno(open.Error),
+		Inode:   open.Inode,
+		Device:  open.Device,
+		Mode:    open.Mode,
+		Deleted: open.PathFlags&pathDeleted != 0,
+	}
+	return nil
+}
+
+// openAccess is what an open asked for. What the opened file allows is the kernel's word and goes
+// before the flags of the call, which for openat2 lie in the caller's memory.
+func openAccess(open *fileOpen) event.Access {
+	var a event.Access
+	reads, writes := accessModes(open.Asked)
+	flags := open.Asked
+	if open.Inode != 0 {
+		reads, writes = open.FileMode&fmodeRead != 0, open.FileMode&fmodeWrite != 0
+		flags = open.FileFlags | open.Asked&(unix.O_CREAT|unix.O_TRUNC)
+	}
+	set := func(on bool, bit event.Access) {
+		if on {
+			a |= bit
+		}
+	}
+	isPath := flags&unix.O_PATH != 0
+	set(reads && !isPath, event.AccessRead)
+	set(writes && !isPath, event.AccessWrite)
+	set(flags&unix.O_CREAT != 0 && !isPath, event.AccessCreate)
+	set(flags&unix.O_TRUNC != 0 && !isPath, event.AccessTruncate)
+	set(flags&unix.O_APPEND != 0 && !isPath, event.AccessAppend)
+	set(isPath, event.AccessPath)
+	set(flags&unix.O_DIRECTORY != 0 || open.Mode&unix.S_IFMT == unix.S_IFDIR, event.AccessDirectory)
+	return a
+}
+
+// accessModes reads the two low bits of open flags, which are a number and not a set.
+func accessModes(flags uint32) (reads, writes bool) {
+	switch flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		return true, false
+	case unix.O_WRONLY:
+		return false, true
+	case unix.O_RDWR:
+		return true, true
+	default: // 3: permission to read and write is checked, for ioctl alone
+		return false, false
+	}
+}
+
+// pathText makes the text of a path. Files that live in no directory get the names that /proc/PID/fd
+// shows. Of a relative path, "." and empty elements go; ".." stays, since what it means depends on symlinks.
+func pathText(path []byte, flags, mode uint32, inode uint64) string {
+	name := string(path)
+	switch {
+	case flags&pathPseudo == 0:
+		return cleanPath(name)
+	case mode&unix.S_IFMT == unix.S_IFIFO:
+		return "pipe:[" + strconv.FormatUint(inode, 10) + "]"
+	case mode&unix.S_IFMT == unix.S_IFSOCK:
+		return "socket:[" + strconv.FormatUint(inode, 10) + "]"
+	case strings.HasPrefix(name, "memfd:"):
+		return "/" + name
+	case strings.HasPrefix(name, "["):
+		return "anon_inode:" + name
+	default:
+		return name
+	}
+}
+
+// cleanPath takes empty and "." elements out of a path, keeping its meaning. It changes nothing, and
+// allocates nothing, where there are none.
+func cleanPath(path string) string {
+	if !strings.Contains(path, "//") && !strings.Contains(path, "/./") && !strings.HasSuffix(path, "/.") {
+		return path
+	}
+	clean := make([]byte, 0, len(path))
+	for i, part := range strings.Split(path, "/") {
+		if part == "" || part == "." && i > 0 {
+			continue
+		}
+		if i > 0 {
+			clean = append(clean, '/')
+		}
+		clean = append(clean, part...)
+	}
+	if len(clean) == 0 {
+		return "/"
+	}
+	return string(clean)
+}

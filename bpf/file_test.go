@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// fileCase is one way to open a file: what the helper does, and the event that must come of it.
+type fileCase struct {
+	name string
+	// do runs in the helper, with dir as its current directory. An error with an error number is the open's.
+	do func(dir string) error
+	// path is what the event must show; a leading "@" stands for the case's directory.
+	path   string
+	access event.Access
+	err    event.Errno
+	// claimed, deleted and truncated are the marks the event must have.
+	claimed, deleted, truncated bool
+	// mode is the file's type; 0 when the open fails.
+	mode uint32
+}
+
+func openOnly(path string, flags int) error {
+	_, err := unix.Open(path, flags, 0o640)
+	return err
+}
+
+// deepPath is a path of exactly n bytes below dir, whose directories the helper makes.
+func deepPath(dir string, n int) string {
+	path := dir
+	for n-len(path) > 202 {
+		path += "/" + strings.Repeat("d", 200)
+	}
+	return path + "/" + strings.Repeat("f", n-len(path)-1)
+}
+
+// openDeep makes the directories of a path one by one, since no path may be longer than 4,095 bytes, and opens it.
+func openDeep(path string) error {
+	parts := strings.Split(path[1:], "/")
+	if err := unix.Chdir("/"); err != nil {
+		return err
+	}
+	for _, part := range parts[:len(parts)-1] {
+		if err := unix.Mkdir(part, 0o755); err != nil && err != unix.EEXIST {
+			return err
+		}
+		if err := unix.Chdir(part); err != nil {
+			return err
+		}
+	}
+	return openOnly(parts[len(parts)-1], unix.O_RDWR|unix.O_CREAT)
+}
+
+const (
+	read  = event.AccessRead
+	write = event.AccessWrite
+)
+
+func fileCases() []fileCase {
+	return []fileCase{
+		{name: "absolute", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return openOnly(dir+"/plain", unix.O_RDONLY) }},
+		{name: "relative", path: "@/plain", access: write, mode: unix.S_IFREG,
+			do: func(string) error { return openOnly("plain", unix.O_WRONLY) }},
+		{name: "symlink", path: "@/plain", access: read | write, mode: unix.S_IFREG,
+			do: func(dir string) error { return openOnly(dir+"/link", unix.O_RDWR) }},
+		{name: "dot-dot", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(string) error { return openOnly("sub/.././/sub/../plain", unix.O_RDONLY) }},
+		{name: "old open", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return rawOpen(unix.SYS_OPEN, dir+"/plain", unix.O_RDONLY) }},
+		{name: "creat", path: "@/made", access: write | event.AccessCreate | event.AccessTruncate, mode: unix.S_IFREG,
+			do: func(dir string) error { return rawOpen(unix.SYS_CREAT, dir+"/made", 0o640) }},
+		{name: "create and append", path: "@/made", access: write | event.AccessCreate | event.AccessAppend, mode: unix.S_IFREG,
+			do: func(dir string) error {
+				return openOnly(dir+"/made", unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND)
+			}},
+		{name: "dirfd", path: "@/sub/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
+			fd, err := unix.Open(dir+"/sub", unix.O_PATH|unix.O_DIRECTORY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = unix.Openat(fd, "inner", unix.O_RDONLY, 0)
+			return err
+		}},
+		{name: "openat2", path: "@/plain", access: read | write, mode: unix.S_IFREG, do: func(dir string) error {
+			how := &unix.OpenHow{Flags: unix.O_RDWR, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+			_, err := unix.Openat2(unix.AT_FDCWD, dir+"/plain", how)
+			return err
+		}},
+		{name: "O_PATH of a symlink", path: "@/link", access: event.AccessPath, mode: unix.S_IFLNK,
+			do: func(dir string) error { return openOnly(dir+"/link", unix.O_PATH|unix.O_NOFOLLOW) }},
+		{name: "directory", path: "@/sub", access: read | event.AccessDirectory, mode: unix.S_IFDIR,
+			do: func(dir string) error { return openOnly(dir+"/sub", unix.O_RDONLY) }},
+		{name: "root", path: "/", access: read | event.AccessDirectory, mode: unix.S_IFDIR,
+			do: func(string) error { return openOnly("/", unix.O_RDONLY) }},
+		{name: "newline", path: "@/new\nline", access: read, mode: unix.S_IFREG, do: func(dir string) error {
+			return openOnly(dir+"/new\nline", unix.O_RDONLY)
+		}},
+		{name: "invalid UTF-8", path: "@/bad\xff\xfe\x1b[31m", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return openOnly(dir+"/bad\xff\xfe\x1b[31m", unix.O_RDONLY) }},
+		{name: "missing", path: "@/missing", access: read, err: event.Errno(unix.ENOENT), claimed: true,
+			do: func(dir string) error { return openOnly(dir+"/missing", unix.O_RDONLY) }},
+		{name: "missing, relative", path: "@/sub/missing", access: write | event.AccessCreate,
+			err: event.Errno(unix.EISDIR), claimed: true,
+			do: func(string) error { return openOnly("./sub/missing/", unix.O_WRONLY|unix.O_CREAT) }},
+		{name: "missing, dirfd", path: "@/sub/missing", access: read, err: event.Errno(unix.ENOENT), claimed: true,
+			do: func(dir string) error {
+				fd, err := unix.Open(dir+"/sub", unix.O_PATH, 0)
+				if err != nil {
+					return err
+				}
+				_, err = unix.Openat(fd, "missing", unix.O_RDONLY, 0)
+				return err
+			}},
+		{name: "refused", path: "@/secret", access: read, err: event.Errno(unix.EACCES), claimed: true,
+			do: func(dir string) error {
+				runtime.LockOSThread()
+				if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+					return fmt.Errorf("setresuid: %s", errno.Error())
+				}
+				return openOnly(dir+"/secret", unix.O_RDONLY)
+			}},
+		{name: "bad address", path: "", access: read, err: event.Errno(unix.EFAULT), claimed: true,
+			do: func(string) error {
+				_, _, errno := unix.RawSyscall(unix.SYS_OPEN, 8, unix.O_RDONLY, 0)
+				return errno
+			}},
+		{name: "deleted", path: "@/gone", access: read, deleted: true, mode: unix.S_IFREG, do: func(dir string) error {
+			fd, err := unix.Open(dir+"/gone", unix.O_CREAT|unix.O_WRONLY, 0o600)
+			if err != nil {
+				return err
+			}
+			if err := unix.Unlink(dir + "/gone"); err != nil {
+				return err
+			}
+			return openOnly(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY)
+		}},
+		{name: "memfd", path: "/memfd:scratch", access: read, mode: unix.S_IFREG, do: func(string) error {
+			fd, err := unix.MemfdCreate("scratch", 0)
+			if err != nil {
+				return err
+			}
+			return openOnly(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY)
+		}},
+		{name: "procfs", path: "/proc/sys/kernel/ostype", access: read, mode: unix.S_IFREG,
+			do: func(string) error { return openOnly("/proc/sys/kernel/ostype", unix.O_RDONLY) }},
+		{name: "bind mount", path: "@/mount/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
+			if err := privateMounts(); err != nil {
+				return err
+			}
+			if err := unix.Mount(dir+"/sub", dir+"/mount", "", unix.MS_BIND, ""); err != nil {
+				return fmt.Errorf("bind mount: %s", err.Error())
+			}
+			return openOnly(dir+"/mount/inner", unix.O_RDONLY)
+		}},
+		{name: "tmpfs in a bind mount", path: "@/mount/deep/file", access: write | event.AccessCreate, mode: unix.S_IFREG,
+			do: func(dir string) error {
+				if err := privateMounts(); err != nil {
+					return err
+				}
+				if err := unix.Mount("tmpfs", dir+"/mount", "tmpfs", 0, ""); err != nil {
+					return fmt.Errorf("tmpfs: %s", err.Error())
+				}
+				if err := unix.Mkdir(dir+"/mount/deep", 0o755); err != nil {
+					return err
+				}
+				return openOnly(dir+"/mount/deep/file", unix.O_WRONLY|unix.O_CREAT)
+			}},
+		{name: "chroot", path: "/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
+			if err := unix.Chroot(dir + "/sub"); err != nil {
+				return err
+			}
+			return openOnly("/inner", unix.O_RDONLY)
+		}},
+		{name: "outside of the chroot", path: "@/plain", access: read, mode: unix.S_IFREG, do: func(dir string) error {
+			fd, err := unix.Open(dir, unix.O_PATH, 0)
+			if err != nil {
+				return err
+			}
+			if err := unix.Chroot(dir + "/sub"); err != nil {
+				return err
+			}
+			_, err = unix.Openat(fd, "plain", unix.O_RDONLY, 0)
+			return err
+		}},
+		{name: "4,095 bytes", path: "=4095", access: read | write | event.AccessCreate, mode: unix.S_IFREG,
+			do: func(dir string) error { return openDeep(deepPath(dir, 4095)) }},
+		{name: "4,500 bytes", path: "=4500", access: read | write | event.AccessCreate, mode: unix.S_IFREG, truncated: true,
+			do: func(dir string) error { return openDeep(deepPath(dir, 4500)) }},
+		{name: "32-bit", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return run32(dir, openCode32(5, dir+"/plain")) }},
+		{name: "32-bit openat", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return run32(dir, openCode32(295, dir+"/plain")) }},
+	}
+}
+
+// privateMounts gives the calling thread a mount namespace of its own that propagates nothing.
+func privateMounts() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare: %s", err.Error())
+	}
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("private mounts: %s", err.Error())
+	}
+	return nil
+}
+
+// rawOpen makes a system call with a path and one more argument, which Go would make another one for.
+func rawOpen(number uintptr, path string, argument uintptr) error {
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return err
+	}
+	_, _, errno := unix.Syscall(number, uintptr(unsafe.Pointer(name)), argument, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// code32Base is where the 32-bit test programs are in memory.
+const code32Base = 0x08048000
+
+// openCode32 is i386 code that opens a file with the open (5) or openat (295) of i386 and exits. The
+// path follows the code, the code follows the ELF headers.
+func openCode32(number uint32, path string) []byte {
+	const headers, length = 52 + 32, 39
+	var code bytes.Buffer
+	put := func(opcode byte, value uint32) {
+		code.WriteByte(opcode)
+		_ = binary.Write(&code, binary.LittleEndian, value)
+	}
+	address := uint32(code32Base + headers + length)
+	put(0xb8, number) // mov eax, number
+	if number == 295 {
+		put(0xbb, 0xffffff9c) // mov ebx, AT_FDCWD
+		put(0xb9, address)    // mov ecx, path
+		put(0xba, 0)          // mov edx, O_RDONLY
+	} else {
+		put(0xbb, address) // mov ebx, path
+		put(0xb9, 0)       // mov ecx, O_RDONLY
+		put(0xba, 0)       // mov edx, 0
+	}
+	code.Write([]byte{0xcd, 0x80}) // int 0x80
+	put(0xb8, 1)                   // mov eax, exit
+	put(0xbb, 0)                   // mov ebx, 0
+	code.Write([]byte{0xcd, 0x80}) // int 0x80
+	for code.Len() < length {
+		code.WriteByte(0x90)
+	}
+	code.WriteString(path)
+	code.WriteByte(0)
+	return code.Bytes()
+}
+
+// run32 makes a 32-bit program of the code and becomes it.
+func run32(dir string, code []byte) error {
+	var file bytes.Buffer
+	const headers = 52 + 32
+	put := func(values ...any) {
+		for _, v := range values {
+			_ = binary.Write(&file, binary.LittleEndian, v)
+		}
+	}
+	size := uint32(headers + len(code))
+	file.WriteString("\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	put(uint16(2), uint16(3), uint32(1), uint32(code32Base+headers), uint32(52), uint32(0), uint32(0))
+	put(uint16(52), uint16(32), uint16(1), uint16(0), uint16(0), uint16(0))
+	put(uint32(1), uint32(0), uint32(code32Base), uint32(code32Base), size, size, uint32(5), uint32(0x1000))
+	file.Write(code)
+	program := filepath.Join(dir, "program32")
+	if err := os.WriteFile(program, file.Bytes(), 0o755); err != nil {
+		return err
+	}
+	return unix.Exec(program, []string{program}, nil)
+}
+
+// helperOpen does one case of fileCases: its number, and the directory.
+func helperOpen(args []string) (string, error) {
+	for _, c := range fileCases() {
+		if c.name != args[0] {
+			continue
+		}
+		if err := unix.Chdir(args[1]); err != nil {
+			return "", err
+		}
+		err := c.do(args[1])
+		if errno := errnoOf(err); err != nil && event.Errno(errno) != c.err || err == nil && c.err != 0 {
+			return "", fmt.Errorf("%s: got error %w, want number %d", c.name, err, c.err)
+		}
+		return "", nil
+	}
+	return "", fmt.Errorf("no case %q", args[0])
+}
+
+// makeFiles makes what the cases open, in a directory that any user can reach.
+func makeFiles(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "watchglass-files-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, sub := range []string{".", "sub", "mount"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // another user has to get in
+		t.Fatal(err)
+	}
+	for _, name := range []string{"plain", "secret", "sub/inner", "new\nline", "bad\xff\xfe\x1b[31m"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("plain", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// openOf is a record's open, nil when it is about something else.
+func openOf(r *Record) *event.FileOpen {
+	open, _ := r.Payload.(*event.FileOpen)
+	return open
+}
+
+func TestKernelFileOpen(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	for _, c := range fileCases() {
+		t.Run(c.name, func(t *testing.T) {
+			dir := makeFiles(t)
+			helper := w.run(helperRun{action: "open", args: []string{c.name, dir}})
+			c.check(t, w, helper.pid, dir)
+		})
+	}
+}
+
+// check finds the case's event among the helper's.
+func (c *fileCase) check(t *testing.T, w *watch, pid uint32, dir string) {
+	t.Helper()
+	path := strings.Replace(c.path, "@", dir, 1)
+	var length int
+	if n, _ := fmt.Sscanf(c.path, "=%d", &length); n == 1 {
+		path = deepPath(dir, length)
+	}
+	matches := func(r *Record) bool {
+		open := openOf(r)
+		if open == nil || r.Task.PID != pid || open.Access != c.access || open.Error != c.err {
+			return false
+		}
+		if c.truncated {
+			return len(open.Path) > 3800 && strings.HasSuffix(path, open.Path) && r.Truncated
+		}
+		return open.Path == path && !r.Truncated
+	}
+	found := w.await(1, matches)
+	if len(found) != 1 {
+		for _, r := range w.seen(func(r *Record) bool { return openOf(r) != nil && r.Task.PID == pid }) {
+			t.Logf("saw %+q %+v truncated=%v", openOf(r).Path, *openOf(r), r.Truncated)
+		}
+		t.Fatalf("%d events for %q, want 1", len(found), path)
+	}
+	open := openOf(found[0])
+	if open.Claimed != c.claimed || open.Deleted != c.deleted || open.Mode&unix.S_IFMT != c.mode {
+		t.Errorf("got claimed %v deleted %v mode %#o, want %v %v %#o",
+			open.Claimed, open.Deleted, open.Mode, c.claimed, c.deleted, c.mode)
+	}
+	if found[0].Sandbox != w.id {
+		t.Errorf("got sandbox %d, want %d", found[0].Sandbox, w.id)
+	}
+	if c.err == 0 && !c.deleted && c.access&event.AccessPath == 0 {
+		checkIdentity(t, open, path)
+	}
+}
+
+// checkIdentity holds inode and device against stat(2), where the path can still be reached from here.
+func checkIdentity(t *testing.T, open *event.FileOpen, path string) {
+	t.Helper()
+	var stat unix.Stat_t
+	if unix.Lstat(path, &stat) != nil || strings.Contains(path, "/mount/") || strings.HasPrefix(path, "/proc/") {
+		return
+	}
+	device := unix.Major(stat.Dev)<<20 | unix.Minor(stat.Dev)
+	if open.Inode != stat.Ino || open.Device != device || open.Mode != stat.Mode {
+		t.Errorf("got inode %d device %#x mode %#o, want %d %#x %#o",
+			open.Inode, open.Device, open.Mode, stat.Ino, device, stat.Mode)
+	}
+}
+
+func TestKernelFileOutside(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	dir := makeFiles(t)
+	outside := w.run(helperRun{action: "open", args: []string{"absolute", dir}, outside: true})
+	inside := w.run(helperRun{action: "open", args: []string{"absolute", dir}})
+	if got := w.await(1, func(r *Record) bool { return openOf(r) != nil && r.Task.PID == inside.pid }); len(got) == 0 {
+		t.Error("nothing seen of a process inside of the sandbox")
+	}
+	if got := w.seen(func(r *Record) bool { return r.Task.PID == outside.pid }); len(got) != 0 {
+		t.Errorf("saw %d records of a process outside of the sandbox, want none", len(got))
+	}
+}
+
+func TestCleanPath(t *testing.T) {
+	for in, want := range map[string]string{
+		"/":            "/",
+		"//":           "/",
+		"/./":          "/",
+		"/a//b":        "/a/b",
+		"/a/./b":       "/a/b",
+		"/a/.":         "/a",
+		"/a/../b":      "/a/../b",
+		"./a":          "./a",
+		"../a/./b":     "../a/b",
+		"/a/.hidden":   "/a/.hidden",
+		"/a/x./b":      "/a/x./b",
+		"":             "",
+		"/a/b/":        "/a/b/",
+		"/a//b/.../c/": "/a/b/.../c",
+	} {
+		if got := cleanPath(in); got != want {
+			t.Errorf("cleanPath(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestPathText(t *testing.T) {
+	for _, c := range []struct {
+		path  string
+		mode  uint32
+		flags uint32
+		want  string
+	}{
+		{"/etc/passwd", unix.S_IFREG, 0, "/etc/passwd"},
+		{"", unix.S_IFIFO, pathPseudo, "pipe:[7]"},
+		{"", unix.S_IFSOCK, pathPseudo, "socket:[7]"},
+		{"memfd:x", unix.S_IFREG, pathPseudo, "/memfd:x"},
+		{"[eventpoll]", 0o600, pathPseudo, "anon_inode:[eventpoll]"},
+	} {
+		if got := pathText([]byte(c.path), c.flags, c.mode, 7); got != c.want {
+			t.Errorf("pathText(%q, %#o) = %q, want %q", c.path, c.mode, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// helperVariable names the action that a re-executed test binary takes instead of testing.
+const helperVariable = "WATCHGLASS_TEST_HELPER"
+
+// helperAction is something a kernel test has a process of its own do. What it returns is printed.
+type helperAction func(args []string) (string, error)
+
+// TestHelperProcess is no test: it is the process that kernel tests start inside and outside of sandboxes.
+func TestHelperProcess(t *testing.T) {
+	name := os.Getenv(helperVariable)
+	if name == "" {
+		return
+	}
+	action := helperActions()[name]
+	if action == nil {
+		t.Fatalf("no helper action %q", name)
+	}
+	args := os.Args
+	for i, arg := range args {
+		if arg == "--" {
+			args = args[i+1:]
+			break
+		}
+	}
+	said, err := action(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "helper", name+":", err)
+		os.Exit(1)
+	}
+	fmt.Println(said)
+	os.Exit(0)
+}
+
+// watch is a running tracer, the sandbox it watches, and the records it delivered so far.
+type watch struct {
+	t      *testing.T
+	tracer *Tracer
+	cgroup string
+	id     uint64
+
+	mu      sync.Mutex
+	records []*Record
+}
+
+// startWatch makes a scratch cgroup and watches it until the test ends.
+func startWatch(t *testing.T) *watch {
+	t.Helper()
+	w := &watch{t: t, cgroup: scratchCgroup(t)}
+	w.id = cgroupID(t, w.cgroup)
+	tracer, err := Open(DefaultConfig())
+	if err != nil {
+		t.Fatalf("opening the tracer: %v", err)
+	}
+	w.tracer = tracer
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- tracer.Run(ctx, func(r *Record) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.records = append(w.records, r)
+		})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("running the tracer: %v", err)
+		}
+		if err := tracer.Close(); err != nil {
+			t.Errorf("closing the tracer: %v", err)
+		}
+	})
+	for _, p := range tracer.Probes() {
+		if !p.Attached {
+			t.Fatalf("probe %s is not attached: %s", p.Name, p.Err)
+		}
+	}
+	if err := tracer.Track(w.id); err != nil {
+		t.Fatalf("tracking the scratch cgroup: %v", err)
+	}
+	return w
+}
+
+// seen is the records delivered so far that pick wants.
+func (w *watch) seen(pick func(*Record) bool) []*Record {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var picked []*Record
+	for _, r := range w.records {
+		if pick(r) {
+			picked = append(picked, r)
+		}
+	}
+	return picked
+}
+
+// await waits until pick has at least n records, then a moment for ones too many, and returns them.
+func (w *watch) await(n int, pick func(*Record) bool) []*Record {
+	w.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for time.Now().Before(deadline) && len(w.seen(pick)) < n {
+		time.Sleep(5 * time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond)
+	return w.seen(pick)
+}
+
+// helperRun is one helper process: where and as what it runs.
+type helperRun struct {
+	action string
+	args   []string
+	// outside runs it outside of the sandbox.
+	outside bool
+	flags   uintptr
+}
+
+// helperResult is what a helper was and said.
+type helperResult struct {
+	pid  uint32
+	said string
+}
+
+// run runs a helper process to its end.
+func (w *watch) run(h helperRun) helperResult {
+	w.t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{"-test.run=^TestHelperProcess$", "--"}, h.args...)...)
+	cmd.Env = append(os.Environ(), helperVariable+"="+h.action, "GOCOVERDIR="+w.t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: h.flags}
+	if !h.outside {
+		dir, err := os.Open(w.cgroup)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer dir.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		w.t.Fatalf("helper %s: %v\n%s", h.action, err, stderr.String())
+	}
+	return helperResult{pid: uint32(cmd.Process.Pid), said: strings.TrimRight(string(out), "\n")}
+}
+
+// scratchCgroup makes a cgroup2 cgroup that goes when the test ends.
+func scratchCgroup(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(cgroup2Mount(t), "watchglass-test-")
+	if err != nil {
+		t.Fatalf("making a scratch cgroup: %v", err)
+	}
+	t.Cleanup(func() {
+		deadline := time.Now().Add(5 * time.Second)
+		for {
+			err := os.Remove(dir)
+			if err == nil || time.Now().After(deadline) {
+				if err != nil {
+					t.Errorf("removing the scratch cgroup: %v", err)
+				}
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	return dir
+}
+
+// cgroup2Mount is where the cgroup2 hierarchy is mounted.
+func cgroup2Mount(t *testing.T) string {
+	t.Helper()
+	file, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		before, after, found := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(before)
+		if found && strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 {
+			return fields[4]
+		}
+	}
+	t.Fatal("cgroup2 is not mounted")
+	return ""
+}
+
+// cgroupID is the kernel's id of a cgroup: its directory's inode.
+func cgroupID(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Stat(filepath.Clean(dir), &stat); err != nil {
+		t.Fatal(err)
+	}
+	return stat.Ino
+}
+
+// errnoOf is the error number inside an error of the syscall packages, 0 when there is none.
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return 0
+}
+
+// helperActions is what helper processes can do, by name.
+func helperActions() map[string]helperAction {
+	return map[string]helperAction{
+		"open":      helperOpen,
+		"reach":     helperReach,
+		"give up":   helperGiveUp,
+		"denied":    helperDenied,
+		"namespace": helperNamespace,
+		"many":      helperMany,
+		"calls":     helperCalls,
+		"calls 32":  helperCalls32,
+	}
+}
