@@ -7,29 +7,25 @@ import (
 	"unicode/utf8"
 )
 
-// AppendUTF8 appends s as valid UTF-8 and says whether it had to be rewritten for that. Formats whose
-// strings must be UTF-8 (JSON, protobuf) use it, so that all of them write the same.
+// AppendRewritten appends s, which need not be UTF-8, as valid UTF-8 from which its bytes can be had back:
+// each byte that is not UTF-8 as \xNN with two lower-case hexadecimal digits, and each backslash doubled.
 //
-// A valid string is appended as it is. An invalid one is appended in a form from which its bytes can be
-// had back: each byte that is not UTF-8 as \xNN with two lower-case hexadecimal digits, and each
-// backslash doubled. Exporters name the rewritten attributes in event.CaptureEscaped.
-func AppendUTF8(dst []byte, s string) ([]byte, bool) {
-	if utf8.ValidString(s) {
-		return append(dst, s...), false
-	}
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
+// Formats whose strings must be UTF-8 (JSON, protobuf) rewrite the strings of an attribute when one of
+// them is not UTF-8, and only then, and name the attribute in event.CaptureEscaped.
+func AppendRewritten(dst, s []byte) []byte {
+	for len(s) > 0 {
+		r, size := utf8.DecodeRune(s)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			dst = appendHexByte(dst, s[i])
+			dst = appendHexByte(dst, s[0])
 		case r == '\\':
 			dst = append(dst, `\\`...)
 		default:
-			dst = append(dst, s[i:i+size]...)
+			dst = append(dst, s[:size]...)
 		}
-		i += size
+		s = s[size:]
 	}
-	return dst, true
+	return dst
 }
 
 // AppendPrintable appends one character of s, which must not be empty, in a form that is safe on a

@@ -42,26 +42,22 @@ func TestAppendPrintable(t *testing.T) {
 	}
 }
 
-func TestAppendUTF8(t *testing.T) {
+func TestAppendRewritten(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		in, want string
-		escaped  bool
-	}{
-		{"", "", false},
-		{`a\b é`, `a\b é`, false},
-		{"a\xffb", `a\xffb`, true},
-		{"a\\\xff", `a\\\xff`, true},
-		{"\xed\xa0\x80", `\xed\xa0\x80`, true}, // a surrogate is not UTF-8
+	for in, want := range map[string]string{
+		"":             "",
+		`a\b é`:        `a\\b é`,
+		"a\xffb":       `a\xffb`,
+		"a\\\xff":      `a\\\xff`,
+		"\xed\xa0\x80": `\xed\xa0\x80`, // a surrogate is not UTF-8
 	} {
-		got, escaped := AppendUTF8(nil, test.in)
-		if string(got) != test.want || escaped != test.escaped {
-			t.Errorf("%q: got %q, %v; want %q, %v", test.in, got, escaped, test.want, test.escaped)
+		if got := string(AppendRewritten(nil, []byte(in))); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
 }
 
-// unescape takes back what AppendUTF8 did.
+// unescape takes back what AppendRewritten did.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -87,12 +83,12 @@ func FuzzEscape(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		text, escaped := AppendUTF8(nil, s)
+		text := AppendRewritten(nil, []byte(s))
 		if !utf8.Valid(text) {
-			t.Errorf("AppendUTF8(%q) = %q is not UTF-8", s, text)
+			t.Errorf("AppendRewritten(%q) = %q is not UTF-8", s, text)
 		}
-		if back := string(text); escaped && unescape(back) != s || !escaped && back != s {
-			t.Errorf("AppendUTF8(%q) = %q cannot be taken back", s, text)
+		if unescape(string(text)) != s {
+			t.Errorf("AppendRewritten(%q) = %q cannot be taken back", s, text)
 		}
 		for i, r := range printable(s) {
 			if r == utf8.RuneError && !strings.ContainsRune(s, utf8.RuneError) ||

@@ -5,6 +5,7 @@ package json
 import (
 	"encoding/hex"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -17,7 +18,11 @@ type encoder struct {
 	resource   []event.Attribute
 	attributes []event.Attribute
 	body       []byte
+	value      []byte
 	text       []byte
+	// rewrite is true while the strings of a list are written of which one is not UTF-8: then all are
+	// rewritten, so that the list can be read back in one way only.
+	rewrite bool
 	// escaped is the names of what was not UTF-8 in the event being written.
 	escaped []string
 }
@@ -96,7 +101,8 @@ func (e *encoder) appendAttribute(dst []byte, a event.Attribute) []byte {
 	dst = append(dst, ':')
 	switch a.Value.Kind() {
 	case event.ValueString:
-		return e.appendString(dst, name, a.Value.AsString())
+		e.value = a.Value.AppendString(e.value[:0])
+		return e.appendBytes(dst, name, e.value)
 	case event.ValueInt:
 		return strconv.AppendInt(dst, a.Value.AsInt(), 10)
 	case event.ValueDouble:
@@ -104,6 +110,7 @@ func (e *encoder) appendAttribute(dst []byte, a event.Attribute) []byte {
 	case event.ValueBool:
 		return strconv.AppendBool(dst, a.Value.AsBool())
 	case event.ValueStrings:
+		e.rewrite = slices.ContainsFunc(a.Value.AsStrings(), invalid)
 		dst = append(dst, '[')
 		for i, s := range a.Value.AsStrings() {
 			if i > 0 {
@@ -111,8 +118,10 @@ func (e *encoder) appendAttribute(dst []byte, a event.Attribute) []byte {
 			}
 			dst = e.appendString(dst, name, s)
 		}
+		e.rewrite = false
 		return append(dst, ']')
 	case event.ValueMap:
+		e.rewrite = slices.ContainsFunc(a.Value.AsCounts(), func(c event.Count) bool { return invalid(c.Name) })
 		dst = append(dst, '{')
 		for i, c := range a.Value.AsCounts() {
 			if i > 0 {
@@ -122,6 +131,7 @@ func (e *encoder) appendAttribute(dst []byte, a event.Attribute) []byte {
 			dst = append(dst, ':')
 			dst = strconv.AppendInt(dst, c.N, 10)
 		}
+		e.rewrite = false
 		return append(dst, '}')
 	case event.ValueInvalid:
 	}
@@ -143,29 +153,24 @@ func appendDouble(dst []byte, f float64) []byte {
 
 // appendString appends s quoted, and notes name where s had to be rewritten.
 func (e *encoder) appendString(dst []byte, name, s string) []byte {
-	dst = append(dst, '"')
-	if plain(s) {
+	if plain(s) { // without a backslash, so it is the same rewritten
+		dst = append(dst, '"')
 		dst = append(dst, s...)
 		return append(dst, '"')
 	}
-	if !utf8.ValidString(s) {
-		e.text, _ = exporters.AppendUTF8(e.text[:0], s)
-		e.note(name)
-		dst = appendEscaped(dst, e.text)
-	} else {
-		e.text = append(e.text[:0], s...)
-		dst = appendEscaped(dst, e.text)
-	}
-	return append(dst, '"')
+	e.value = append(e.value[:0], s...)
+	return e.appendBytes(dst, name, e.value)
 }
 
 func (e *encoder) appendBytes(dst []byte, name string, s []byte) []byte {
-	if utf8.Valid(s) {
-		dst = append(dst, '"')
-		dst = appendEscaped(dst, s)
-		return append(dst, '"')
+	if e.rewrite || !utf8.Valid(s) {
+		e.note(name)
+		e.text = exporters.AppendRewritten(e.text[:0], s)
+		s = e.text
 	}
-	return e.appendString(dst, name, string(s))
+	dst = append(dst, '"')
+	dst = appendEscaped(dst, s)
+	return append(dst, '"')
 }
 
 func (e *encoder) note(name string) {
@@ -176,6 +181,8 @@ func (e *encoder) note(name string) {
 	}
 	e.escaped = append(e.escaped, name)
 }
+
+func invalid(s string) bool { return !utf8.ValidString(s) }
 
 // plain says whether s needs no escape at all, as nearly all strings do not.
 func plain(s string) bool {

@@ -8,9 +8,8 @@
 //	 "body": one display line, "trace_id": hex, "span_id": hex, "resource": {…}, "attributes": {…}}
 //
 // trace_id and span_id are there when they are known. Lines are always valid JSON and valid UTF-8,
-// whatever bytes the sandbox made: a string that is not UTF-8 is written as exporters.AppendUTF8
-// rewrites it, and the attribute watchglass.capture.escaped lists the names so rewritten ("body" among
-// them). Control and invisible characters are written as \uNNNN, so that a terminal may show the file.
+// whatever bytes the sandbox made: what is not UTF-8 is written as exporters.AppendRewritten says, and
+// the attribute watchglass.capture.escaped lists the names of what was so rewritten ("body" among them). Control and invisible characters are written as \uNNNN, so that a terminal may show the file.
 //
 // It must not select or change events, and knows no event kind.
 package json
