@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+//go:build ignore
+
 /*
  * The process probe: which processes were born, what they run, how they ended.
  *
@@ -128,6 +130,7 @@ struct environment {
 };
 
 ABI_STRUCT(event_header);
+ABI_STRUCT(event_count);
 ABI_STRUCT(fork);
 ABI_STRUCT(exec);
 ABI_STRUCT(exit);
@@ -512,6 +515,7 @@ SEC("iter/task")
 int process_on_iterate(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
+	struct task_struct *leader;
 	struct existing_room *room;
 	struct path_walk *walk;
 	struct file *file;
@@ -535,7 +539,9 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 	room->existing.header.cgroup = cgroup;
 	event_header_task(&room->existing.header, task);
 	file = BPF_CORE_READ(task, mm, exe_file);
-	walk = file ? path_resolve_file_of(PATH_SLOT_ITERATOR, file, task) : NULL;
+	/* The same task, but an address read from memory: global functions take no typed pointers as numbers. */
+	leader = BPF_CORE_READ(task, group_leader);
+	walk = file ? path_resolve_file_of(PATH_SLOT_ITERATOR, file, leader) : NULL;
 	if (walk)
 		size = path_copy(room->text, walk);
 	if (walk && (walk->flags & PATH_TRUNCATED))

@@ -26,6 +26,12 @@ struct inode___times61 {
 
 #define NSEC_PER_SEC 1000000000ull
 
+/*
+ * 6.13 keeps a mark in the top bit of i_ctime_nsec (commit 4e40eff0b573, "fs: add infrastructure for
+ * multigrain timestamps"); nanoseconds never reach it.
+ */
+#define COMPAT_NSEC_MASK 0x3fffffffu
+
 /* compat_inode_ctime is the inode's change time in nanoseconds since 1970. */
 static __always_inline __u64 compat_inode_ctime(struct inode *inode)
 {
@@ -33,7 +39,7 @@ static __always_inline __u64 compat_inode_ctime(struct inode *inode)
 	struct inode___times61 *old = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_ctime_sec))
-		return BPF_CORE_READ(inode, i_ctime_sec) * NSEC_PER_SEC + BPF_CORE_READ(inode, i_ctime_nsec);
+		return BPF_CORE_READ(inode, i_ctime_sec) * NSEC_PER_SEC + (BPF_CORE_READ(inode, i_ctime_nsec) & COMPAT_NSEC_MASK);
 	if (bpf_core_field_exists(middle->__i_ctime))
 		return BPF_CORE_READ(middle, __i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(middle, __i_ctime.tv_nsec);
 	return BPF_CORE_READ(old, i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(old, i_ctime.tv_nsec);

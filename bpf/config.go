@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"os"
+	"strings"
+)
+
+// Bounds of a Config. The kernel side has room for as many names of that length (struct environment).
+const (
+	maxRingBytes       = 1 << 30
+	maxEnvironment     = len(processEnvironment{}.Names)
+	maxEnvironmentName = 8*len(processEnvironment{}.Names[0].Words) - len("=")
+	maxMaxSandboxes    = 1 << 20
+)
+
+// Config is what a Tracer is to watch, and with how much memory.
+type Config struct {
+	// RingBytes is the size of the ring buffer: a power of two, at least a page.
+	RingBytes int
+	// MaxSandboxes bounds the watched cgroups: sandboxes and every cgroup below them.
+	MaxSandboxes int
+	// Environment is the names of the environment variables that execs tell; no others leave the kernel.
+	Environment []string
+	// SyscallCounts turns on counting of system calls. Every process of the machine pays for the hook.
+	SyscallCounts bool
+	// Logger takes what is worth a person's look. Nil discards it.
+	Logger *slog.Logger
+}
+
+// DefaultConfig is what is good for most machines: 8 MiB of ring, and the variables in which agents
+// tell which session and tool call a process belongs to.
+func DefaultConfig() Config {
+	return Config{
+		RingBytes:    8 << 20,
+		MaxSandboxes: 16384,
+		Environment: []string{
+			"CODEX_TOOL_CALL_ID", "CODEX_THREAD_ID", "CODEX_SESSION_ID", "TRACEPARENT",
+			"CLAUDE_CODE_SESSION_ID", "CLAUDECODE", "GEMINI_CLI", "GEMINI_SESSION_ID",
+			"OPENCODE", "OPENCODE_PID", "AI_AGENT", "OTEL_RESOURCE_ATTRIBUTES",
+		},
+		SyscallCounts: true,
+	}
+}
+
+// Validate says what is wrong with the configuration, all of it.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.RingBytes < os.Getpagesize() || c.RingBytes > maxRingBytes || bits.OnesCount(uint(c.RingBytes)) != 1 {
+		errs = append(errs, fmt.Errorf("ring size %d is not a power of two from %d to %d",
+			c.RingBytes, os.Getpagesize(), maxRingBytes))
+	}
+	if c.MaxSandboxes < 1 || c.MaxSandboxes > maxMaxSandboxes {
+		errs = append(errs, fmt.Errorf("bound of %d sandboxes is not from 1 to %d", c.MaxSandboxes, maxMaxSandboxes))
+	}
+	if len(c.Environment) > maxEnvironment {
+		errs = append(errs, fmt.Errorf("%d environment variables are more than %d", len(c.Environment), maxEnvironment))
+	}
+	for _, name := range c.Environment {
+		if name == "" || len(name) > maxEnvironmentName || strings.ContainsAny(name, "=\x00") {
+			errs = append(errs, fmt.Errorf("%q cannot be the name of an environment variable to watch", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// wakeBytes is how much must wait in the ring before the reader is woken at once. Less wakes more often
+// than the reader would look by itself; more leaves a burst too little room.
+func (c *Config) wakeBytes() uint32 { return uint32(c.RingBytes / 16) }

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// Magic numbers of file systems that live in memory (linux/magic.h).
+const (
+	tmpfsMagic     = 0x01021994
+	ramfsMagic     = 0x858458f6
+	hugetlbfsMagic = 0x958458f6
+)
+
+// prepareProcess sizes the maps and enters the variables to look for.
+func prepareProcess(spec *ebpf.CollectionSpec, cfg *Config) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("counting CPUs: %w", err)
+	}
+	spec.Maps["exec_rooms"].MaxEntries = uint32(cpus)
+	spec.Maps["environments"].Contents = []ebpf.MapKV{{Key: uint32(0), Value: newEnvironment(cfg.Environment)}}
+	return nil
+}
+
+// newEnvironment makes the table of variables to look for. The names were validated.
+func newEnvironment(names []string) *processEnvironment {
+	env := &processEnvironment{}
+	for _, name := range names {
+		n := &env.Names[env.Count]
+		for i, b := range []byte(name + "=") {
+			n.Words[i/8] |= uint64(b) << (8 * (i % 8))
+			n.Masks[i/8] |= 0xff << (8 * (i % 8))
+		}
+		start := n.Words[0] & 0xffff
+		env.Starts[start>>3] |= 1 << (start & 7)
+		env.Count++
+	}
+	return env
+}
+
+// decodeProcess decodes a record of the process probe.
+func decodeProcess(r *Record, kind uint16, data []byte) error {
+	switch processProcessKind(kind) {
+	case processProcessKindPROCESS_FORK:
+		fork, _, err := view[processFork](data)
+		if err != nil {
+			return err
+		}
+		r.Payload = &Fork{Flags: fork.Flags}
+		return nil
+	case processProcessKindPROCESS_EXEC:
+		return decodeExec(r, data)
+	case processProcessKindPROCESS_EXIT:
+		return decodeExit(r, data)
+	case processProcessKindPROCESS_EXISTING:
+		return decodeExisting(r, data)
+	default:
+		return fmt.Errorf("%w: kind %d", errUnknown, kind)
+	}
+}
+
+func decodeExec(r *Record, data []byte) error {
+	exec, rest, err := view[processExec](data)
+	if err != nil {
+		return err
+	}
+	var parts [5]string
+	sizes := [...]uint32{exec.ExecutableSize, exec.DirectorySize, exec.FilenameSize, exec.VariablesSize, exec.ArgumentsSize}
+	for i, size := range sizes {
+		var part []byte
+		if part, rest, err = take(rest, size); err != nil {
+			return err
+		}
+		parts[i] = string(part)
+	}
+	pseudo := exec.Flags&uint32(processExecFlagsEXEC_PSEUDO) != 0
+	r.Payload = &event.ProcessExec{
+		Args:             splitNUL(parts[4]),
+		ArgsCount:        int(exec.Arguments),
+		Executable:       executableText(parts[0], pseudo),
+		Filename:         parts[2],
+		WorkingDirectory: parts[1],
+		Env:              splitEnv(parts[3]),
+		Origin:           execOrigin(&exec, parts[0]),
+		Inode:            exec.Inode,
+		Device:           exec.Device,
+		Changed:          time.Unix(0, int64(exec.Changed)),
+		Modified:         time.Unix(0, int64(exec.Modified)),
+	}
+	return nil
+}
+
+// execOrigin says where an executable came from. name is its path, or its bare name when it has none.
+func execOrigin(exec *processExec, name string) event.Origin {
+	inMemory := exec.Filesystem == tmpfsMagic || exec.Filesystem == ramfsMagic || exec.Filesystem == hugetlbfsMagic
+	pseudo := exec.Flags&uint32(processExecFlagsEXEC_PSEUDO) != 0
+	switch {
+	case inMemory && pseudo && strings.HasPrefix(name, "memfd:"):
+		return event.OriginMemfd
+	case exec.Links == 0 || exec.Flags&uint32(processExecFlagsEXEC_DELETED) != 0:
+		return event.OriginDeleted
+	case inMemory:
+		return event.OriginTmpfs
+	default:
+		return event.OriginFile
+	}
+}
+
+// executableText gives a file that lies in no directory the name that /proc/PID/exe shows.
+func executableText(path string, pseudo bool) string {
+	if pseudo && !strings.HasPrefix(path, "/") {
+		return "/" + path
+	}
+	return path
+}
+
+// splitNUL splits strings that each end in a NUL; the last may have been cut before its own.
+func splitNUL(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(s, "\x00"), "\x00")
+}
+
+func splitEnv(s string) []event.EnvVar {
+	vars := splitNUL(s)
+	if len(vars) == 0 {
+		return nil
+	}
+	env := make([]event.EnvVar, 0, len(vars))
+	for _, v := range vars {
+		name, value, _ := strings.Cut(v, "=")
+		env = append(env, event.EnvVar{Name: name, Value: value})
+	}
+	return env
+}
+
+func decodeExit(r *Record, data []byte) error {
+	exit, _, err := view[processExit](data)
+	if err != nil {
+		return err
+	}
+	duration := exit.Header.Time - exit.Header.Start
+	if exit.Header.Start > exit.Header.Time {
+		duration = 0
+	}
+	r.Payload = &event.ProcessExit{
+		// As the W macros of wait(2) take the status apart.
+		Code:       int(exit.Status >> 8 & 0xff),
+		Signal:     int(exit.Status & 0x7f),
+		CoreDumped: exit.Status&0x80 != 0,
+		Exited:     r.Time,
+		Duration:   time.Duration(duration),
+	}
+	return nil
+}
+
+func decodeExisting(r *Record, data []byte) error {
+	existing, rest, err := view[processExisting](data)
+	if err != nil {
+		return err
+	}
+	path, _, err := take(rest, existing.ExecutableSize)
+	if err != nil {
+		return err
+	}
+	r.Payload = &Existing{Executable: executableText(string(path), len(path) > 0 && path[0] != '/')}
+	return nil
+}

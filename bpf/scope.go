@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// countsAttempts bounds how often the entry of a sandbox's counts is tried: per-CPU maps without
+// preallocation refuse quick inserts while the kernel refills its pool (6.12 and 6.18 at least).
+const countsAttempts = 50
+
+// Track watches the cgroup2 cgroup with that id, and every cgroup below it now or later, as one sandbox.
+// Of nested sandboxes the innermost counts. Tracking again does nothing. The error is ErrFull when
+// there is no room, fs.ErrNotExist when there is no such cgroup.
+func (t *Tracer) Track(cgroupID uint64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return ErrClosed
+	}
+	if t.tracked[cgroupID] {
+		return nil
+	}
+	dir, err := cgroupDir(t.mount, cgroupID)
+	if err != nil {
+		return fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
+	}
+	if err := t.openCounts(cgroupID); err != nil {
+		t.refused++
+		return fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
+	}
+	t.tracked[cgroupID] = true
+	// A cgroup is entered before the ones below it are listed: those that are made later inherit in the
+	// kernel, those that were made before are in the list.
+	err = walkCgroups(dir, func(_ string, id uint64) error {
+		err := t.shared["sandboxes"].Put(id, cgroupID)
+		if errors.Is(err, unix.E2BIG) {
+			return ErrFull
+		}
+		return err
+	})
+	if err != nil {
+		t.refused++
+		return fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
+	}
+	return nil
+}
+
+// Untrack stops watching a sandbox. Its counts go too: read them before.
+func (t *Tracer) Untrack(cgroupID uint64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return ErrClosed
+	}
+	if !t.tracked[cgroupID] {
+		return nil
+	}
+	if err := t.untrack(cgroupID); err != nil {
+		return fmt.Errorf("no longer watching cgroup %d: %w", cgroupID, err)
+	}
+	return nil
+}
+
+// untrack takes the sandbox out of the maps. The caller holds mu.
+func (t *Tracer) untrack(cgroupID uint64) error {
+	delete(t.tracked, cgroupID)
+	sandboxes := t.shared["sandboxes"]
+	// Again until none is found: a cgroup may be made below one that is not taken out yet.
+	for {
+		var members []uint64
+		var cgroup, sandbox uint64
+		entries := sandboxes.Iterate()
+		for entries.Next(&cgroup, &sandbox) {
+			if sandbox == cgroupID {
+				members = append(members, cgroup)
+			}
+		}
+		if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+			return fmt.Errorf("listing watched cgroups: %w", err)
+		}
+		if len(members) == 0 {
+			break
+		}
+		for _, cgroup := range members {
+			if err := sandboxes.Delete(cgroup); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return fmt.Errorf("taking out cgroup %d: %w", cgroup, err)
+			}
+		}
+	}
+	return t.closeCounts(cgroupID)
+}
+
+// openCounts makes the account of a sandbox, before its first event.
+func (t *Tracer) openCounts(sandbox uint64) error {
+	zero := make([]processEventCount, ebpf.MustPossibleCPU())
+	var err error
+	for range countsAttempts {
+		err = t.shared["event_counts"].Put(sandbox, zero)
+		if !errors.Is(err, unix.ENOMEM) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if errors.Is(err, unix.E2BIG) {
+		return ErrFull
+	}
+	if err != nil {
+		return fmt.Errorf("making room for its counts: %w", err)
+	}
+	return nil
+}
+
+// closeCounts adds a sandbox's counts to those of the sandboxes that are gone, and deletes them.
+func (t *Tracer) closeCounts(sandbox uint64) error {
+	var perCPU []processEventCount
+	if err := t.shared["event_counts"].LookupAndDelete(sandbox, &perCPU); err != nil {
+		if !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("closing its counts: %w", err)
+		}
+		if err := t.shared["event_counts"].Lookup(sandbox, &perCPU); err != nil {
+			return fmt.Errorf("reading its counts: %w", err)
+		}
+		if err := t.shared["event_counts"].Delete(sandbox); err != nil {
+			return fmt.Errorf("deleting its counts: %w", err)
+		}
+	}
+	for i := range t.probes {
+		seen, dropped := sumCounts(perCPU, i)
+		t.retired[i].Seen += seen
+		t.retired[i].Dropped += dropped
+	}
+	for i := range t.probes {
+		if c := t.probes[i].collection; c != nil && c.Maps["counters"] != nil {
+			return forgetSyscallCounts(c.Maps["counters"], sandbox)
+		}
+	}
+	return nil
+}
+
+func sumCounts(perCPU []processEventCount, probe int) (seen, dropped uint64) {
+	for i := range perCPU {
+		seen += perCPU[i].Seen[probe]
+		dropped += perCPU[i].Dropped[probe]
+	}
+	return seen, dropped
+}
+
+// Counts is the kernel's account of each sandbox and probe. Sandbox 0 is what belongs to none.
+func (t *Tracer) Counts() ([]SandboxCounts, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return nil, ErrClosed
+	}
+	var counts []SandboxCounts
+	var perCPU []processEventCount
+	for _, sandbox := range t.accounts() {
+		if err := t.shared["event_counts"].Lookup(sandbox, &perCPU); err != nil {
+			return nil, fmt.Errorf("reading the counts of cgroup %d: %w", sandbox, err)
+		}
+		for i := range t.probes {
+			if t.probes[i].off {
+				continue
+			}
+			seen, dropped := sumCounts(perCPU, i)
+			counts = append(counts, SandboxCounts{
+				Sandbox: sandbox, Probe: t.probes[i].name, Seen: seen, Dropped: dropped,
+			})
+		}
+	}
+	return counts, nil
+}
+
+// accounts is the sandboxes that have counts. The caller holds mu.
+func (t *Tracer) accounts() []uint64 {
+	ids := make([]uint64, 1, len(t.tracked)+1)
+	for id := range t.tracked {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// SyscallCounts is the kernel's counts of system calls, by sandbox. Nil when they are not counted.
+func (t *Tracer) SyscallCounts() ([]SyscallCounts, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return nil, ErrClosed
+	}
+	for i := range t.probes {
+		if c := t.probes[i].collection; c != nil && c.Maps["counters"] != nil {
+			return readSyscallCounts(c.Maps["counters"])
+		}
+	}
+	return nil, nil
+}
+
+// Refused is how many cgroups were not watched for lack of room, by Track or by the kernel below a
+// watched one.
+func (t *Tracer) Refused() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	total := t.refused
+	for i := range t.probes {
+		c := t.probes[i].collection
+		if c == nil || c.Maps["refusals"] == nil {
+			continue
+		}
+		var n uint64
+		if err := c.Maps["refusals"].Lookup(uint32(0), &n); err == nil {
+			total += n
+		}
+	}
+	return total
+}

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+const (
+	// pollInterval is how long a record that nobody was woken for waits at most.
+	pollInterval = 20 * time.Millisecond
+	// contextInterval is after how many records of a stream without a gap Run looks at its context.
+	contextInterval = 1024
+)
+
+// Tracer is the loaded and attached probes. Its methods may be called from any goroutine.
+type Tracer struct {
+	cfg    Config
+	log    *slog.Logger
+	mount  string
+	probes []loadedProbe
+	shared map[string]*ebpf.Map
+	reader *ringbuf.Reader
+	dec    decoder
+
+	running    atomic.Bool
+	closed     atomic.Bool
+	undecoded  atomic.Uint64
+	bootstraps sync.Mutex
+
+	// mu guards what follows.
+	mu      sync.Mutex
+	tracked map[uint64]bool
+	refused uint64
+	// retired is the counts of sandboxes that are no longer watched, by probe.
+	retired []event.ProbeStats
+}
+
+// loadedProbe is one probe and what keeps it alive: a link that is garbage-collected detaches its
+// program without a word.
+type loadedProbe struct {
+	probe
+	collection *ebpf.Collection
+	links      []link.Link
+	iterator   *link.Iter
+	// attached is true when every program is; err is why one is not.
+	attached bool
+	err      error
+	off      bool
+}
+
+// Open loads and attaches the probes. A probe that the kernel refuses is reported by Probes and leaves
+// the others working, unless nothing works without it. Errors can be told apart by errors.Is with
+// ErrNoPermission, ErrNoBTF and ErrNoCgroup2.
+func Open(cfg Config) (*Tracer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("checking the tracer's configuration: %w", err)
+	}
+	if err := checkKernel(); err != nil {
+		return nil, fmt.Errorf("looking at the kernel: %w", err)
+	}
+	mount, err := findCgroup2()
+	if err != nil {
+		return nil, fmt.Errorf("looking for cgroup2: %w", err)
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lifting the limit of locked memory: %w", explain(err))
+	}
+	clock, err := newClock()
+	if err != nil {
+		return nil, err
+	}
+	t := &Tracer{
+		cfg: cfg, log: cfg.Logger, mount: mount,
+		shared:  map[string]*ebpf.Map{},
+		tracked: map[uint64]bool{},
+		dec:     decoder{probes: probes(), clock: clock},
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if err := t.open(); err != nil {
+		t.Close() //nolint:errcheck // the reason is the error of opening
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Tracer) open() error {
+	t.retired = make([]event.ProbeStats, len(t.dec.probes))
+	for i, p := range t.dec.probes {
+		t.probes = append(t.probes, loadedProbe{probe: p})
+		loaded := &t.probes[i]
+		if p.wanted != nil && !p.wanted(&t.cfg) {
+			loaded.off = true
+			continue
+		}
+		if err := t.load(loaded, i); err != nil {
+			err = fmt.Errorf("loading probe %s: %w", p.name, explain(err))
+			if p.required {
+				return err
+			}
+			t.log.Warn("probe does not load; its events are missing", "probe", p.name, "error", err)
+			loaded.fail(err)
+			continue
+		}
+		if err := t.attach(loaded); err != nil {
+			err = fmt.Errorf("attaching probe %s: %w", p.name, explain(err))
+			if p.required {
+				return err
+			}
+			t.log.Warn("probe does not attach; some of its events are missing", "probe", p.name, "error", err)
+			loaded.err = err
+			continue
+		}
+		loaded.attached = true
+	}
+	reader, err := ringbuf.NewReader(t.shared["events"])
+	if err != nil {
+		return fmt.Errorf("opening the ring: %w", err)
+	}
+	t.reader = reader
+	// Sandbox 0 takes the account of what belongs to none.
+	return t.openCounts(0)
+}
+
+// load loads one object into the kernel, with the maps that others share.
+func (t *Tracer) load(p *loadedProbe, index int) error {
+	spec, err := p.load()
+	if err != nil {
+		return fmt.Errorf("reading the object: %w", err)
+	}
+	if err := t.prepare(spec, p, index); err != nil {
+		return err
+	}
+	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{}}
+	for name, m := range t.shared {
+		if spec.Maps[name] != nil {
+			options.MapReplacements[name] = m
+		}
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, options)
+	if err != nil {
+		return fmt.Errorf("loading the object: %w", err)
+	}
+	p.collection = collection
+	for _, name := range sharedMaps() {
+		m := collection.Maps[name]
+		if m == nil || t.shared[name] != nil {
+			continue
+		}
+		// A descriptor of its own: the collection's is closed with the probe.
+		clone, err := m.Clone()
+		if err != nil {
+			return fmt.Errorf("sharing map %s: %w", name, err)
+		}
+		t.shared[name] = clone
+	}
+	return nil
+}
+
+// prepare sets what the configuration and the probe's place in the list decide.
+func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) error {
+	constants := map[string]any{"probe_index": uint16(index), "event_wake_bytes": t.cfg.wakeBytes()}
+	for name, value := range constants {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	sizes := map[string]int{
+		"events":       t.cfg.RingBytes,
+		"sandboxes":    t.cfg.MaxSandboxes,
+		"event_counts": t.cfg.MaxSandboxes + 1,
+	}
+	for name, size := range sizes {
+		if m := spec.Maps[name]; m != nil {
+			m.MaxEntries = uint32(size)
+		}
+	}
+	if p.prepare == nil {
+		return nil
+	}
+	return p.prepare(spec, &t.cfg)
+}
+
+// attach attaches every program it can and returns why some could not be.
+func (t *Tracer) attach(p *loadedProbe) error {
+	var errs []error
+	for name, program := range p.collection.Programs {
+		if err := t.attachProgram(p, name, program); err != nil {
+			errs = append(errs, fmt.Errorf("program %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// attachProgram attaches a program where its section says. None of the ways needs tracefs.
+func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Program) error {
+	spec, err := p.load()
+	if err != nil {
+		return fmt.Errorf("reading the object: %w", err)
+	}
+	attachType := spec.Programs[name].AttachType
+	switch program.Type() {
+	case ebpf.Tracing:
+		if attachType == ebpf.AttachTraceIter {
+			p.iterator, err = link.AttachIter(link.IterOptions{Program: program})
+			return err
+		}
+		l, err := link.AttachTracing(link.TracingOptions{Program: program})
+		if err != nil {
+			return err
+		}
+		p.links = append(p.links, l)
+		return nil
+	case ebpf.CGroupSockAddr, ebpf.CGroupSKB, ebpf.CGroupSock:
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: t.mount, Attach: attachType, Program: program})
+		if err != nil {
+			return err
+		}
+		p.links = append(p.links, l)
+		return nil
+	default:
+		return fmt.Errorf("no way to attach a program of type %s", program.Type())
+	}
+}
+
+// Run delivers records until ctx ends, then what the ring still holds, and returns nil. Only one Run
+// may be under way. handle is called from one goroutine, in the order of the ring.
+func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
+	if !t.running.CompareAndSwap(false, true) {
+		return errors.New("running the tracer: it runs already")
+	}
+	defer t.running.Store(false)
+	var sample ringbuf.Record
+	for ctx.Err() == nil {
+		t.dec.clock.refresh()
+		t.reader.SetDeadline(time.Now().Add(pollInterval))
+		if err := t.read(&sample, contextInterval, handle); err != nil {
+			return ignoreClosed(err)
+		}
+	}
+	return ignoreClosed(t.drain(&sample, handle))
+}
+
+// read delivers up to limit records, until the deadline finds the ring empty.
+func (t *Tracer) read(sample *ringbuf.Record, limit int, handle func(*Record)) error {
+	for range limit {
+		err := t.reader.ReadInto(sample)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the ring: %w", err)
+		}
+		t.deliver(sample.RawSample, handle)
+	}
+	return nil
+}
+
+// drain delivers everything that was in the ring when it began. Not until the ring is empty: a sandbox
+// that goes on could keep that from ever being.
+func (t *Tracer) drain(sample *ringbuf.Record, handle func(*Record)) error {
+	const recordHeader = 8
+	t.reader.SetDeadline(time.Now())
+	for rest := t.reader.AvailableBytes(); rest > 0; {
+		err := t.reader.ReadInto(sample)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("draining the ring: %w", err)
+		}
+		rest -= recordHeader + (len(sample.RawSample)+7)&^7
+		t.deliver(sample.RawSample, handle)
+	}
+	return nil
+}
+
+func (t *Tracer) deliver(data []byte, handle func(*Record)) {
+	record, err := t.dec.decode(data)
+	if err != nil {
+		// The first one is worth a line; all are counted.
+		if t.undecoded.Add(1) == 1 {
+			t.log.Error("a record of the kernel side cannot be decoded", "error", err, "bytes", len(data))
+		}
+		return
+	}
+	if existing, ok := record.Payload.(*Existing); ok {
+		existing.Args, record.Truncated = readArguments(&record.Task)
+	}
+	handle(record)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, ringbuf.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Bootstrap reports the processes that are alive in a tracked sandbox as *Existing records, delivered
+// by Run. It returns when all of them are in the ring. A process that is born meanwhile may be told twice.
+func (t *Tracer) Bootstrap(cgroupID uint64) error {
+	t.bootstraps.Lock()
+	defer t.bootstraps.Unlock()
+	if t.closed.Load() {
+		return ErrClosed
+	}
+	for i := range t.probes {
+		p := &t.probes[i]
+		if p.iterator == nil {
+			continue
+		}
+		if err := p.collection.Variables["existing_sandbox"].Set(cgroupID); err != nil {
+			return fmt.Errorf("choosing the sandbox to list: %w", err)
+		}
+		if err := runIterator(p.iterator); err != nil {
+			return fmt.Errorf("listing the processes of cgroup %d: %w", cgroupID, err)
+		}
+	}
+	return nil
+}
+
+func runIterator(iterator *link.Iter) error {
+	run, err := iterator.Open()
+	if err != nil {
+		return fmt.Errorf("starting the iterator: %w", err)
+	}
+	if _, err := io.Copy(io.Discard, run); err != nil {
+		return errors.Join(fmt.Errorf("running the iterator: %w", err), run.Close())
+	}
+	return run.Close()
+}
+
+// Probes is the state of every probe that is wanted, with its counts over all sandboxes so far.
+func (t *Tracer) Probes() []event.ProbeStats {
+	counts, err := t.Counts()
+	if err != nil && !t.closed.Load() {
+		t.log.Error("the kernel's counts cannot be read", "error", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stats := make([]event.ProbeStats, 0, len(t.probes))
+	for i := range t.probes {
+		p := &t.probes[i]
+		if p.off {
+			continue
+		}
+		s := t.retired[i]
+		s.Name, s.Attached = p.name, p.attached
+		if p.err != nil {
+			s.Err = p.err.Error()
+		}
+		for _, c := range counts {
+			if c.Probe == p.name {
+				s.Seen += c.Seen
+				s.Dropped += c.Dropped
+			}
+		}
+		stats = append(stats, s)
+	}
+	return stats
+}
+
+// RingStats is the size of the ring and how much of it waits to be read, in bytes.
+func (t *Tracer) RingStats() (size, used uint64) {
+	if t.closed.Load() {
+		return 0, 0
+	}
+	return uint64(t.reader.BufferSize()), uint64(t.reader.AvailableBytes())
+}
+
+// Undecoded is how many records could not be decoded: a bug, or a damaged ring.
+func (t *Tracer) Undecoded() uint64 { return t.undecoded.Load() }
+
+// Close detaches and unloads everything. What is still in the ring is lost: end Run first. Closing again
+// does nothing.
+func (t *Tracer) Close() error {
+	if !t.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	t.bootstraps.Lock()
+	defer t.bootstraps.Unlock()
+	var errs []error
+	for i := range t.probes {
+		errs = append(errs, t.probes[i].close())
+	}
+	if t.reader != nil {
+		errs = append(errs, t.reader.Close())
+	}
+	for _, m := range t.shared {
+		errs = append(errs, m.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("closing the tracer: %w", err)
+	}
+	return nil
+}
+
+func (p *loadedProbe) close() error {
+	var errs []error
+	for _, l := range p.links {
+		errs = append(errs, l.Close())
+	}
+	if p.iterator != nil {
+		errs = append(errs, p.iterator.Close())
+	}
+	if p.collection != nil {
+		p.collection.Close()
+	}
+	p.links, p.iterator, p.collection = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// fail marks a probe as not working and gives back what it holds.
+func (p *loadedProbe) fail(err error) {
+	p.err = errors.Join(err, p.close())
+}
