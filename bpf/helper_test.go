@@ -238,3 +238,11 @@ func helperActions() map[string]helperAction {
 		"calls 32":  helperCalls32,
 	}
 }
+
+// requireKernel ends the test where it cannot run, and says why.
+func requireKernel(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}

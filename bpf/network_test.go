@@ -36,7 +36,6 @@ type networkCase struct {
 
 	transport event.Transport
 	err       event.Errno
-	abandoned bool
 	claimed   bool
 	// connects is how many connects must be seen; 0 means 1.
 	connects int
@@ -204,13 +203,8 @@ func networkCases() []networkCase { //nolint:funlen // a table
 				if err != nil {
 					return err
 				}
-				// A source address of another machine: the kernel finds out when it looks for a route or a port.
-				if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1); err != nil {
-					return err
-				}
 				return usedPort(fd, peer)
 			}},
-		{name: "TCP, given up", listen: none, transport: tcp, abandoned: true, do: func(netip.AddrPort) error { return nil }},
 		{name: "UDP connect", listen: none, transport: udp, do: func(peer netip.AddrPort) error {
 			_, err := dial(peer, unix.SOCK_DGRAM, 0)
 			return err
@@ -398,9 +392,6 @@ func TestKernelNetwork(t *testing.T) {
 	w := startWatch(t)
 	for _, c := range networkCases() {
 		t.Run(c.name, func(t *testing.T) {
-			if c.abandoned {
-				t.Skip("has a test of its own")
-			}
 			peer, served := c.listenFor(t)
 			helper := w.run(helperRun{action: "reach", args: []string{c.name, peer.String()}, flags: c.flags})
 			c.check(t, w, helper.pid, peer)
@@ -426,7 +417,7 @@ func (c *networkCase) check(t *testing.T, w *watch, pid uint32, peer netip.AddrP
 	}
 	for _, r := range connects {
 		got := connectOf(r)
-		if got.Transport != c.transport || got.Peer != peer || got.Claimed != c.claimed || got.Abandoned != c.abandoned {
+		if got.Transport != c.transport || got.Peer != peer || got.Claimed != c.claimed || got.Abandoned {
 			t.Errorf("got %s, want %s to %s", describe(got), c.transport, peer)
 		}
 		if c.transport == tcp && c.err == 0 && (got.Latency <= 0 || got.Latency > 5*time.Second || !got.Local.IsValid()) {
@@ -529,12 +520,11 @@ func TestKernelNetworkAbandoned(t *testing.T) {
 	}
 	defer unix.Close(filler)
 	helper := w.run(helperRun{action: "give up", args: []string{peer.String()}})
-	c := networkCase{transport: tcp, abandoned: true}
 	got := w.await(1, func(r *Record) bool { return connectOf(r) != nil && r.Task.PID == helper.pid })
 	if len(got) != 1 {
 		t.Fatalf("%d connects, want 1: %s", len(got), w.networkOf(helper.pid))
 	}
-	if connect := connectOf(got[0]); !connect.Abandoned || connect.Error != 0 || connect.Peer != peer || connect.Transport != c.transport {
+	if connect := connectOf(got[0]); !connect.Abandoned || connect.Error != 0 || connect.Peer != peer || connect.Transport != tcp {
 		t.Errorf("got %s, want abandoned", describe(connect))
 	}
 }

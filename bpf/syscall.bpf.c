@@ -20,6 +20,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* SYSCALL_NUMBERS bounds what is counted apart: numbers above are no system call of any kernel. */
 #define SYSCALL_NUMBERS 1024
+/* rt_sigreturn takes its own number away before it returns: it restores the one of an interrupted program, -1. */
+#define SYS_RT_SIGRETURN 15
+#define COMPAT_SYS_RT_SIGRETURN 173
 /* SYSCALL_MAX_ERRNO is the kernel's MAX_ERRNO: results from -4095 to -1 are errors, others are values. */
 #define SYSCALL_MAX_ERRNO 4095
 
@@ -76,6 +79,8 @@ int BPF_PROG(syscall_on_sys_exit, struct pt_regs *regs, long ret)
 		return 0;
 	call = syscall_finished(regs);
 	key.number = call.number < SYSCALL_NUMBERS ? call.number : SYSCALL_NUMBERS;
+	if ((__s32)regs->orig_ax == -1)
+		key.number = call.compat ? COMPAT_SYS_RT_SIGRETURN : SYS_RT_SIGRETURN;
 	key.compat = call.compat;
 	counter = counter_of(&key);
 	if (!counter) {
