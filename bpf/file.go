@@ -25,8 +25,9 @@ const (
 
 // Bits of struct file's f_mode that the kernel's headers do not export to programs.
 const (
-	fmodeRead  = 1
-	fmodeWrite = 2
+	fmodeRead    = 1
+	fmodeWrite   = 2
+	fmodeCreated = 0x100000
 )
 
 // decodeFile decodes a record of the file probe.
@@ -50,6 +51,7 @@ func decodeFile(r *Record, kind uint16, data []byte) error {
 		Inode:   open.Inode,
 		Device:  open.Device,
 		Mode:    open.Mode,
+		Created: open.Inode != 0 && open.FileMode&fmodeCreated != 0,
 		Deleted: open.PathFlags&pathDeleted != 0,
 	}
 	return nil

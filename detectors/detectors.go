@@ -27,8 +27,9 @@ type Config struct {
 	// FreshFor is for how long after its last change an executable in a temporary directory is
 	// reported by unbacked-exec although nobody was seen writing it.
 	FreshFor time.Duration `yaml:"fresh_for"`
-	// Toolchains is directories besides the system's whose compilers and linkers are believed when
-	// they write an executable, for example "/home/dev/.rustup/toolchains".
+	// Toolchains is directories besides the system's whose compilers, linkers and package managers are
+	// believed when they write an executable, although they came during the session: for example
+	// "/home/dev/.rustup/toolchains".
 	Toolchains []string `yaml:"toolchains"`
 	// MaxSandboxes is how many sandboxes each detector remembers, MaxEntries how much of each.
 	// The least recently used is forgotten first; a finding may then be reported anew.

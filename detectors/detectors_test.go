@@ -152,6 +152,32 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
+// TestToolchains shows that a compiler that came during the session is believed in a configured directory only.
+func TestToolchains(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Toolchains = []string{"/home/dev/.rustup/"}
+	sandbox := &event.Sandbox{ID: "s", Started: time.Unix(1000, 0)}
+	for tool, want := range map[string]int{"/home/dev/.rustup/toolchains/x/bin/rustc": 0, "/home/dev/.rustup2/rustc": 1, "/home/dev/rustc": 1} {
+		d, findings, seq := mustNew(t, cfg)[2], 0, uint64(0)
+		happen := func(executable string, payload event.Payload) {
+			seq++
+			p := &event.Process{UID: 1, Executable: executable, Name: baseName(executable)}
+			e := &event.Event{Seq: seq, Time: time.Unix(2000, 0), Sandbox: sandbox, Process: p, Payload: payload}
+			d.Detect(e, func(*event.Finding) { findings++ })
+		}
+		happen(tool, &event.ProcessExec{Executable: tool, Inode: 1, Changed: time.Unix(1500, 0)})
+		happen(tool, &event.FileOpen{Path: "/tmp/x", Access: event.AccessWrite, Inode: 2})
+		happen("/tmp/x", &event.ProcessExec{Executable: "/tmp/x", Inode: 2, Changed: time.Unix(2000, 0)})
+		if findings != want {
+			t.Errorf("%s: %d findings, want %d", tool, findings, want)
+		}
+	}
+	cfg.Toolchains = []string{"home/dev"}
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "detectors.toolchains[0]") {
+		t.Errorf("a relative directory: %v", err)
+	}
+}
+
 // hostile is the events of a sandbox that wants to be expensive: every field as long as it can be, never the same twice.
 func hostile(sandbox *event.Sandbox, i int) []*event.Event {
 	long := fmt.Sprintf("/tmp/%d-%s", i, strings.Repeat("x\x1b\xff", 1300))

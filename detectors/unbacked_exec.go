@@ -15,10 +15,11 @@ import (
 // Whether a compiler made a file is told by who opened it for writing, as the kernel saw it: each
 // such open is remembered by inode, so that a rename in between changes nothing.
 type unbackedExec struct {
-	rule     event.Rule
-	freshFor time.Duration
-	findings *memory[repeats]
-	// writers is who wrote a file last, by inode; tools whether a compiler's executable is believed, by path.
+	rule       event.Rule
+	freshFor   time.Duration
+	toolchains []string
+	findings   *memory[repeats]
+	// writers is who wrote a file last, by inode; tools whether a tool's executable is believed, by path.
 	writers *memory[writer]
 	tools   *memory[bool]
 }
@@ -52,7 +53,7 @@ func newUnbackedExec(cfg *Config) *unbackedExec {
 				"an installed program that runs itself again after an upgrade; files that are older than the sandbox",
 			Runbook: "docs/detectors/unbacked-exec.md",
 		},
-		freshFor: cfg.FreshFor,
+		freshFor: cfg.FreshFor, toolchains: cfg.Toolchains,
 		findings: newMemory[repeats](cfg),
 		writers:  newMemory[writer](cfg),
 		tools:    newMemory[bool](cfg),
@@ -99,12 +100,9 @@ func (d *unbackedExec) written(e *event.Event, f *event.FileOpen) {
 		return
 	}
 	sandbox := e.Sandbox.ID
-	w := writer{kind: writerOther, name: e.Process.Name}
-	switch {
-	case isCompiler(e.Process.Executable) && d.believed(sandbox, e.Process.Executable):
-		w.kind = writerCompiler
-	case isInstaller(e.Process.Executable):
-		w.kind = writerInstaller
+	w := writer{kind: kindOf(e.Process.Executable), name: e.Process.Name}
+	if w.kind != writerOther && !d.believed(sandbox, e.Process.Executable) {
+		w.kind = writerOther
 	}
 	if len(w.name) > longestName {
 		w.name = cut(w.name, longestName)
@@ -127,12 +125,36 @@ func neverRun(path string) bool {
 	return false
 }
 
-// believed says whether a compiler's executable may answer for what it writes.
+// kindOf is what a program does by its name, if the program is what its name says.
+func kindOf(executable string) writerKind {
+	switch {
+	case isCompiler(executable):
+		return writerCompiler
+	case isInstaller(executable):
+		return writerInstaller
+	}
+	return writerOther
+}
+
+// provided says that who administers the sandbox answers for the executable.
+func (d *unbackedExec) provided(executable string) bool {
+	if installed(executable) {
+		return true
+	}
+	for _, dir := range d.toolchains {
+		if below(executable, strings.TrimSuffix(dir, "/")) {
+			return true
+		}
+	}
+	return false
+}
+
+// believed says whether a compiler's or installer's executable may answer for what it writes.
 func (d *unbackedExec) believed(sandbox, executable string) bool {
 	if known := d.tools.get(sandbox, d.tools.key(0, executable)); known != nil {
 		return *known
 	}
-	return installed(executable)
+	return d.provided(executable)
 }
 
 // executed judges one exec.
@@ -142,7 +164,7 @@ func (d *unbackedExec) executed(e *event.Event, x *event.ProcessExec, report fun
 	if x.Inode != 0 {
 		by = d.writers.get(sandbox, d.writers.file(x.Inode, x.Device))
 	}
-	if isCompiler(x.Executable) {
+	if kindOf(x.Executable) != writerOther {
 		d.tools.put(sandbox, d.tools.key(0, x.Executable), d.genuine(e, x, by))
 	}
 	var what, title string
@@ -198,15 +220,15 @@ func reason(what, path string, by *writer) string {
 		", not by a compiler that was here before."
 }
 
-// genuine says that a compiler is what its name says: it is older than the sandbox, was made by a
-// compiler that is, or was installed where only an administrator installs.
+// genuine says that a compiler or installer is what its name says: it is older than the sandbox, was
+// made by a compiler that is, or lies where only an administrator puts it.
 func (d *unbackedExec) genuine(e *event.Event, x *event.ProcessExec, by *writer) bool {
 	switch {
 	case x.Origin == event.OriginMemfd, x.Origin == event.OriginDeleted:
 		return false
 	case by != nil:
-		return by.kind == writerCompiler || by.kind == writerInstaller && installed(x.Executable)
-	case installed(x.Executable):
+		return by.kind == writerCompiler || by.kind == writerInstaller && d.provided(x.Executable)
+	case d.provided(x.Executable):
 		return true
 	default:
 		return !temporary(x.Executable) && x.Changed.Before(e.Sandbox.Started)
