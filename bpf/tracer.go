@@ -68,6 +68,19 @@ type loadedProbe struct {
 // the others working, unless nothing works without it. Errors can be told apart by errors.Is with
 // ErrNoPermission, ErrNoBTF and ErrNoCgroup2.
 func Open(cfg Config) (*Tracer, error) {
+	t, err := newTracer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.open(); err != nil {
+		t.Close() //nolint:errcheck // the reason is the error of opening
+		return nil, err
+	}
+	return t, nil
+}
+
+// newTracer makes a Tracer without any probe.
+func newTracer(cfg Config) (*Tracer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("checking the tracer's configuration: %w", err)
 	}
@@ -94,41 +107,44 @@ func Open(cfg Config) (*Tracer, error) {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	if err := t.open(); err != nil {
-		t.Close() //nolint:errcheck // the reason is the error of opening
-		return nil, err
+	t.retired = make([]event.ProbeStats, len(t.dec.probes))
+	for _, p := range t.dec.probes {
+		t.probes = append(t.probes, loadedProbe{probe: p, off: p.wanted != nil && !p.wanted(&cfg)})
 	}
 	return t, nil
 }
 
+// openProbes loads and attaches what is wanted, and leaves in each probe how that went.
+func (t *Tracer) openProbes() {
+	for i := range t.probes {
+		p := &t.probes[i]
+		if p.off {
+			continue
+		}
+		if err := t.load(p, i); err != nil {
+			p.fail(fmt.Errorf("loading probe %s: %w", p.name, explain(err)))
+			continue
+		}
+		// What did attach stays: half of a probe's events are better than none.
+		if err := t.attach(p); err != nil {
+			p.err = fmt.Errorf("attaching probe %s: %w", p.name, explain(err))
+			continue
+		}
+		p.attached = true
+	}
+}
+
 func (t *Tracer) open() error {
-	t.retired = make([]event.ProbeStats, len(t.dec.probes))
-	for i, p := range t.dec.probes {
-		t.probes = append(t.probes, loadedProbe{probe: p})
-		loaded := &t.probes[i]
-		if p.wanted != nil && !p.wanted(&t.cfg) {
-			loaded.off = true
-			continue
+	t.openProbes()
+	for i := range t.probes {
+		p := &t.probes[i]
+		switch {
+		case p.err == nil:
+		case p.required:
+			return p.err
+		default:
+			t.log.Warn("a probe is degraded; some events will be missing", "probe", p.name, "error", p.err)
 		}
-		if err := t.load(loaded, i); err != nil {
-			err = fmt.Errorf("loading probe %s: %w", p.name, explain(err))
-			if p.required {
-				return err
-			}
-			t.log.Warn("probe does not load; its events are missing", "probe", p.name, "error", err)
-			loaded.fail(err)
-			continue
-		}
-		if err := t.attach(loaded); err != nil {
-			err = fmt.Errorf("attaching probe %s: %w", p.name, explain(err))
-			if p.required {
-				return err
-			}
-			t.log.Warn("probe does not attach; some of its events are missing", "probe", p.name, "error", err)
-			loaded.err = err
-			continue
-		}
-		loaded.attached = true
 	}
 	reader, err := ringbuf.NewReader(t.shared["events"])
 	if err != nil {
