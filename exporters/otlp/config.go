@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The values of Destination.Protocol and Destination.Compression, as the OpenTelemetry specification names them.
+const (
+	ProtocolGRPC = "grpc"
+	ProtocolHTTP = "http/protobuf"
+
+	CompressionGzip = "gzip"
+	CompressionNone = "none"
+)
+
+// Config says where logs and metrics go. The fields of the embedded Destination count for both; those of
+// Logs and Metrics, where they are set, count for their signal alone.
+type Config struct {
+	Destination `yaml:",inline"`
+	// Logs and Metrics override. Their Endpoint is used as it is; the common one of HTTP gets /v1/logs
+	// and /v1/metrics added, as the specification says.
+	Logs    Destination `yaml:"logs"`
+	Metrics Destination `yaml:"metrics"`
+	// MetricsInterval is the time between two pushes of the metrics.
+	MetricsInterval time.Duration `yaml:"metrics_interval"`
+	// Retry is how often and how long a request is tried again.
+	Retry Retry `yaml:"retry"`
+}
+
+// Destination is one OTLP endpoint. A zero field means "not set".
+type Destination struct {
+	// Endpoint is a URL: http://host:port, or https:// for TLS. Nothing is sent without one.
+	Endpoint string `yaml:"endpoint"`
+	// Protocol is grpc (the default) or http/protobuf.
+	Protocol string `yaml:"protocol"`
+	// Headers go with every request: credentials, tenants. They are never logged.
+	Headers Headers `yaml:"headers"`
+	// Compression is gzip (the default) or none.
+	Compression string `yaml:"compression"`
+	// Timeout is how long one request may take.
+	Timeout time.Duration `yaml:"timeout"`
+	TLS     TLS           `yaml:"tls"`
+}
+
+// TLS names PEM files. The client certificate is read anew for each connection, so that a renewed one is taken up.
+type TLS struct {
+	// CAFile is who signs the server's certificate, instead of the system's authorities.
+	CAFile string `yaml:"ca_file"`
+	// CertFile and KeyFile are the client's own certificate, for servers that ask for one.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// Retry bounds the attempts for one request.
+type Retry struct {
+	// Initial is the first pause; it doubles, with jitter, up to Max. A server that says when to come back is obeyed.
+	Initial time.Duration `yaml:"initial"`
+	Max     time.Duration `yaml:"max"`
+	// Elapsed is when to give up, counted from the first attempt. What was not delivered by then is counted as failed.
+	Elapsed time.Duration `yaml:"elapsed"`
+}
+
+// DefaultConfig sends nothing, for lack of an endpoint; all else is the specification's defaults.
+func DefaultConfig() Config {
+	return Config{
+		Destination:     Destination{Protocol: ProtocolGRPC, Compression: CompressionGzip, Timeout: 10 * time.Second},
+		MetricsInterval: time.Minute,
+		Retry:           Retry{Initial: time.Second, Max: 15 * time.Second, Elapsed: time.Minute},
+	}
+}
+
+// LogsEnabled and MetricsEnabled say whether the signal has an endpoint.
+func (c Config) LogsEnabled() bool { return c.Endpoint != "" || c.Logs.Endpoint != "" }
+
+// MetricsEnabled says whether metrics have an endpoint.
+func (c Config) MetricsEnabled() bool { return c.Endpoint != "" || c.Metrics.Endpoint != "" }
+
+// Validate says everything that is wrong with the configuration, or nil.
+func (c Config) Validate() error {
+	var errs []error
+	if c.LogsEnabled() {
+		errs = append(errs, c.logs().validate("logs"))
+	}
+	if c.MetricsEnabled() {
+		errs = append(errs, c.metrics().validate("metrics"))
+		if c.MetricsInterval < time.Second {
+			errs = append(errs, fmt.Errorf("metrics_interval: must be at least 1s, not %v", c.MetricsInterval))
+		}
+	}
+	if (c.LogsEnabled() || c.MetricsEnabled()) && (c.Retry.Initial <= 0 || c.Retry.Max < c.Retry.Initial || c.Retry.Elapsed < 0) {
+		errs = append(errs, fmt.Errorf("retry: initial (%v) must be positive and at most max (%v), elapsed (%v) not negative",
+			c.Retry.Initial, c.Retry.Max, c.Retry.Elapsed))
+	}
+	return errors.Join(errs...)
+}
+
+// logs and metrics are the destinations as they apply to the signal.
+func (c Config) logs() Destination { return c.merge(c.Logs, "/v1/logs") }
+
+func (c Config) metrics() Destination { return c.merge(c.Metrics, "/v1/metrics") }
+
+func (c Config) merge(own Destination, path string) Destination {
+	d := own
+	if d.Protocol == "" {
+		d.Protocol = c.Protocol
+	}
+	if d.Endpoint == "" {
+		d.Endpoint = c.Endpoint
+		if d.Protocol == ProtocolHTTP && d.Endpoint != "" {
+			d.Endpoint = strings.TrimSuffix(d.Endpoint, "/") + path
+		}
+	}
+	if d.Headers == nil {
+		d.Headers = c.Headers
+	}
+	if d.Compression == "" {
+		d.Compression = c.Compression
+	}
+	if d.Timeout == 0 {
+		d.Timeout = c.Timeout
+	}
+	if d.TLS == (TLS{}) {
+		d.TLS = c.TLS
+	}
+	return d
+}
+
+func (d Destination) validate(signal string) error {
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(signal+": "+format, args...)) }
+	u, err := url.Parse(d.Endpoint)
+	switch {
+	case err != nil:
+		add("endpoint: must be a URL such as https://collector.example:4317") // the error would show the URL, and its password
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		add("endpoint %s: must be a URL such as https://collector.example:4317", u.Redacted())
+	case u.User != nil:
+		add("endpoint %s: must not hold a password; use headers", u.Redacted())
+	case d.Protocol == ProtocolGRPC && strings.Trim(u.Path, "/") != "":
+		add("endpoint %s: gRPC has no path; did you mean protocol %s?", u.Redacted(), ProtocolHTTP)
+	}
+	if d.Protocol != ProtocolGRPC && d.Protocol != ProtocolHTTP {
+		add("protocol: must be %s or %s, not %q", ProtocolGRPC, ProtocolHTTP, d.Protocol)
+	}
+	if d.Compression != CompressionGzip && d.Compression != CompressionNone {
+		add("compression: must be %s or %s, not %q", CompressionGzip, CompressionNone, d.Compression)
+	}
+	if d.Timeout <= 0 {
+		add("timeout: must be positive, not %v", d.Timeout)
+	}
+	if (d.TLS.CertFile == "") != (d.TLS.KeyFile == "") {
+		add("tls: cert_file and key_file belong together")
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
+		if !validHeader(name, d.Headers[name]) {
+			add("headers: %q or its value has characters that a header cannot have", name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validHeader is what HTTP allows, without the names that HTTP/2 and gRPC keep for themselves.
+func validHeader(name, value string) bool {
+	const token = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	if name == "" || strings.Trim(name, token) != "" || strings.HasPrefix(strings.ToLower(name), "grpc-") {
+		return false
+	}
+	for i := 0; i < len(value); i++ {
+		if c := value[i]; c < 0x20 && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// address is host:port, with the specification's port for the protocol where the URL has none.
+func (d Destination) address() (host, address string, secure bool, err error) {
+	u, err := url.Parse(d.Endpoint)
+	if err != nil {
+		return "", "", false, errors.New("the endpoint is not a URL")
+	}
+	port := u.Port()
+	if port == "" {
+		port = "4317"
+	}
+	return u.Hostname(), net.JoinHostPort(u.Hostname(), port), u.Scheme == "https", nil
+}
+
+// name is the endpoint as messages may show it.
+func (d Destination) name() string {
+	u, err := url.Parse(d.Endpoint)
+	if err != nil {
+		return "the OTLP endpoint"
+	}
+	u.RawQuery = "" // queries hold keys at some vendors
+	return u.Redacted()
+}
+
+// Headers is names and values whose values are secrets: however it is printed, only the names show.
+type Headers map[string]string
+
+// String is the names.
+func (h Headers) String() string {
+	return "[" + strings.Join(slices.Sorted(maps.Keys(h)), " ") + "]"
+}
+
+// GoString is the names.
+func (h Headers) GoString() string { return h.String() }
+
+// LogValue is the names.
+func (h Headers) LogValue() slog.Value { return slog.StringValue(h.String()) }
+
+// MarshalText keeps the values out of everything that is written from a Config.
+func (h Headers) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
