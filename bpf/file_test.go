@@ -463,3 +463,56 @@ func TestPathText(t *testing.T) {
 		}
 	}
 }
+
+// recordBytes is a C struct and what follows it as the ring would hold them.
+func recordBytes(t testing.TB, head any, tail []byte) []byte {
+	t.Helper()
+	data, err := binary.Append(nil, binary.NativeEndian, head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(data, tail...)
+}
+
+func TestDecodeFile(t *testing.T) {
+	open := fileOpen{
+		Inode: 12, Device: 8<<20 | 1, Mode: unix.S_IFREG | 0o644, Asked: unix.O_RDWR | unix.O_CREAT,
+		FileFlags: unix.O_RDWR, FileMode: fmodeRead | fmodeWrite, PathSize: 4,
+	}
+	var r Record
+	if err := decodeFile(&r, fileKindOpen, recordBytes(t, &open, []byte("/a\nbxx"))); err != nil {
+		t.Fatal(err)
+	}
+	got := openOf(&r)
+	if got.Path != "/a\nb" || got.Access != read|write|event.AccessCreate || got.Claimed || got.Inode != 12 {
+		t.Errorf("got %+v", got)
+	}
+	for name, data := range map[string][]byte{
+		"nothing":        nil,
+		"half a head":    recordBytes(t, &open, nil)[:60],
+		"path too short": recordBytes(t, &open, []byte("/a")),
+		"path of 4 GiB":  recordBytes(t, &fileOpen{PathSize: ^uint32(0)}, []byte("/a")),
+	} {
+		if err := decodeFile(&Record{}, fileKindOpen, data); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if err := decodeFile(&Record{}, 99, recordBytes(t, &open, []byte("/a/b"))); err == nil {
+		t.Error("another kind: no error")
+	}
+}
+
+func FuzzDecodeFile(f *testing.F) {
+	f.Add(uint16(fileKindOpen), recordBytes(f, &fileOpen{PathSize: 9, Inode: 1}, []byte("/etc//./x")))
+	f.Add(uint16(fileKindOpen), recordBytes(f, &fileOpen{PathSize: 7, PathFlags: pathPseudo}, []byte("memfd:x")))
+	f.Add(uint16(0), []byte{})
+	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
+		var r Record
+		if err := decodeFile(&r, kind, data); err != nil {
+			return
+		}
+		if open := openOf(&r); open == nil || len(open.Path) > len(data)+64 {
+			t.Errorf("no error, but got %+v of %d bytes", r.Payload, len(data))
+		}
+	})
+}

@@ -520,5 +520,6 @@ int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
 	return 0;
 }
 
+ABI_STRUCT(endpoint);
 ABI_STRUCT(connect);
 ABI_STRUCT(flow);

@@ -710,3 +710,58 @@ func TestAddrPort(t *testing.T) {
 		t.Errorf("the local end of an unbound socket is %v, want none", got)
 	}
 }
+
+func TestDecodeNetwork(t *testing.T) {
+	peer := networkEndpoint{Address: netip.MustParseAddr("::ffff:192.0.2.1").As16(), Port: 443}
+	connect := networkConnect{Peer: peer, Protocol: unix.IPPROTO_TCP, Error: uint16(unix.ECONNREFUSED), Latency: 1000}
+	var r Record
+	if err := decodeNetwork(&r, networkKindConnect, recordBytes(t, &connect, nil)); err != nil {
+		t.Fatal(err)
+	}
+	want := event.NetworkConnect{
+		Transport: tcp, Peer: netip.MustParseAddrPort("192.0.2.1:443"),
+		Error: event.Errno(unix.ECONNREFUSED), Latency: 1000,
+	}
+	if got := connectOf(&r); *got != want {
+		t.Errorf("got %+v, want %+v", *got, want)
+	}
+	flow := networkFlow{Peer: peer, Protocol: unix.IPPROTO_TCP, Sent: 1, Received: 1 << 63}
+	if err := decodeNetwork(&r, networkKindFlow, recordBytes(t, &flow, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := flowOf(&r); got.Sent != 1 || got.Received != 1<<63 {
+		t.Errorf("got %+v", got)
+	}
+	for name, bad := range map[string]struct {
+		kind uint16
+		data []byte
+	}{
+		"short connect":          {networkKindConnect, recordBytes(t, &connect, nil)[:100]},
+		"short flow":             {networkKindFlow, recordBytes(t, &flow, nil)[:100]},
+		"another kind":           {99, recordBytes(t, &flow, nil)},
+		"connect of no protocol": {networkKindConnect, recordBytes(t, &networkConnect{}, nil)},
+		"flow of no protocol":    {networkKindFlow, recordBytes(t, &networkFlow{}, nil)},
+	} {
+		if err := decodeNetwork(&Record{}, bad.kind, bad.data); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func FuzzDecodeNetwork(f *testing.F) {
+	f.Add(uint16(networkKindConnect), recordBytes(f, &networkConnect{Protocol: unix.IPPROTO_UDP}, nil))
+	f.Add(uint16(networkKindFlow), recordBytes(f, &networkFlow{Protocol: unix.IPPROTO_TCP}, nil))
+	f.Add(uint16(0), []byte{})
+	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
+		var r Record
+		if err := decodeNetwork(&r, kind, data); err != nil {
+			return
+		}
+		payload, ok := r.Payload.(event.Payload)
+		if !ok {
+			t.Fatalf("no error, and no payload: %+v", r.Payload)
+		}
+		payload.AppendBody(payload.AppendBody(nil))
+		payload.AppendAttributes(nil)
+	})
+}

@@ -33,20 +33,18 @@ type networkConnect struct {
 		Flags       uint32
 		Comm        [16]uint8
 	}
-	Latency uint64
-	Peer    struct {
-		_       structs.HostLayout
-		Address [16]uint8
-		Port    uint16
-	}
-	Local struct {
-		_       structs.HostLayout
-		Address [16]uint8
-		Port    uint16
-	}
+	Latency  uint64
+	Peer     networkEndpoint
+	Local    networkEndpoint
 	Error    uint16
 	Protocol uint8
 	Flags    uint8
+}
+
+type networkEndpoint struct {
+	_       structs.HostLayout
+	Address [16]uint8
+	Port    uint16
 }
 
 type networkFlow struct {
@@ -72,16 +70,8 @@ type networkFlow struct {
 	Duration uint64
 	Sent     uint64
 	Received uint64
-	Peer     struct {
-		_       structs.HostLayout
-		Address [16]uint8
-		Port    uint16
-	}
-	Local struct {
-		_       structs.HostLayout
-		Address [16]uint8
-		Port    uint16
-	}
+	Peer     networkEndpoint
+	Local    networkEndpoint
 	Protocol uint8
 	Reserved [3]uint8
 }
@@ -103,6 +93,7 @@ const (
 	networkProgNetworkOnSetState = "network_on_set_state"
 	networkProgNetworkOnSysExit  = "network_on_sys_exit"
 	networkVarAbiConnect         = "abi_connect"
+	networkVarAbiEndpoint        = "abi_endpoint"
 	networkVarAbiFlow            = "abi_flow"
 	networkVarEventWakeBytes     = "event_wake_bytes"
 	networkVarProbeIndex         = "probe_index"
@@ -175,6 +166,7 @@ type networkMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkVariableSpecs struct {
 	AbiConnect     *ebpf.VariableSpec `ebpf:"abi_connect"`
+	AbiEndpoint    *ebpf.VariableSpec `ebpf:"abi_endpoint"`
 	AbiFlow        *ebpf.VariableSpec `ebpf:"abi_flow"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
@@ -224,6 +216,7 @@ func (m *networkMaps) Close() error {
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkVariables struct {
 	AbiConnect     *ebpf.Variable `ebpf:"abi_connect"`
+	AbiEndpoint    *ebpf.Variable `ebpf:"abi_endpoint"`
 	AbiFlow        *ebpf.Variable `ebpf:"abi_flow"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
