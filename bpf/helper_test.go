@@ -65,9 +65,15 @@ type watch struct {
 // startWatch makes a scratch cgroup and watches it until the test ends.
 func startWatch(t *testing.T) *watch {
 	t.Helper()
+	return startWatchWith(t, DefaultConfig())
+}
+
+// startWatchWith is startWatch with a configuration of the test's own.
+func startWatchWith(t *testing.T, cfg Config) *watch {
+	t.Helper()
 	w := &watch{t: t, cgroup: scratchCgroup(t)}
 	w.id = cgroupID(t, w.cgroup)
-	tracer, err := Open(DefaultConfig())
+	tracer, err := Open(cfg)
 	if err != nil {
 		t.Fatalf("opening the tracer: %v", err)
 	}
@@ -236,6 +242,10 @@ func helperActions() map[string]helperAction {
 		"many":      helperMany,
 		"calls":     helperCalls,
 		"calls 32":  helperCalls32,
+
+		"exec by thread":     helperExecByThread,
+		"leader exits first": helperLeaderExitsFirst,
+		"resolve":   helperResolve,
 	}
 }
 

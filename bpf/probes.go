@@ -28,6 +28,7 @@ func probes() []probe {
 		{name: "process", load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true},
 		{name: "file", load: loadFile, decode: decodeFile},
 		{name: "network", load: loadNetwork, decode: decodeNetwork},
+		{name: "dns", load: loadDns, decode: decodeDNS},
 		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: func(c *Config) bool { return c.SyscallCounts }},
 	}
 }

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/watchglass/watchglass/event"
@@ -21,7 +22,7 @@ type Record struct {
 	Truncated bool
 	// Payload is an event's payload (*event.ProcessExec, *event.ProcessExit, *event.FileOpen,
 	// *event.NetworkConnect, *event.NetworkFlow), or one of this package's: *Fork, *Existing,
-	// *CgroupMade, *CgroupGone.
+	// *CgroupMade, *CgroupGone, *NameAnswers.
 	Payload any
 }
 
@@ -64,6 +65,21 @@ type CgroupMade struct {
 type CgroupGone struct {
 	ID   uint64
 	Path string
+}
+
+// NameAnswers is the addresses of one DNS answer that a socket of the sandbox received. No process is
+// known: the record's Task is zero. It is the network's word, and anything in the sandbox can forge it.
+type NameAnswers struct {
+	// Name is the name that was asked for, in lower case, without the final dot; up to 255 of any bytes.
+	// Empty, with no answers, when the message held no answer to read.
+	Name    string
+	Answers []NameAnswer
+}
+
+// NameAnswer is one address of a name, and for how long the name may be taken for it.
+type NameAnswer struct {
+	Addr netip.Addr
+	TTL  time.Duration
 }
 
 // SandboxCounts is the kernel's count of one probe's events in one sandbox.

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
+)
+
+// answerMessage is the answer to a query for the addresses of a name, over a CNAME, in wire form.
+func answerMessage(id uint16, name string, addrs []netip.Addr, ttl uint32) ([]byte, error) {
+	asked, err := dnsmessage.NewName(name)
+	if err != nil {
+		return nil, fmt.Errorf("name %q: %w", name, err)
+	}
+	alias := dnsmessage.MustNewName("alias.example.net.")
+	m := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: id, Response: true, RecursionAvailable: true},
+		Questions: []dnsmessage.Question{{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+		Answers: []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: asked, Class: dnsmessage.ClassINET, TTL: ttl},
+			Body:   &dnsmessage.CNAMEResource{CNAME: alias},
+		}},
+	}
+	for _, addr := range addrs {
+		head := dnsmessage.ResourceHeader{Name: alias, Class: dnsmessage.ClassINET, TTL: ttl}
+		var body dnsmessage.ResourceBody = &dnsmessage.AResource{}
+		if addr.Is4() {
+			body = &dnsmessage.AResource{A: addr.As4()}
+		} else {
+			body = &dnsmessage.AAAAResource{AAAA: addr.As16()}
+		}
+		m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: body})
+	}
+	return m.Pack()
+}
+
+func namesOf(r *Record) *NameAnswers {
+	names, _ := r.Payload.(*NameAnswers)
+	return names
+}
+
+func manyAddrs(n int) []netip.Addr {
+	addrs := make([]netip.Addr, n)
+	for i := range addrs {
+		addrs[i] = netip.AddrFrom4([4]byte{127, 0, 1, byte(i)})
+	}
+	return addrs
+}
+
+// TestKernelDNS resolves a name inside a network namespace that the helper made: the answer is told
+// before the connect that follows it.
+func TestKernelDNS(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	for name, n := range map[string]int{"Small.Example.com.": 2, "large.example.com.": 50} {
+		helper := w.run(helperRun{action: "resolve", args: []string{name, fmt.Sprint(n)}, flags: unix.CLONE_NEWNET})
+		want := strings.ToLower(strings.TrimSuffix(name, "."))
+		found := w.await(1, func(r *Record) bool { return namesOf(r) != nil && namesOf(r).Name == want })
+		if len(found) == 0 {
+			t.Fatalf("no answer for %q", name)
+		}
+		got := namesOf(found[0])
+		if len(got.Answers) != n || got.Answers[1].Addr != manyAddrs(2)[1] || got.Answers[0].TTL != time.Minute {
+			t.Errorf("%s: got %d answers %v, want %d", name, len(got.Answers), got.Answers, n)
+		}
+		if found[0].Sandbox != w.id {
+			t.Errorf("got sandbox %d, want %d", found[0].Sandbox, w.id)
+		}
+		all := w.seen(func(*Record) bool { return true })
+		connect := slices.IndexFunc(all, func(r *Record) bool {
+			return connectOf(r) != nil && r.Task.PID == helper.pid && connectOf(r).Peer.Addr() == manyAddrs(1)[0]
+		})
+		if answer := slices.Index(all, found[0]); connect < answer {
+			t.Errorf("%s: the connect is record %d, before the answer, record %d", name, connect, answer)
+		}
+	}
+}
+
+func TestKernelDNSOutside(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	w.run(helperRun{action: "resolve", args: []string{"a.example.com.", "1"}, flags: unix.CLONE_NEWNET, outside: true})
+	w.run(helperRun{action: "resolve", args: []string{"b.example.com.", "1"}, flags: unix.CLONE_NEWNET})
+	found := w.await(1, func(r *Record) bool { return namesOf(r) != nil })
+	for _, r := range found {
+		if namesOf(r).Name != "b.example.com" {
+			t.Errorf("saw an answer for %q", namesOf(r).Name)
+		}
+	}
+	if len(found) == 0 {
+		t.Error("no answer seen inside of the sandbox")
+	}
+}
+
+// helperResolve serves DNS on the loopback of its own network namespace, asks for a name with the given
+// number of addresses, and connects to the first.
+func helperResolve(args []string) (string, error) {
+	var n int
+	if _, err := fmt.Sscan(args[1], &n); err != nil {
+		return "", err
+	}
+	if err := loopbackUp(); err != nil {
+		return "", err
+	}
+	server, err := net.ListenPacket("udp", "127.0.0.1:53")
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			size, from, err := server.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			var query dnsmessage.Message
+			if query.Unpack(buffer[:size]) != nil {
+				return
+			}
+			answer, err := answerMessage(query.ID, query.Questions[0].Name.String(), manyAddrs(n), 60)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(answer, from)
+		}
+	}()
+	conn, err := net.Dial("udp", "127.0.0.1:53")
+	if err != nil {
+		return "", err
+	}
+	query := dnsmessage.Message{Questions: []dnsmessage.Question{{
+		Name: dnsmessage.MustNewName(args[0]), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
+	}}}
+	packed, err := query.Pack()
+	if err != nil {
+		return "", err
+	}
+	if _, err := conn.Write(packed); err != nil {
+		return "", err
+	}
+	if _, err := conn.Read(make([]byte, 4096)); err != nil {
+		return "", err
+	}
+	var dialer net.Dialer
+	peer, err := dialer.DialContext(context.Background(), "udp", manyAddrs(1)[0].String()+":443")
+	if err != nil {
+		return "", err
+	}
+	return "", peer.Close()
+}
+
+func TestParseAnswers(t *testing.T) {
+	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	good, err := answerMessage(7, "API.Example.com.", addrs, 30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := parseAnswers(good)
+	if got.Name != "api.example.com" || len(got.Answers) != 2 || got.Answers[1].Addr != addrs[1] || got.Answers[0].TTL != 30*time.Second {
+		t.Errorf("got %+v", got)
+	}
+	if got := parseAnswers(good[:len(good)-1]); len(got.Answers) != 1 {
+		t.Errorf("cut in the second address: got %+v, want the first", got)
+	}
+	query := slices.Clone(good)
+	query[2] &^= 0x80
+	if got := parseAnswers(query); got.Name != "" || got.Answers != nil {
+		t.Errorf("a query: got %+v, want nothing", got)
+	}
+	many, err := answerMessage(7, "many.example.com.", manyAddrs(200), 30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := parseAnswers(many); len(got.Answers) != maxNameAnswers {
+		t.Errorf("got %d answers, want no more than %d", len(got.Answers), maxNameAnswers)
+	}
+}
+
+func FuzzDecodeDNS(f *testing.F) {
+	good, err := answerMessage(7, "API.Example.com.", manyAddrs(3), 30)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(recordBytes(f, &dnsAnswer{Size: uint32(len(good))}, good))
+	f.Add(recordBytes(f, &dnsAnswer{Size: ^uint32(0)}, good))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var r Record
+		if err := decodeDNS(&r, dnsKindAnswer, data); err != nil {
+			return
+		}
+		names := namesOf(&r)
+		if len(names.Name) > 255 || len(names.Answers) > maxNameAnswers {
+			t.Errorf("got a name of %d bytes with %d addresses", len(names.Name), len(names.Answers))
+		}
+		for _, a := range names.Answers {
+			if !a.Addr.IsValid() {
+				t.Error("an address is not valid")
+			}
+		}
+	})
+}
