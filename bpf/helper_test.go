@@ -245,7 +245,7 @@ func helperActions() map[string]helperAction {
 
 		"exec by thread":     helperExecByThread,
 		"leader exits first": helperLeaderExitsFirst,
-		"resolve":   helperResolve,
+		"resolve":            helperResolve,
 	}
 }
 
