@@ -226,6 +226,6 @@ const (
 	LossKind Key = "watchglass.loss.kind"
 	// LossCount is how many events were lost since the previous report.
 	LossCount Key = "watchglass.loss.count"
-	// LossReason is why: ring_full, queue_full, malformed, refused.
+	// LossReason is why: ring_full, queue_full, malformed, unknown_sandbox, refused.
 	LossReason Key = "watchglass.loss.reason"
 )

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// detector is a Detector that is no longer asked once it has panicked: a fault in one must not stop
+// the events, nor repeat itself with each of them.
+type detector struct {
+	Detector
+	broken bool
+}
+
+// detect shows an event to the detectors of its kind. What they find waits in p.findings.
+func (p *Pipeline) detect(e *event.Event) {
+	p.cause = e
+	for _, d := range p.byKind[e.Kind()] {
+		if !d.broken {
+			p.ask(d, e)
+		}
+	}
+	p.cause = nil
+}
+
+func (p *Pipeline) ask(d *detector, e *event.Event) {
+	defer p.rescue(d)
+	d.Detect(e, p.report)
+}
+
+func (p *Pipeline) rescue(d *detector) {
+	if reason := recover(); reason != nil {
+		d.broken = true
+		p.s.Logger.Error("a detector failed and is off until the collector starts again",
+			"detector", d.Rule().ID, "reason", fmt.Sprint(reason), "stack", string(debug.Stack()))
+	}
+}
+
+// found takes a finding about the event that is being looked at.
+func (p *Pipeline) found(f *event.Finding) {
+	e := p.cause
+	if f.Count == 0 {
+		f.Count = 1
+	}
+	if f.State == "" {
+		f.State = event.FindingNew
+	}
+	if len(f.Evidence) == 0 {
+		f.Evidence = []string{e.UID()}
+	}
+	if f.ID == "" {
+		f.ID = findingID(f, e)
+	}
+	p.findings = append(p.findings, &event.Event{Time: e.Time, Sandbox: e.Sandbox, Process: e.Process, Payload: f})
+}
+
+// findingID is the same for the same rule, sandbox and title.
+func findingID(f *event.Finding, e *event.Event) string {
+	sandbox := ""
+	if e.Sandbox != nil {
+		sandbox = e.Sandbox.ID
+	}
+	sum := sha256.Sum256([]byte(f.Rule.UUID + "\x00" + sandbox + "\x00" + f.Title))
+	return hex.EncodeToString(sum[:8])
+}
+
+// forget drops the detectors' state of a sandbox.
+func (p *Pipeline) forget(sandboxID string) {
+	for _, d := range p.detectors {
+		func() {
+			defer p.rescue(d)
+			d.Forget(sandboxID)
+		}()
+	}
+}

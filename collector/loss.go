@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// lossKey is what one account of losses is about.
+type lossKey struct {
+	stage   event.LossWhere
+	lost    string
+	reason  string
+	sandbox *event.Sandbox
+}
+
+// lossCount is an account: how many in all, and how many of them were reported as events.
+type lossCount struct{ total, reported uint64 }
+
+// losses is every account. The accounts of a sandbox that is gone go into those of no sandbox.
+type losses struct {
+	counts map[lossKey]*lossCount
+	// kernel is the kernel's own counters as they were last read, by sandbox and probe.
+	kernel map[kernelKey]uint64
+}
+
+type kernelKey struct {
+	sandbox uint64
+	probe   string
+}
+
+func newLosses() losses {
+	return losses{counts: map[lossKey]*lossCount{}, kernel: map[kernelKey]uint64{}}
+}
+
+func (l *losses) note(key lossKey, n uint64) {
+	c := l.counts[key]
+	if c == nil {
+		c = &lossCount{}
+		l.counts[key] = c
+	}
+	c.total += n
+}
+
+// set makes the total of an account whose counter somebody else keeps.
+func (l *losses) set(key lossKey, total uint64) {
+	if total > 0 {
+		l.note(key, 0)
+		l.counts[key].total = total
+	}
+}
+
+// forget moves a sandbox's accounts to those of no sandbox, so that totals never shrink.
+func (l *losses) forget(s *event.Sandbox) {
+	for key, c := range l.counts {
+		if key.sandbox != s {
+			continue
+		}
+		delete(l.counts, key)
+		key.sandbox = nil
+		l.note(key, c.total)
+		l.counts[key].reported += c.reported
+	}
+	for key := range l.kernel {
+		if key.sandbox == s.CgroupID {
+			delete(l.kernel, key)
+		}
+	}
+}
+
+// sorted is all accounts in a stable order.
+func (l *losses) sorted() []lossKey {
+	keys := make([]lossKey, 0, len(l.counts))
+	for key := range l.counts {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b lossKey) int {
+		return cmp.Or(cmp.Compare(a.stage, b.stage), cmp.Compare(a.lost, b.lost), cmp.Compare(a.reason, b.reason),
+			cmp.Compare(sandboxID(a.sandbox), sandboxID(b.sandbox)))
+	})
+	return keys
+}
+
+func sandboxID(s *event.Sandbox) string {
+	if s == nil {
+		return ""
+	}
+	return s.ID
+}
+
+// countLosses reads the counters that others keep.
+func (p *Pipeline) countLosses() {
+	counts, err := p.s.Source.Counts()
+	if err != nil {
+		p.s.Logger.Warn("losses in the kernel could not be counted", "error", err)
+	}
+	for _, c := range counts {
+		key := kernelKey{c.Sandbox, c.Probe}
+		last := p.losses.kernel[key]
+		p.losses.kernel[key] = c.Dropped
+		if c.Dropped <= last {
+			continue
+		}
+		var s *event.Sandbox
+		if state := p.sandboxes[c.Sandbox]; state != nil {
+			s = state.sandbox
+		}
+		p.losses.note(lossKey{stage: event.LossRing, lost: c.Probe, reason: "ring_full", sandbox: s}, c.Dropped-last)
+	}
+	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "malformed"}, p.s.Source.Undecoded())
+	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "unknown_sandbox"}, p.strangers)
+	for _, o := range p.outputs {
+		p.losses.set(lossKey{stage: event.LossExport, lost: o.settings.Exporter.Name(), reason: "refused"}, o.lost.Load())
+	}
+}
+
+// reportLosses publishes what was lost since the last report.
+func (p *Pipeline) reportLosses(now time.Time) {
+	for _, key := range p.losses.sorted() {
+		c := p.losses.counts[key]
+		if c.total <= c.reported {
+			continue
+		}
+		n := c.total - c.reported
+		c.reported = c.total
+		p.publish(&event.Event{Time: now, Sandbox: key.sandbox, Payload: &event.Loss{
+			Stage: key.stage, Lost: key.lost, Count: n, Reason: key.reason,
+		}})
+	}
+}
+
+// Stats is the collector's account of itself.
+func (p *Pipeline) Stats() event.Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.countLosses()
+	stats := event.Stats{
+		Probes: p.s.Source.Probes(), Sandboxes: len(p.s.Sandboxes.Sandboxes()),
+		SandboxesRefused: p.s.Sandboxes.Refused(), Processes: p.tree.Len(), ProcessesEvicted: p.tree.Evicted(),
+	}
+	stats.RingBytes, stats.RingUsed = p.s.Source.RingStats()
+	for kind, n := range p.published {
+		stats.Events = append(stats.Events, event.Count{Name: string(kind), N: int64(n)})
+	}
+	slices.SortFunc(stats.Events, func(a, b event.Count) int { return cmp.Compare(a.Name, b.Name) })
+	for _, key := range p.losses.sorted() {
+		if c := p.losses.counts[key]; c.total > 0 {
+			stats.Lost = append(stats.Lost, event.LossCounter{
+				Stage: key.stage, Lost: key.lost, Reason: key.reason, Sandbox: sandboxID(key.sandbox), Count: c.total,
+			})
+		}
+	}
+	for _, o := range p.outputs {
+		stats.Exporters = append(stats.Exporters, o.stats())
+	}
+	return stats
+}

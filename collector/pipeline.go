@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/process"
+	"github.com/watchglass/watchglass/event"
+)
+
+// Source is where records come from; *bpf.Tracer is one.
+type Source interface {
+	// Run hands records to handle, one at a time, until ctx ends; then what is left, and returns nil.
+	Run(ctx context.Context, handle func(*bpf.Record)) error
+	Counts() ([]bpf.SandboxCounts, error)
+	SyscallCounts() ([]bpf.SyscallCounts, error)
+	Probes() []event.ProbeStats
+	RingStats() (size, used uint64)
+	// Undecoded is how many records could not be decoded.
+	Undecoded() uint64
+}
+
+// Sandboxes is which cgroups are watched; *sandbox.Registry is one. Its methods may be called from any goroutine.
+type Sandboxes interface {
+	// Lookup is the sandbox whose own cgroup has the id, nil when it is not watched.
+	Lookup(cgroupID uint64) *event.Sandbox
+	// Sandboxes is all that are watched.
+	Sandboxes() []*event.Sandbox
+	// Made and Gone take the news of a cgroup; the result is the sandbox that it is or was, nil for none.
+	Made(cgroupID uint64, cgroup string) *event.Sandbox
+	Gone(cgroupID uint64) *event.Sandbox
+	// Refused is how many sandboxes were not watched for lack of room.
+	Refused() uint64
+}
+
+// Settings is what a pipeline is made of. Source, Sandboxes, Logger and BootID must be set.
+type Settings struct {
+	Source    Source
+	Sandboxes Sandboxes
+	Detectors []Detector
+	Exporters []ExporterSettings
+	// Classify says which class of file a path names; nil leaves the class empty.
+	Classify func(path string) event.FileClass
+	Logger   *slog.Logger
+	// BootID is the kernel's id of this boot.
+	BootID string
+	// MaxProcesses bounds the process tree; 0 means 65,536.
+	MaxProcesses int
+	// SummaryInterval is how often system calls are summarised; 0 means 10 s.
+	SummaryInterval time.Duration
+	// ShutdownTimeout bounds how long exporters may take to deliver what is left; 0 means 10 s.
+	ShutdownTimeout time.Duration
+}
+
+func (s *Settings) setDefaults() error {
+	if s.Source == nil || s.Sandboxes == nil || s.Logger == nil || s.BootID == "" {
+		return errors.New("collector: no source, sandboxes, logger or boot id")
+	}
+	if s.MaxProcesses == 0 {
+		s.MaxProcesses = 65536
+	}
+	if s.SummaryInterval == 0 {
+		s.SummaryInterval = 10 * time.Second
+	}
+	if s.ShutdownTimeout == 0 {
+		s.ShutdownTimeout = 10 * time.Second
+	}
+	return nil
+}
+
+const (
+	// tickInterval is how often losses are looked for and what is over is forgotten.
+	tickInterval = time.Second
+	// lingerInterval is for how long a sandbox that is gone is kept for late records.
+	lingerInterval = 5 * time.Second
+	// processGrace is for how long an exited process is.
+	processGrace = 10 * time.Second
+)
+
+// Pipeline turns records into events: New, then Run, once. Stats may be called at any time.
+type Pipeline struct {
+	s        Settings
+	instance string
+	running  atomic.Bool
+
+	// mu guards what follows: records come from the source's goroutine, ticks from a timer.
+	mu        sync.Mutex
+	seq       uint64
+	tree      *process.Tree
+	sandboxes map[uint64]*sandboxState
+	outputs   []*output
+	byKind    map[event.Kind][]*detector
+	detectors []*detector
+	report    func(*event.Finding)
+	cause     *event.Event   // whose detection is going on
+	findings  []*event.Event // found by it
+	published map[event.Kind]uint64
+	losses    losses
+	strangers uint64 // records of sandboxes that nobody knows
+	summary   time.Time
+}
+
+// sandboxState is a sandbox as the pipeline knows it.
+type sandboxState struct {
+	sandbox *event.Sandbox
+	// started is true once sandbox.start was published: after the processes that were there are counted.
+	started   bool
+	firstSeen time.Time
+	existing  int
+	processes int
+	stopped   time.Time
+	syscalls  syscallCounts
+	names     nameCache
+}
+
+// New makes a pipeline that is ready to run.
+func New(s Settings) (*Pipeline, error) {
+	if err := s.setDefaults(); err != nil {
+		return nil, err
+	}
+	p := &Pipeline{
+		s: s, instance: newInstance(),
+		tree:      process.New(process.Config{BootID: s.BootID, Max: s.MaxProcesses, Grace: processGrace}),
+		sandboxes: map[uint64]*sandboxState{}, byKind: map[event.Kind][]*detector{},
+		published: map[event.Kind]uint64{}, losses: newLosses(), summary: time.Now(),
+	}
+	p.report = p.found
+	for _, e := range s.Exporters {
+		p.outputs = append(p.outputs, newOutput(e, s.Logger))
+	}
+	for _, d := range s.Detectors {
+		wrapped := &detector{Detector: d}
+		p.detectors = append(p.detectors, wrapped)
+		for _, kind := range d.Rule().Kinds {
+			p.byKind[kind] = append(p.byKind[kind], wrapped)
+		}
+	}
+	return p, nil
+}
+
+// newInstance is unique per start: eight random bytes in hexadecimal.
+func newInstance() string {
+	var b [8]byte
+	// Documented never to fail: the program ends instead.
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Instance is the id of this start, service.instance.id.
+func (p *Pipeline) Instance() string { return p.instance }
+
+// Running says whether Run is reading records.
+func (p *Pipeline) Running() bool { return p.running.Load() }
+
+// Run reads records until ctx ends, then empties the ring, the queues and the exporters. The error
+// says what of that could not be done.
+func (p *Pipeline) Run(ctx context.Context) error {
+	exporting, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	done := make(chan error, len(p.outputs))
+	for _, o := range p.outputs {
+		go func() { done <- o.run(exporting) }()
+	}
+	ticking, stop := context.WithCancel(ctx)
+	var ticker sync.WaitGroup
+	ticker.Go(func() { p.tickUntil(ticking) })
+
+	p.running.Store(true)
+	p.tick(time.Now())
+	err := p.s.Source.Run(ctx, p.handle)
+	p.running.Store(false)
+	stop()
+	ticker.Wait()
+	p.finish()
+
+	errs := []error{err}
+	for _, o := range p.outputs {
+		o.queue.close()
+	}
+	limit := time.AfterFunc(p.s.ShutdownTimeout, abandon)
+	defer limit.Stop()
+	for range p.outputs {
+		errs = append(errs, <-done)
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Pipeline) tickUntil(ctx context.Context) {
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			p.tick(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// handle takes one record.
+func (p *Pipeline) handle(r *bpf.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch payload := r.Payload.(type) {
+	case *bpf.CgroupMade:
+		if s := p.s.Sandboxes.Made(payload.ID, payload.Path); s != nil {
+			p.know(s, r.Time)
+		}
+		return
+	case *bpf.CgroupGone:
+		p.gone(payload.ID, r.Time)
+		return
+	}
+	state := p.stateOf(r)
+	if state == nil {
+		p.strangers++
+		return
+	}
+	p.attribute(state, r)
+}
+
+// attribute joins a record to its process and publishes the event that it makes, if any.
+func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
+	switch payload := r.Payload.(type) {
+	case *bpf.NameAnswers:
+		// It came in on an interrupt: the record's task is whoever was interrupted.
+		state.names.add(payload, r.Time)
+		return
+	case *bpf.Existing:
+		if !p.tree.Known(r) {
+			state.existing++
+			state.processes++
+		}
+		p.tree.Existing(r, payload)
+		return
+	}
+	if !p.tree.Known(r) {
+		state.processes++
+	}
+	p.start(state, r.Time)
+	var who *event.Process
+	switch payload := r.Payload.(type) {
+	case *bpf.Fork:
+		p.tree.Fork(r)
+		return
+	case *event.ProcessExec:
+		who = p.tree.Exec(r, payload)
+	case *event.ProcessExit:
+		who = p.tree.Exit(r)
+	case *event.FileOpen:
+		who = p.tree.Seen(r)
+		if p.s.Classify != nil {
+			payload.Class = p.s.Classify(payload.Path)
+		}
+	case *event.NetworkConnect:
+		who = p.tree.Seen(r)
+		payload.PeerName, payload.PeerNameSource = state.names.nameOf(payload.Peer.Addr(), r.Time)
+	case *event.NetworkFlow:
+		who = p.tree.Seen(r)
+		payload.PeerName, payload.PeerNameSource = state.names.nameOf(payload.Peer.Addr(), r.Time)
+	}
+	payload, ok := r.Payload.(event.Payload)
+	if !ok {
+		p.losses.note(lossKey{stage: event.LossDecode, lost: fmt.Sprintf("%T", r.Payload), reason: "malformed"}, 1)
+		return
+	}
+	p.publish(&event.Event{
+		Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: payload,
+	})
+}
+
+// publish gives an event its number, shows it to the detectors and hands it, and then what they found,
+// to every exporter.
+func (p *Pipeline) publish(e *event.Event) {
+	p.number(e)
+	p.detect(e)
+	p.export(e)
+	for i, finding := range p.findings {
+		p.number(finding)
+		p.export(finding)
+		p.findings[i] = nil
+	}
+	p.findings = p.findings[:0]
+}
+
+func (p *Pipeline) number(e *event.Event) {
+	p.seq++
+	e.Seq, e.Instance, e.Observed = p.seq, p.instance, time.Now()
+}
+
+func (p *Pipeline) export(e *event.Event) {
+	p.published[e.Kind()]++
+	for _, o := range p.outputs {
+		if !o.queue.push(e) && e.Kind() != event.KindLoss {
+			p.losses.note(lossKey{
+				stage: event.LossQueue, lost: o.settings.Exporter.Name(), reason: "queue_full", sandbox: e.Sandbox,
+			}, 1)
+		}
+	}
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package process is the process tree: who every process is, whose child, and what it works for.
+//
+// It owns identity (ProcessID), ancestry and the inheritance of joins, bounded in number and in the
+// memory of each entry. It must not publish anything or know of sandboxes more than their number.
+package process
+
+import (
+	"container/list"
+	"path"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/agent"
+	"github.com/watchglass/watchglass/event"
+)
+
+const (
+	// maxChain is the longest chain of parents; a longer one is cut to keepChain, so that a process that
+	// forks and exits for ever does not keep all its ancestors in memory.
+	maxChain, keepChain = 64, 16
+	// maxArgs bounds the arguments kept of one process, in bytes; the event itself has all of them.
+	maxArgs = 4096
+)
+
+// Config is the bounds of a tree.
+type Config struct {
+	// BootID makes identities differ between boots.
+	BootID string
+	// Max is the most processes held. At the limit the one that exited longest ago goes first, then the oldest.
+	Max int
+	// Grace is for how long an exited process is kept for records that come late.
+	Grace time.Duration
+}
+
+// Tree is the processes of all sandboxes. Only its counters may be read by other goroutines.
+type Tree struct {
+	cfg    Config
+	seed   uint64
+	joiner *agent.Joiner
+	nodes  map[event.ProcessID]*node
+	live   *list.List // of *node, oldest first
+	exited *list.List // of *node, first exited first
+
+	size    atomic.Int64
+	evicted atomic.Uint64
+}
+
+type node struct {
+	process *event.Process
+	sandbox uint64
+	depth   int
+	exited  time.Time
+	element *list.Element
+}
+
+// New makes an empty tree.
+func New(cfg Config) *Tree {
+	return &Tree{
+		cfg: cfg, seed: hashString(cfg.BootID), joiner: agent.NewJoiner(),
+		nodes: map[event.ProcessID]*node{}, live: list.New(), exited: list.New(),
+	}
+}
+
+// Len is how many processes are held, Evicted how many had to go before their time.
+func (t *Tree) Len() int { return int(t.size.Load()) }
+
+// Evicted is how many processes had to be forgotten for lack of room.
+func (t *Tree) Evicted() uint64 { return t.evicted.Load() }
+
+// Identity is the stable identity of a process of this boot; 0 when the start time is not known.
+func (t *Tree) Identity(pid uint32, start uint64) event.ProcessID {
+	if start == 0 {
+		return 0
+	}
+	h := mix(mix(t.seed^uint64(pid)) ^ start)
+	if h == 0 {
+		h = 1
+	}
+	return event.ProcessID(h)
+}
+
+// Seen is the process of a record as it is now. One that was never seen is entered with what the
+// record's header tells.
+func (t *Tree) Seen(r *bpf.Record) *event.Process { return t.seen(r).process }
+
+// Known says whether the record's process is in the tree.
+func (t *Tree) Known(r *bpf.Record) bool {
+	return t.nodes[t.Identity(r.Task.PID, r.Task.Start)] != nil
+}
+
+func (t *Tree) seen(r *bpf.Record) *node {
+	id := t.Identity(r.Task.PID, r.Task.Start)
+	if n := t.nodes[id]; n != nil {
+		return n
+	}
+	return t.enter(id, r)
+}
+
+// enter makes the entry of a process, as its parent's child as far as the parent is known.
+func (t *Tree) enter(id event.ProcessID, r *bpf.Record) *node {
+	p := &event.Process{
+		UID: id, PID: r.Task.PID, VPID: r.Task.VPID, ParentPID: r.Task.ParentPID,
+		ParentUID: t.Identity(r.Task.ParentPID, r.Task.ParentStart), RootUID: id,
+		UserID: r.Task.UserID, GroupID: r.Task.GroupID, Start: r.Task.StartTime, Name: r.Task.Comm,
+	}
+	n := &node{process: p, sandbox: r.Sandbox}
+	if parent := t.nodes[p.ParentUID]; parent != nil && p.ParentUID != 0 && parent.sandbox == r.Sandbox {
+		t.adopt(n, parent)
+	}
+	t.makeRoom(r.Time)
+	n.element = t.live.PushBack(n)
+	t.nodes[id] = n
+	t.size.Store(int64(len(t.nodes)))
+	return n
+}
+
+// adopt gives a new process what it has from its parent: the program, until it execs, and the join.
+func (t *Tree) adopt(n, parent *node) {
+	p, from := n.process, parent.process
+	p.Parent, n.depth = from, parent.depth+1
+	if n.depth > maxChain {
+		p.Parent, n.depth = cut(from, keepChain), keepChain
+	}
+	p.Executable, p.Name, p.Args = from.Executable, from.Name, from.Args
+	p.Agent = agent.Inherit(from.Agent)
+	if !agent.IsAgent(from.Agent) {
+		p.RootUID = from.RootUID
+	}
+}
+
+// Fork enters a new process. The result is the child.
+func (t *Tree) Fork(r *bpf.Record) *event.Process { return t.seen(r).process }
+
+// Existing enters a process that was alive before it was watched.
+func (t *Tree) Existing(r *bpf.Record, found *bpf.Existing) *event.Process {
+	n := t.seen(r)
+	if found.Executable == "" {
+		return n.process
+	}
+	exec := &event.ProcessExec{Executable: found.Executable, Args: found.Args, Env: nil}
+	return t.run(n, r, exec)
+}
+
+// Exec notes a new program. The result is a new value with the same UID; exec gets its ancestry.
+func (t *Tree) Exec(r *bpf.Record, exec *event.ProcessExec) *event.Process {
+	n := t.seen(r)
+	p := t.run(n, r, exec)
+	exec.Ancestry = p.Ancestry(keepChain)
+	return p
+}
+
+func (t *Tree) run(n *node, r *bpf.Record, exec *event.ProcessExec) *event.Process {
+	p := *n.process
+	p.Executable, p.Name, p.Args = exec.Executable, path.Base(exec.Executable), cutArgs(exec.Args)
+	if p.Executable == "" {
+		p.Name = r.Task.Comm
+	}
+	p.UserID, p.GroupID, p.VPID = r.Task.UserID, r.Task.GroupID, r.Task.VPID
+	p.Agent = t.joiner.Join(n.process.Agent, exec)
+	n.process = &p
+	return n.process
+}
+
+// Exit notes the end of a process, which is then kept for the grace period.
+func (t *Tree) Exit(r *bpf.Record) *event.Process {
+	n := t.seen(r)
+	if n.exited.IsZero() {
+		n.exited = r.Time
+		t.live.Remove(n.element)
+		n.element = t.exited.PushBack(n)
+	}
+	return n.process
+}
+
+// Expire forgets the processes whose grace period is over.
+func (t *Tree) Expire(now time.Time) {
+	for e := t.exited.Front(); e != nil; e = t.exited.Front() {
+		n, ok := e.Value.(*node)
+		if !ok || now.Sub(n.exited) < t.cfg.Grace {
+			return
+		}
+		t.remove(n)
+	}
+}
+
+// Live is the processes of a sandbox that have not exited, oldest first.
+func (t *Tree) Live(sandbox uint64) []*event.Process {
+	var alive []*event.Process
+	for e := t.live.Front(); e != nil; e = e.Next() {
+		if n, ok := e.Value.(*node); ok && n.sandbox == sandbox {
+			alive = append(alive, n.process)
+		}
+	}
+	return alive
+}
+
+// Forget drops all processes of a sandbox.
+func (t *Tree) Forget(sandbox uint64) {
+	for _, n := range t.nodes {
+		if n.sandbox == sandbox {
+			t.remove(n)
+		}
+	}
+}
+
+func (t *Tree) makeRoom(now time.Time) {
+	for len(t.nodes) >= t.cfg.Max {
+		t.Expire(now)
+		if len(t.nodes) < t.cfg.Max {
+			return
+		}
+		oldest := t.exited.Front()
+		if oldest == nil {
+			oldest = t.live.Front()
+		}
+		n, ok := oldest.Value.(*node)
+		if !ok {
+			return
+		}
+		t.remove(n)
+		t.evicted.Add(1)
+	}
+}
+
+func (t *Tree) remove(n *node) {
+	if n.exited.IsZero() {
+		t.live.Remove(n.element)
+	} else {
+		t.exited.Remove(n.element)
+	}
+	delete(t.nodes, n.process.UID)
+	t.size.Store(int64(len(t.nodes)))
+}
+
+// cut copies the nearest n ancestors and lets go of those beyond.
+func cut(p *event.Process, n int) *event.Process {
+	if p == nil || n == 0 {
+		return nil
+	}
+	q := *p
+	q.Parent = cut(p.Parent, n-1)
+	return &q
+}
+
+// cutArgs is args, or the first of them cloned where all would keep too much memory.
+func cutArgs(args []string) []string {
+	total := 0
+	for i, arg := range args {
+		total += len(arg) + 1
+		if total <= maxArgs {
+			continue
+		}
+		kept := make([]string, 0, i+1)
+		for _, a := range args[:i] {
+			kept = append(kept, strings.Clone(a))
+		}
+		left := maxArgs - (total - len(arg) - 1)
+		return append(kept, strings.Clone(arg[:min(max(left, 0), len(arg))]))
+	}
+	return args
+}
+
+// hashString is FNV-1a: stable between builds and nodes, which the runtime's own hash is not.
+func hashString(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+// mix is the finaliser of SplitMix64: every bit of the input changes every bit of the output.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

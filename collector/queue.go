@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"sync"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// WhenFull says what happens to an event for which an exporter's queue has no room.
+type WhenFull uint8
+
+const (
+	// Drop counts the event as lost and goes on: for destinations that may be slow or away.
+	Drop WhenFull = iota
+	// Block waits for room. The ring then fills, and the kernel counts what it has no room for.
+	Block
+)
+
+// reserve is how many findings, losses and starts and stops of sandboxes a full queue takes all the same.
+const reserve = 1024
+
+// queue is the bounded buffer between the pipeline and one exporter's goroutine.
+type queue struct {
+	capacity int
+	whenFull WhenFull
+
+	mu      sync.Mutex
+	waiting []*event.Event
+	dropped uint64
+	closed  bool
+	filled  sync.Cond // something waits, or the queue is closed
+	room    sync.Cond // something was taken
+}
+
+func newQueue(capacity int, whenFull WhenFull) *queue {
+	q := &queue{capacity: capacity, whenFull: whenFull}
+	q.filled.L, q.room.L = &q.mu, &q.mu
+	return q
+}
+
+// limit is how many events may wait for one of the kind to be taken: a flood of opens leaves a quarter
+// of the queue to the others, and what a person must see has room of its own.
+func (q *queue) limit(kind event.Kind) int {
+	switch kind {
+	case event.KindFileOpen, event.KindSyscallSummary:
+		return q.capacity - q.capacity/4
+	case event.KindFinding, event.KindLoss, event.KindSandboxStart, event.KindSandboxStop:
+		return q.capacity + reserve
+	default:
+		return q.capacity
+	}
+}
+
+// push adds an event. False means that it was dropped, and counted.
+func (q *queue) push(e *event.Event) bool {
+	limit := q.limit(e.Kind())
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) >= limit && q.whenFull == Block && !q.closed {
+		q.room.Wait()
+	}
+	if len(q.waiting) >= limit || q.closed {
+		q.dropped++
+		return false
+	}
+	q.waiting = append(q.waiting, e)
+	if len(q.waiting) == 1 {
+		q.filled.Signal()
+	}
+	return true
+}
+
+// pull appends everything that waits to dst, at most limit events, waiting for the first. False means
+// that the queue is closed and empty.
+func (q *queue) pull(dst []*event.Event, limit int) ([]*event.Event, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) == 0 && !q.closed {
+		q.filled.Wait()
+	}
+	if len(q.waiting) == 0 {
+		return dst, false
+	}
+	n := min(limit, len(q.waiting))
+	dst = append(dst, q.waiting[:n]...)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	q.room.Broadcast()
+	return dst, true
+}
+
+// close lets pull return what waits and then end.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.filled.Broadcast()
+	q.room.Broadcast()
+}
+
+// state is how many events wait and how many were dropped.
+func (q *queue) state() (waiting int, dropped uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting), q.dropped
+}

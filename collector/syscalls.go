@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/event"
+)
+
+// syscallCounts is the kernel's counters of one sandbox as they were at the last summary.
+type syscallCounts struct {
+	counts, errors map[string]int64
+	since          time.Time
+}
+
+// summariseAll publishes the system calls of every sandbox since its last summary.
+func (p *Pipeline) summariseAll(now time.Time) {
+	for _, c := range p.readSyscalls() {
+		if state := p.sandboxes[c.Sandbox]; state != nil && state.stopped.IsZero() {
+			p.publishSyscalls(state, c, now)
+		}
+	}
+}
+
+// summarise publishes those of one sandbox.
+func (p *Pipeline) summarise(state *sandboxState, now time.Time) {
+	for _, c := range p.readSyscalls() {
+		if c.Sandbox == state.sandbox.CgroupID {
+			p.publishSyscalls(state, c, now)
+		}
+	}
+}
+
+func (p *Pipeline) readSyscalls() []bpf.SyscallCounts {
+	counts, err := p.s.Source.SyscallCounts()
+	if err != nil {
+		p.s.Logger.Warn("system calls could not be counted", "error", err)
+	}
+	return counts
+}
+
+func (p *Pipeline) publishSyscalls(state *sandboxState, c bpf.SyscallCounts, now time.Time) {
+	last := &state.syscalls
+	if last.counts == nil {
+		last.counts, last.errors, last.since = map[string]int64{}, map[string]int64{}, state.firstSeen
+	}
+	summary := &event.SyscallSummary{
+		Window: now.Sub(last.since), Counts: growth(last.counts, c.Counts), Errors: growth(last.errors, c.Errors),
+	}
+	last.since = now
+	if len(summary.Counts) > 0 {
+		p.start(state, now)
+		p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: summary})
+	}
+}
+
+// growth is how much each counter grew, most first, and notes the counters in last.
+func growth(last map[string]int64, counts []event.Count) []event.Count {
+	var grown []event.Count
+	for _, c := range counts {
+		if n := c.N - last[c.Name]; n > 0 {
+			grown = append(grown, event.Count{Name: c.Name, N: n})
+		}
+		last[c.Name] = c.N
+	}
+	slices.SortFunc(grown, func(a, b event.Count) int {
+		return cmp.Or(cmp.Compare(b.N, a.N), cmp.Compare(a.Name, b.Name))
+	})
+	return grown
+}

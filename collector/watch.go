@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"time"
+
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/event"
+)
+
+// startDelay is for how long a sandbox's start waits for the processes that were there before, so that
+// it can say how many they are. They come at once; the first other event ends the wait.
+const startDelay = 200 * time.Millisecond
+
+// stateOf is the sandbox of a record. Records may come for a while after it is gone.
+func (p *Pipeline) stateOf(r *bpf.Record) *sandboxState {
+	if state := p.sandboxes[r.Sandbox]; state != nil {
+		return state
+	}
+	if s := p.s.Sandboxes.Lookup(r.Sandbox); s != nil {
+		return p.know(s, r.Time)
+	}
+	return nil
+}
+
+// know makes the pipeline's own entry of a sandbox.
+func (p *Pipeline) know(s *event.Sandbox, now time.Time) *sandboxState {
+	state := p.sandboxes[s.CgroupID]
+	if state == nil {
+		state = &sandboxState{sandbox: s, firstSeen: now}
+		p.sandboxes[s.CgroupID] = state
+	}
+	return state
+}
+
+// start publishes the start of a sandbox, once.
+func (p *Pipeline) start(state *sandboxState, now time.Time) {
+	if state.started {
+		return
+	}
+	state.started = true
+	p.publish(&event.Event{
+		Time: now, Sandbox: state.sandbox, Payload: &event.SandboxStart{Processes: state.existing},
+	})
+}
+
+// gone takes the news that a cgroup was removed.
+func (p *Pipeline) gone(cgroupID uint64, now time.Time) {
+	if state := p.sandboxes[cgroupID]; state != nil {
+		// While the kernel still has its counts.
+		p.summarise(state, now)
+		p.countLosses()
+	}
+	if s := p.s.Sandboxes.Gone(cgroupID); s != nil {
+		p.stop(p.know(s, now), now)
+	}
+}
+
+// stop publishes the end of a sandbox. Its entry stays for a while.
+func (p *Pipeline) stop(state *sandboxState, now time.Time) {
+	if !state.stopped.IsZero() {
+		return
+	}
+	p.start(state, now)
+	state.stopped = now
+	p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: &event.SandboxStop{
+		Processes: state.processes, Outlived: len(p.tree.Live(state.sandbox.CgroupID)),
+	}})
+}
+
+// tick does what time asks for: starts and stops that no record told, losses, summaries, forgetting.
+func (p *Pipeline) tick(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.s.Sandboxes.Sandboxes() {
+		p.know(s, now)
+	}
+	summarise := now.Sub(p.summary) >= p.s.SummaryInterval
+	if summarise {
+		p.summary = now
+		p.summariseAll(now)
+	}
+	p.countLosses()
+	p.reportLosses(now)
+	for id, state := range p.sandboxes {
+		switch {
+		case !state.stopped.IsZero():
+			if now.Sub(state.stopped) >= lingerInterval {
+				p.drop(id, state)
+			}
+		case p.s.Sandboxes.Lookup(id) != state.sandbox:
+			// No longer selected, or its cgroup was replaced by one of the same id.
+			p.stop(state, now)
+		case now.Sub(state.firstSeen) >= startDelay:
+			p.start(state, now)
+		}
+	}
+	p.tree.Expire(now)
+}
+
+func (p *Pipeline) drop(id uint64, state *sandboxState) {
+	delete(p.sandboxes, id)
+	p.tree.Forget(id)
+	p.losses.forget(state.sandbox)
+	p.forget(state.sandbox.ID)
+}
+
+// finish publishes what is left to say when the source has ended.
+func (p *Pipeline) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.summariseAll(now)
+	p.countLosses()
+	p.reportLosses(now)
+	for _, state := range p.sandboxes {
+		p.stop(state, now)
+	}
+}
+
+// Alive is the processes of a sandbox that have not exited, as far as the records say, oldest first.
+func (p *Pipeline) Alive(cgroupID uint64) []*event.Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tree.Live(cgroupID)
+}
