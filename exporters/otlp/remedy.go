@@ -48,6 +48,8 @@ func advice(err error, dest Destination) string {
 		return "the server needs a valid certificate; compare the clocks"
 	case contains("certificate required", "bad certificate", "unknown certificate"):
 		return "the server wants a client certificate it trusts: set tls.cert_file and tls.key_file"
+	case strings.HasPrefix(dest.Endpoint, "https:") && contains("broken pipe", "connection reset by peer"):
+		return "the server hung up after the TLS handshake: if it wants a client certificate, set tls.cert_file and tls.key_file"
 	case errors.As(err, &record), contains("first record does not look like a TLS handshake", "server gave HTTP response to HTTPS client"):
 		return "the server does not speak TLS: use http:// in the endpoint, or enable TLS there"
 	case errors.Is(err, syscall.ECONNREFUSED), contains("connection refused"):
