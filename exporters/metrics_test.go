@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package exporters
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters/internal/sample"
+)
+
+var update = flag.Bool("update", false, "rewrite the files in testdata") //nolint:gochecknoglobals // flags of a test are global
+
+func stats() event.Stats {
+	return event.Stats{
+		Events: []event.Count{{Name: "watchglass.process.exec", N: 7}},
+		Lost: []event.LossCounter{
+			{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Sandbox: "a", Count: 3},
+			{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Sandbox: "b", Count: 4},
+		},
+		Probes:    []event.ProbeStats{{Name: "process", Attached: true, Seen: 9}, {Name: "file", Err: "EPERM", Seen: 5, Dropped: 2}},
+		Exporters: []event.ExporterStats{{Name: "json", Exported: 6, Failed: 1, Dropped: 2, Queued: 3, Capacity: 100}},
+		Sandboxes: 2, SandboxesRefused: 1, Processes: 12, ProcessesEvicted: 1, RingBytes: 1 << 20, RingUsed: 4096,
+	}
+}
+
+func session(t *testing.T) *Metrics {
+	t.Helper()
+	m := NewMetrics(stats)
+	m.Declare(sample.Rule())
+	if err := m.Export(t.Context(), sample.Events()); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestMetricsGolden(t *testing.T) {
+	t.Parallel()
+	families, err := session(t).Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "watchglass_") || family.GetName() == "watchglass_build_info" {
+			continue
+		}
+		if _, err := expfmt.MetricFamilyToText(&out, family); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join("testdata", "metrics.txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), out.String()); diff != "" {
+		t.Errorf("%s (rewrite with -update):\n%s", path, diff)
+	}
+}
+
+// TestMetricsLint holds names, help texts and units to Prometheus's conventions.
+func TestMetricsLint(t *testing.T) {
+	t.Parallel()
+	families, err := session(t).Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "watchglass_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+// TestInstruments: what is listed is what is there, no more and no less.
+func TestInstruments(t *testing.T) {
+	t.Parallel()
+	m := session(t)
+	families, err := m.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gathered, listed []string
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "watchglass_") {
+			continue
+		}
+		var labels []string
+		for _, pair := range family.GetMetric()[0].GetLabel() {
+			labels = append(labels, pair.GetName())
+		}
+		gathered = append(gathered, fmt.Sprintln(family.GetName(), strings.ToLower(family.GetType().String()), family.GetHelp(), labels))
+	}
+	for _, i := range m.Instruments() {
+		labels := slices.Sorted(slices.Values(i.Labels))
+		listed = append(listed, fmt.Sprintln(i.Name, i.Type, i.Help, labels))
+		for _, label := range i.Labels {
+			if slices.Contains([]string{"session", "session_id", "pid", "path", "domain", "address", "sandbox"}, label) {
+				t.Errorf("%s has the label %s, which grows without a bound", i.Name, label)
+			}
+		}
+	}
+	slices.Sort(listed)
+	if diff := cmp.Diff(listed, gathered); diff != "" {
+		t.Errorf("listed (-) and gathered (+):\n%s", diff)
+	}
+}
+
+// TestBounds: whatever the sandboxes do, the number of series stays bounded.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics(func() event.Stats {
+		var s event.Stats
+		for i := range 1000 {
+			name := fmt.Sprintf("x%d", i)
+			s.Events = append(s.Events, event.Count{Name: name, N: 1})
+			s.Lost = append(s.Lost, event.LossCounter{Stage: event.LossRing, Lost: name, Reason: "r", Count: 1})
+		}
+		return s
+	})
+	for i := range 1000 {
+		name := fmt.Sprintf("agent%d\xff", i%2*i)
+		process := &event.Process{Agent: &event.Agent{Name: name, SessionID: name + strings.Repeat("s", 200)}}
+		batch := []*event.Event{
+			{Process: process, Payload: &event.ProcessExec{Origin: event.Origin(name)}},
+			{Process: process, Payload: &event.NetworkConnect{Peer: netip.AddrPortFrom(netip.IPv6Loopback(), uint16(i)), Error: event.Errno(i)}},
+			{Process: process, Payload: &event.SyscallSummary{Counts: []event.Count{{Name: name, N: -1}, {Name: fmt.Sprint(i), N: 1}}}},
+			{Process: process, Payload: &event.Finding{Rule: &event.Rule{ID: fmt.Sprintf("r%d", i)}}},
+		}
+		if err := m.Export(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	families, err := m.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		series := len(family.GetMetric())
+		if series > maxSyscalls+1 {
+			t.Errorf("%s has %d series", family.GetName(), series)
+		}
+		other := slices.ContainsFunc(family.GetMetric(), func(s *dto.Metric) bool {
+			return strings.Contains(s.String(), `"`+Other+`"`)
+		})
+		if slices.Contains([]string{"watchglass_findings_total", "watchglass_events_lost_total"}, family.GetName()) && !other {
+			t.Errorf("%s has no %s", family.GetName(), Other)
+		}
+	}
+}
+
+func TestExemplars(t *testing.T) {
+	t.Parallel()
+	m := session(t)
+	families, err := m.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != "watchglass_findings_total" {
+			continue
+		}
+		for _, s := range family.GetMetric() {
+			if s.GetCounter().GetValue() == 0 {
+				continue
+			}
+			labels := map[string]string{}
+			for _, pair := range s.GetCounter().GetExemplar().GetLabel() {
+				labels[pair.GetName()] = pair.GetValue()
+			}
+			want := map[string]string{
+				"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "event_uid": "inst-11", "session_id": "0199-session",
+			}
+			if diff := cmp.Diff(want, labels); diff != "" {
+				t.Errorf("exemplar:\n%s", diff)
+			}
+		}
+	}
+}
+
+func BenchmarkMetrics(b *testing.B) {
+	m := NewMetrics(stats)
+	events := sample.Events()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		m.observe(events[i%len(events)])
+	}
+}
