@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Building Watchglass needs Go alone: what clang makes of the BPF sources is committed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# A checkout that belongs to another user, as in CI, has no version for git to tell.
+GOFLAGS += -buildvcs=false
+export GOFLAGS
+
+INSTALL := internal/tools/install.sh
+GOLANGCI := go tool -modfile=internal/tools/go.mod golangci-lint
+BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h bpf/tests/*.bpf.c)
+VM_KERNELS ?= 6.1,6.12
+VM_PACKAGES ?= ./bpf/...
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Install what is missing, build, and watch a scripted agent at work in a sandbox
+	@$(INSTALL) go demo
+	@$(MAKE) --no-print-directory build
+	@test/demo/demo.sh
+
+.PHONY: build
+build: ## Build bin/watchglass
+	@$(INSTALL) go
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/watchglass ./cmd/watchglass
+
+.PHONY: test
+test: ## Run every level of tests that this machine can, and say what it could not
+	@test/levels.sh
+
+.PHONY: test-unit
+test-unit: ## Unit tests, with the race detector; need nothing but Go and a C compiler
+	go test -race -skip '^TestKernel' ./...
+
+.PHONY: test-kernel
+test-kernel: ## Kernel tests: probes and the commands on this kernel; need root
+	go test -count=1 -p 1 -run '^TestKernel' ./...
+
+.PHONY: test-vm
+test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12)
+	@$(INSTALL) vm
+	go run ./test/vm -kernel $(VM_KERNELS) $(VM_PACKAGES)
+
+.PHONY: test-e2e
+test-e2e: ## End to end: real agents against a scripted model, a real Prometheus; need root
+	@$(INSTALL) e2e
+	WATCHGLASS_E2E=1 go test -count=1 -p 1 -timeout 20m ./test/e2e/...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (20s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "fuzz $$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Benchmarks: in-kernel costs, slowdowns, events a second (docs/performance.md); need root
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: generate
+generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19
+	@$(INSTALL) generate
+	go generate ./...
+
+.PHONY: generate-check
+generate-check: generate ## Fail when regenerating changes what is committed
+	@git diff --exit-code --stat -- . || { echo "generated files are stale: run make generate and commit"; exit 1; }
+
+.PHONY: lint
+lint: ## golangci-lint and clang-format
+	@$(INSTALL) lint
+	$(GOLANGCI) run ./...
+	clang-format-19 --dry-run -Werror $(BPF_SOURCES)
+
+.PHONY: format
+format: ## Rewrite Go and C sources in their style
+	$(GOLANGCI) fmt ./...
+	clang-format-19 -i $(BPF_SOURCES)
+
+.PHONY: check
+check: generate-check lint test ## All that CI runs but the fuzzing
+
+.PHONY: clean
+clean: ## Remove what builds and tests leave behind
+	rm -rf bin tmp .cache
