@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/sandbox"
+	"github.com/watchglass/watchglass/detectors"
+	"github.com/watchglass/watchglass/exporters/json"
+	"github.com/watchglass/watchglass/exporters/otlp"
+	"github.com/watchglass/watchglass/exporters/prometheus"
+	"github.com/watchglass/watchglass/exporters/text"
+	"github.com/watchglass/watchglass/policy"
+)
+
+// defaultConfigText is the default configuration with its documentation: what --print-config prints,
+// what docs/configuration.md shows, and what is in force without a file.
+//
+//go:embed config.yaml
+var defaultConfigText []byte
+
+// config is the configuration file: the parts' own configurations, put together.
+type config struct {
+	Log       logConfig       `yaml:"log"`
+	Sandboxes sandboxesConfig `yaml:"sandboxes"`
+	Kernel    kernelConfig    `yaml:"kernel"`
+	Policy    policy.Config   `yaml:"policy"`
+	Detectors detectorsConfig `yaml:"detectors"`
+	Exporters exportersConfig `yaml:"exporters"`
+}
+
+type logConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+type sandboxesConfig struct {
+	Cgroups []string `yaml:"cgroups"`
+	Max     int      `yaml:"max"`
+}
+
+type kernelConfig struct {
+	RingBytes     int      `yaml:"ring_bytes"`
+	MaxSandboxes  int      `yaml:"max_sandboxes"`
+	Environment   []string `yaml:"environment"`
+	SyscallCounts bool     `yaml:"syscall_counts"`
+}
+
+type detectorsConfig struct {
+	Disabled         []string `yaml:"disabled"`
+	detectors.Config `yaml:",inline"`
+}
+
+type exportersConfig struct {
+	Text       textConfig       `yaml:"text"`
+	JSON       jsonConfig       `yaml:"json"`
+	OTLP       otlp.Config      `yaml:"otlp"`
+	Prometheus prometheusConfig `yaml:"prometheus"`
+}
+
+type textConfig struct {
+	Enabled     bool   `yaml:"enabled"`
+	Path        string `yaml:"path"`
+	text.Config `yaml:",inline"`
+}
+
+type jsonConfig struct {
+	Enabled     bool `yaml:"enabled"`
+	json.Config `yaml:",inline"`
+}
+
+type prometheusConfig struct {
+	Enabled           bool `yaml:"enabled"`
+	prometheus.Config `yaml:",inline"`
+}
+
+// defaultConfig is the configuration without a file.
+func defaultConfig() (*config, error) {
+	cfg := &config{}
+	if err := decodeConfig("default configuration", defaultConfigText, cfg); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// loadConfig is the defaults with what the file at path says instead; without a path the defaults.
+func loadConfig(path string) (*config, error) {
+	cfg, err := defaultConfig()
+	if err != nil || path == "" {
+		return cfg, err
+	}
+	text, err := readConfigFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := decodeConfig(path, text, cfg); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// Validate says what is wrong with the configuration. The error begins with the setting's path.
+func (c *config) Validate() error {
+	if _, err := c.Log.level(); err != nil {
+		return err
+	}
+	if f := c.Log.Format; f != "text" && f != "json" {
+		return fmt.Errorf("log.format: %q is neither text nor json", f)
+	}
+	if err := c.Sandboxes.validate(); err != nil {
+		return err
+	}
+	kernel := c.Kernel.tracer()
+	if err := kernel.Validate(); err != nil {
+		return prefixed("kernel: ", err)
+	}
+	if err := c.Policy.Validate(); err != nil {
+		return err // begins with "policy."
+	}
+	if err := c.Detectors.Validate(); err != nil {
+		return err // begins with "detectors."
+	}
+	return c.Exporters.validate()
+}
+
+func (c *logConfig) level() (slog.Level, error) {
+	levels := map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+	}
+	level, ok := levels[c.Level]
+	if !ok {
+		return 0, fmt.Errorf("log.level: %q is none of debug, info, warn and error", c.Level)
+	}
+	return level, nil
+}
+
+// mostSandboxes bounds sandboxes.max, which bounds memory.
+const mostSandboxes = 1 << 16
+
+func (c *sandboxesConfig) validate() error {
+	if c.Max < 1 || c.Max > mostSandboxes {
+		return fmt.Errorf("sandboxes.max: %d is not between 1 and %d", c.Max, mostSandboxes)
+	}
+	_, err := sandbox.ParseSelectors(c.Cgroups)
+	if wrong := new(sandbox.SelectorError); errors.As(err, &wrong) {
+		return fmt.Errorf("sandboxes.cgroups[%d]: %q: %w", wrong.Index, wrong.Pattern, wrong.Err)
+	}
+	if err != nil {
+		return fmt.Errorf("sandboxes.cgroups: %w", err)
+	}
+	return nil
+}
+
+// tracer is the section as the tracer takes it.
+func (c *kernelConfig) tracer() bpf.Config {
+	return bpf.Config{
+		RingBytes: c.RingBytes, MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts,
+	}
+}
+
+// Validate says what is wrong with the section.
+func (c *detectorsConfig) Validate() error {
+	ids, err := detectorIDs()
+	if err != nil {
+		return err
+	}
+	for i, id := range c.Disabled {
+		if !slices.Contains(ids, id) {
+			return fmt.Errorf("detectors.disabled[%d]: %q is no detector; there are: %s", i, id, strings.Join(ids, ", "))
+		}
+	}
+	return c.Config.Validate()
+}
+
+func (c *exportersConfig) validate() error {
+	var errs []error
+	if c.Text.Enabled {
+		errs = append(errs, prefixed("exporters.text.", c.Text.Config.Validate()))
+	}
+	if c.JSON.Enabled {
+		errs = append(errs, prefixed("exporters.json.", c.JSON.Config.Validate()))
+	}
+	if c.Prometheus.Enabled {
+		errs = append(errs, prefixed("exporters.prometheus.", c.Prometheus.Config.Validate()))
+	}
+	return errors.Join(append(errs, prefixed("exporters.otlp.", c.OTLP.Validate()))...)
+}
+
+// prefixed completes the paths of settings in a part's errors.
+func prefixed(prefix string, err error) error {
+	var errs []error
+	for _, e := range single(err) {
+		errs = append(errs, fmt.Errorf("%s%w", prefix, e))
+	}
+	return errors.Join(errs...)
+}
+
+// single is the errors that were joined into err.
+func single(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // Only err itself, not what it wraps.
+	if !ok {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range joined.Unwrap() {
+		list = append(list, single(e)...)
+	}
+	return list
+}

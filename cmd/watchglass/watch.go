@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector"
+	"github.com/watchglass/watchglass/collector/sandbox"
+	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
+	"github.com/watchglass/watchglass/exporters/otlp"
+	"github.com/watchglass/watchglass/exporters/prometheus"
+	"github.com/watchglass/watchglass/policy"
+)
+
+// watchSettings is what differs between `watchglass run` and `watchglass collect`.
+type watchSettings struct {
+	config *config
+	mount  sandbox.Mount
+	log    *slog.Logger
+	// selectors says whether those of the configuration choose sandboxes.
+	selectors bool
+	// outputs is the exporters besides those for metrics and OTLP.
+	outputs []collector.ExporterSettings
+	// metrics is where to serve metrics; nil for nowhere.
+	metrics *prometheus.Config
+}
+
+// watch is everything at work: the tracer, the registry, the pipeline and what serves metrics.
+type watch struct {
+	log       *slog.Logger
+	policy    *policy.Live
+	detectors toggles
+	tracer    *bpf.Tracer
+	registry  *sandbox.Registry
+	pipeline  *collector.Pipeline
+	server    *prometheus.Server
+	push      *otlp.Metrics
+
+	// failed gets the error of a part that ended by itself.
+	failed chan error
+	// reading ends the pipeline, serving what serves metrics.
+	reading, serving context.CancelFunc
+	pipelineDone     chan error
+	servers          sync.WaitGroup
+	// stats is the pipeline's account at the end.
+	stats event.Stats
+}
+
+// openWatch makes the parts and connects them. Nothing is watched yet.
+func openWatch(s watchSettings) (*watch, error) {
+	w := &watch{log: s.log, failed: make(chan error, 4)}
+	err := w.open(s)
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+func (w *watch) open(s watchSettings) error {
+	compiled, err := policy.New(&s.config.Policy)
+	if err != nil {
+		return err
+	}
+	w.policy = policy.NewLive(compiled)
+	if w.detectors, err = newToggles(&s.config.Detectors, w.policy); err != nil {
+		return err
+	}
+	metrics := exporters.NewMetrics(func() event.Stats { return w.pipeline.Stats() })
+	metrics.Declare(w.detectors.rules()...)
+	outputs, err := w.openOTLP(&s, metrics)
+	if err != nil {
+		return err
+	}
+	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
+		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
+			Metrics: metrics, Logger: s.log, Ready: w.ready,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if w.server != nil || w.push != nil {
+		outputs = append(outputs, collector.ExporterSettings{Exporter: metrics})
+	}
+	return w.openPipeline(&s, append(outputs, s.outputs...))
+}
+
+// openOTLP makes what sends logs and metrics by OTLP, as the configuration and the environment say.
+func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collector.ExporterSettings, error) {
+	cfg, err := s.config.Exporters.OTLP.WithEnvironment(otlp.DefaultConfig(), os.LookupEnv)
+	if err != nil {
+		return nil, fmt.Errorf("otlp exporter: %w", err)
+	}
+	settings := otlp.Settings{Resource: programResource(), Logger: s.log}
+	var outputs []collector.ExporterSettings
+	if cfg.LogsEnabled() {
+		logs, err := otlp.OpenLogs(cfg, settings)
+		if err != nil {
+			return nil, err
+		}
+		outputs = append(outputs, collector.ExporterSettings{Exporter: logs, FlushInterval: otlpFlushInterval})
+	}
+	if cfg.MetricsEnabled() {
+		if w.push, err = otlp.OpenMetrics(cfg, metrics, settings); err != nil {
+			return nil, err
+		}
+	}
+	return outputs, nil
+}
+
+func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSettings) error {
+	kernel := s.config.Kernel.tracer()
+	kernel.Logger = s.log
+	var err error
+	if w.tracer, err = bpf.Open(kernel); err != nil {
+		return err
+	}
+	boot, err := sandbox.BootID()
+	if err != nil {
+		return err
+	}
+	registry := sandbox.Config{Mount: s.mount, BootID: boot, Max: s.config.Sandboxes.Max, Kernel: w.tracer, Logger: s.log}
+	if s.selectors {
+		if registry.Selectors, err = sandbox.ParseSelectors(s.config.Sandboxes.Cgroups); err != nil {
+			return err
+		}
+	}
+	if w.registry, err = sandbox.New(registry); err != nil {
+		return err
+	}
+	w.pipeline, err = collector.New(collector.Settings{
+		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
+		Classify: w.policy.Class, Logger: s.log, BootID: boot, ShutdownTimeout: exportTime,
+	})
+	return err
+}
+
+// ready says why nothing is watched, nil when it is.
+func (w *watch) ready() error {
+	if w.pipeline == nil || !w.pipeline.Running() {
+		return errors.New("the pipeline is not running")
+	}
+	return nil
+}
+
+// start begins to read records, and looks for the sandboxes that exist.
+func (w *watch) start() error {
+	var ctx context.Context
+	ctx, w.reading = context.WithCancel(context.Background())
+	w.pipelineDone = make(chan error, 1)
+	go func() {
+		err := w.pipeline.Run(ctx)
+		if ctx.Err() == nil {
+			w.failed <- fmt.Errorf("the pipeline ended: %w", err)
+		}
+		w.pipelineDone <- err
+	}()
+	ctx, w.serving = context.WithCancel(context.Background())
+	if w.server != nil {
+		w.log.Info("serving metrics", "address", w.server.Address())
+		w.serve(ctx, w.server.Run)
+	}
+	if w.push != nil {
+		w.serve(ctx, w.push.Run)
+	}
+	if _, err := w.registry.Scan(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (w *watch) serve(ctx context.Context, run func(context.Context) error) {
+	w.servers.Go(func() {
+		if err := run(ctx); err != nil {
+			w.failed <- err
+		}
+	})
+}
+
+// choose puts other selectors in force.
+func (w *watch) choose(s sandbox.Selectors) error {
+	added, removed, err := w.registry.Select(s)
+	for _, sandbox := range added {
+		w.log.Info("watching a sandbox", "sandbox", sandbox.ID, "cgroup", sandbox.Cgroup)
+	}
+	for _, sandbox := range removed {
+		w.log.Info("no longer watching a sandbox", "sandbox", sandbox.ID, "cgroup", sandbox.Cgroup)
+	}
+	return err
+}
+
+// stop ends the watching: what the kernel has still to tell is read, exporters deliver what they hold,
+// then everything is unloaded. ctx bounds how long that may take.
+func (w *watch) stop(ctx context.Context) error {
+	var errs []error
+	if w.reading != nil {
+		w.reading()
+		select {
+		case err := <-w.pipelineDone:
+			errs = append(errs, err)
+		case <-ctx.Done():
+			errs = append(errs, errors.New("stopped before everything that was seen was delivered"))
+		}
+		// After the last event, so that the last push of the metrics counts it.
+		w.serving()
+		w.servers.Wait()
+		w.stats = w.pipeline.Stats() // while the kernel still has its counts
+	}
+	return errors.Join(append(errs, w.close())...)
+}
+
+// close gives back what the parts hold.
+func (w *watch) close() error {
+	var errs []error
+	if w.server != nil {
+		errs = append(errs, w.server.Close())
+	}
+	if w.tracer != nil {
+		errs = append(errs, w.tracer.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// programResource is what is known of this program and this machine: the resource of all that is sent.
+func programResource() []event.Attribute {
+	attributes := []event.Attribute{
+		{Key: event.ServiceName, Value: event.String("watchglass")},
+		{Key: event.ServiceVersion, Value: event.String(version())},
+	}
+	if name, err := os.Hostname(); err == nil {
+		attributes = append(attributes, event.Attribute{Key: event.HostName, Value: event.String(name)})
+	}
+	if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(id) > 0 {
+		attributes = append(attributes, event.Attribute{Key: event.HostID, Value: event.String(strings.TrimSpace(string(id)))})
+	}
+	return attributes
+}
