@@ -154,23 +154,23 @@ func (w *watch) ready() error {
 
 // start begins to read records, and looks for the sandboxes that exist.
 func (w *watch) start() error {
-	var ctx context.Context
-	ctx, w.reading = context.WithCancel(context.Background())
+	reading, stopReading := context.WithCancel(context.Background())
+	serving, stopServing := context.WithCancel(context.Background())
+	w.reading, w.serving = stopReading, stopServing
 	w.pipelineDone = make(chan error, 1)
 	go func() {
-		err := w.pipeline.Run(ctx)
-		if ctx.Err() == nil {
+		err := w.pipeline.Run(reading)
+		if reading.Err() == nil {
 			w.failed <- fmt.Errorf("the pipeline ended: %w", err)
 		}
 		w.pipelineDone <- err
 	}()
-	ctx, w.serving = context.WithCancel(context.Background())
 	if w.server != nil {
 		w.log.Info("serving metrics", "address", w.server.Address())
-		w.serve(ctx, w.server.Run)
+		w.serve(serving, w.server.Run)
 	}
 	if w.push != nil {
-		w.serve(ctx, w.push.Run)
+		w.serve(serving, w.push.Run)
 	}
 	if _, err := w.registry.Scan(); err != nil {
 		return err
