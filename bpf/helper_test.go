@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // helperVariable names the action that a re-executed test binary takes instead of testing.
@@ -252,7 +254,5 @@ func helperActions() map[string]helperAction {
 // requireKernel ends the test where it cannot run, and says why.
 func requireKernel(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	testenv.RequireEBPF(t)
 }

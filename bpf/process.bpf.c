@@ -253,7 +253,7 @@ static __always_inline void environment_take(struct exec_room *room)
 		room->exec.header.flags |= EVENT_TRUNCATED;
 		return;
 	}
-	size = bpf_probe_read_user_str(&room->text[used & EXEC_TEXT_MASK], EXEC_VARIABLE_BYTES, (void *)room->scan.at);
+	size = compat_read_user_str(&room->text[used & EXEC_TEXT_MASK], EXEC_VARIABLE_BYTES, (void *)room->scan.at);
 	if (size <= 0) {
 		room->exec.header.flags |= EVENT_TRUNCATED;
 		return;
@@ -277,14 +277,14 @@ static long environment_step(__u32 index, struct exec_context *context)
 		return 1;
 	}
 	if (scan->inside) {
-		size = bpf_probe_read_user_str(scan->rest, sizeof(scan->rest), (void *)scan->at);
+		size = compat_read_user_str(scan->rest, sizeof(scan->rest), (void *)scan->at);
 		if (size <= 0)
 			return 1;
 		scan->inside = size == sizeof(scan->rest);
 		scan->at += size - scan->inside;
 		return 0;
 	}
-	size = bpf_probe_read_user_str(scan->head, sizeof(scan->head), (void *)scan->at);
+	size = compat_read_user_str(scan->head, sizeof(scan->head), (void *)scan->at);
 	if (size <= 0)
 		return 1;
 	start = scan->head[0] & 0xffff;

@@ -268,7 +268,7 @@ func TestKernelBootstrap(t *testing.T) {
 		return cmd
 	}
 	sleep := copyOf(t, "/bin/sleep", filepath.Join(realPath(t, t.TempDir()), "sl\neep"))
-	first := start(w.cgroup, exec.Command(sleep, "60"))
+	first := start(w.cgroup, &exec.Cmd{Path: sleep, Args: []string{"sleep", "60"}})
 	second := start(child, exec.Command("/bin/sh", "-c", "sleep 60; exit", "with\nnewline", ""))
 	elsewhere := start(scratchCgroup(t), exec.Command("/bin/sleep", "60"))
 	time.Sleep(50 * time.Millisecond)
@@ -368,7 +368,7 @@ func TestKernelLosses(t *testing.T) {
 			if read {
 				go run()
 			}
-			runIn(t, dir, "/bin/sh", "-c", "for i in 0 1 2 3 4 5 6 7 8 9; do cat /dev/null & ls / & wait; done")
+			runIn(t, dir, "/bin/sh", "-c", "for i in 0 1 2 3 4 5 6 7 8 9; do /bin/cat /dev/null & /bin/ls / & wait; done")
 			if !read {
 				go run()
 				time.Sleep(50 * time.Millisecond)

@@ -8,6 +8,7 @@
 
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
 
 /*
  * inode times: 6.11 split i_mtime and i_ctime into seconds and nanoseconds (commit 3aa63a569c64,
@@ -56,6 +57,18 @@ static __always_inline __u64 compat_inode_mtime(struct inode *inode)
 	if (bpf_core_field_exists(middle->__i_mtime))
 		return BPF_CORE_READ(middle, __i_mtime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(middle, __i_mtime.tv_nsec);
 	return BPF_CORE_READ(old, i_mtime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(old, i_mtime.tv_nsec);
+}
+
+/*
+ * compat_read_user_str is bpf_probe_read_user_str, which returns the size with its NUL: for an empty
+ * string 1, as documented. Up to 6.1 at least it returns 0 then (seen on 6.1.192; 6.18 does as documented,
+ * falcosecurity/libs issue 866 tells of earlier ones). May go when the minimum returns 1.
+ */
+static __always_inline long compat_read_user_str(void *dst, __u32 size, const void *src)
+{
+	long n = bpf_probe_read_user_str(dst, size, src);
+
+	return n == 0 ? 1 : n;
 }
 
 #endif
