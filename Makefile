@@ -7,9 +7,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X main.version=$(VERSION)
-# A checkout that belongs to another user, as in CI, has no version for git to tell.
+# The version that the binary tells comes from git, where git is willing to tell: not in a clone that
+# belongs to another user.
+BUILDVCS := $(shell git status >/dev/null 2>&1 && echo true || echo false)
 GOFLAGS += -buildvcs=false
 export GOFLAGS
 
@@ -33,7 +33,7 @@ demo: ## Install what is missing, build, and watch a scripted agent at work in a
 .PHONY: build
 build: ## Build bin/watchglass
 	@$(INSTALL) go
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/watchglass ./cmd/watchglass
+	go build -trimpath -ldflags '-s -w' -buildvcs=$(BUILDVCS) -o bin/watchglass ./cmd/watchglass
 
 .PHONY: test
 test: ## Run every level of tests that this machine can, and say what it could not

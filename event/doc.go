@@ -12,3 +12,5 @@
 // AppendAttributes; every exporter, the JSON form and the documentation read
 // that enumeration, so none of them changes when an event gains a field.
 package event
+
+//go:generate go run ../internal/gendocs . ../docs/telemetry.md
