@@ -210,7 +210,15 @@ func TestKernelRecord(t *testing.T) {
 	}()
 	child := makeCgroup(t, filepath.Join(dir, "child"))
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	names := []string{
+		"cgroup-cgroupmade", "cgroup-cgroupgone", "process-fork", "process-exec", "process-exit", "process-existing",
+		"file-fileopen", "network-networkconnect", "network-networkflow",
+	}
 	cmd := exec.Command("/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/"+port+"; cat <&3; cat /etc/passwd /nowhere; exit 3", "a\nb")
+	if _, err := os.Stat(cmd.Path); err != nil {
+		t.Log("without bash no shell can connect: only what others do is looked at")
+		cmd, names = exec.Command("/bin/sh", "-c", "cat /etc/passwd /nowhere; exit 3"), names[:7]
+	}
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/bin", "CODEX_THREAD_ID=thread", "AI_AGENT=test"}
 	startIn(t, child, cmd)
 	if err := tracer.Bootstrap(cgroupID(t, dir)); err != nil {
@@ -242,10 +250,7 @@ func TestKernelRecord(t *testing.T) {
 			samples[name] = slices.Clone(sample.RawSample)
 		}
 	}
-	for _, name := range []string{
-		"cgroup-cgroupmade", "cgroup-cgroupgone", "process-fork", "process-exec", "process-exit", "process-existing",
-		"file-fileopen", "network-networkconnect", "network-networkflow",
-	} {
+	for _, name := range names {
 		if samples[name] == nil {
 			t.Errorf("this kernel wrote no %s", name)
 		}

@@ -29,6 +29,9 @@ var (
 	ErrClosed = errors.New("the tracer is closed")
 )
 
+// btfPath is where the kernel describes its types.
+const btfPath = "/sys/kernel/btf/vmlinux"
+
 // checkKernel looks for what no error of the loader would name well.
 func checkKernel() error {
 	if _, err := os.Stat(btfPath); errors.Is(err, fs.ErrNotExist) {
@@ -37,13 +40,16 @@ func checkKernel() error {
 	return nil
 }
 
-// btfPath is where the kernel describes its types.
-const btfPath = "/sys/kernel/btf/vmlinux"
-
-// explain adds the reason that a person can do something about to an error of the kernel.
+// explain adds the reason that a person can do something about to an error of the kernel. EACCES alone is
+// no sign: the verifier answers with it too.
 func explain(err error) error {
-	if (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) && os.Geteuid() != 0 {
-		return fmt.Errorf("%w (%w)", ErrNoPermission, err)
+	if err == nil || !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
+		return err
 	}
-	return err
+	const needed = 1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON
+	held, capErr := effectiveCapabilities()
+	if capErr != nil || held&needed == needed || held&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", ErrNoPermission, err)
 }

@@ -247,6 +247,7 @@ func helperActions() map[string]helperAction {
 
 		"exec by thread":     helperExecByThread,
 		"leader exits first": helperLeaderExitsFirst,
+		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,
 	}
 }
