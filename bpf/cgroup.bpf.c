@@ -85,7 +85,8 @@ int BPF_PROG(cgroup_on_mkdir, struct cgroup *cgroup, const char *path)
 		return 0;
 	id = BPF_CORE_READ(cgroup, kn, id);
 	/* Not kn->parent: 6.15 renamed it. */
-	parent = (void *)BPF_CORE_READ(cgroup, self.parent) - bpf_core_field_offset(struct cgroup, self);
+	parent = (void *)BPF_CORE_READ(cgroup, self.parent) -
+		 bpf_core_field_offset(struct cgroup, self);
 	sandbox = sandbox_of(BPF_CORE_READ(parent, kn, id));
 	if (sandbox && bpf_map_update_elem(&sandboxes, &id, &sandbox, BPF_ANY)) {
 		refused = bpf_map_lookup_elem(&refusals, &zero);

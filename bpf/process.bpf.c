@@ -253,7 +253,8 @@ static __always_inline void environment_take(struct exec_room *room)
 		room->exec.header.flags |= EVENT_TRUNCATED;
 		return;
 	}
-	size = compat_read_user_str(&room->text[used & EXEC_TEXT_MASK], EXEC_VARIABLE_BYTES, (void *)room->scan.at);
+	size = compat_read_user_str(&room->text[used & EXEC_TEXT_MASK], EXEC_VARIABLE_BYTES,
+				    (void *)room->scan.at);
 	if (size <= 0) {
 		room->exec.header.flags |= EVENT_TRUNCATED;
 		return;
@@ -364,7 +365,8 @@ static __always_inline void exec_filename(struct exec_room *room, struct linux_b
 	if (BPF_CORE_READ(binprm, interp) == filename)
 		return;
 	room->exec.flags |= EXEC_SCRIPT;
-	size = bpf_probe_read_kernel_str(&room->text[room->used & EXEC_TEXT_MASK], PATH_END, filename);
+	size = bpf_probe_read_kernel_str(&room->text[room->used & EXEC_TEXT_MASK], PATH_END,
+					 filename);
 	if (size <= 1)
 		return;
 	room->exec.filename_size = size - 1;
@@ -526,7 +528,8 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 
 	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
 		return 0;
-	if ((BPF_CORE_READ(task, flags) & PF_KTHREAD) || BPF_CORE_READ(task, signal, live.counter) == 0)
+	if ((BPF_CORE_READ(task, flags) & PF_KTHREAD) ||
+	    BPF_CORE_READ(task, signal, live.counter) == 0)
 		return 0;
 	cgroup = sandbox_cgroup_of(task);
 	sandbox = sandbox_of(cgroup);

@@ -40,10 +40,13 @@ static __always_inline __u64 compat_inode_ctime(struct inode *inode)
 	struct inode___times61 *old = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_ctime_sec))
-		return BPF_CORE_READ(inode, i_ctime_sec) * NSEC_PER_SEC + (BPF_CORE_READ(inode, i_ctime_nsec) & COMPAT_NSEC_MASK);
+		return BPF_CORE_READ(inode, i_ctime_sec) * NSEC_PER_SEC +
+		       (BPF_CORE_READ(inode, i_ctime_nsec) & COMPAT_NSEC_MASK);
 	if (bpf_core_field_exists(middle->__i_ctime))
-		return BPF_CORE_READ(middle, __i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(middle, __i_ctime.tv_nsec);
-	return BPF_CORE_READ(old, i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(old, i_ctime.tv_nsec);
+		return BPF_CORE_READ(middle, __i_ctime.tv_sec) * NSEC_PER_SEC +
+		       BPF_CORE_READ(middle, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(old, i_ctime.tv_sec) * NSEC_PER_SEC +
+	       BPF_CORE_READ(old, i_ctime.tv_nsec);
 }
 
 /* compat_inode_mtime is the inode's modification time in nanoseconds since 1970. */
@@ -53,10 +56,13 @@ static __always_inline __u64 compat_inode_mtime(struct inode *inode)
 	struct inode___times61 *old = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_mtime_sec))
-		return BPF_CORE_READ(inode, i_mtime_sec) * NSEC_PER_SEC + BPF_CORE_READ(inode, i_mtime_nsec);
+		return BPF_CORE_READ(inode, i_mtime_sec) * NSEC_PER_SEC +
+		       BPF_CORE_READ(inode, i_mtime_nsec);
 	if (bpf_core_field_exists(middle->__i_mtime))
-		return BPF_CORE_READ(middle, __i_mtime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(middle, __i_mtime.tv_nsec);
-	return BPF_CORE_READ(old, i_mtime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(old, i_mtime.tv_nsec);
+		return BPF_CORE_READ(middle, __i_mtime.tv_sec) * NSEC_PER_SEC +
+		       BPF_CORE_READ(middle, __i_mtime.tv_nsec);
+	return BPF_CORE_READ(old, i_mtime.tv_sec) * NSEC_PER_SEC +
+	       BPF_CORE_READ(old, i_mtime.tv_nsec);
 }
 
 /*

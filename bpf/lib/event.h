@@ -123,7 +123,8 @@ static __always_inline void event_header_task(struct event_header *header, struc
 }
 
 /* event_header_begin fills in what and when: all but who (event_header_task) and the cgroup. */
-static __always_inline void event_header_begin(struct event_header *header, __u64 sandbox, __u16 kind)
+static __always_inline void event_header_begin(struct event_header *header, __u64 sandbox,
+					       __u16 kind)
 {
 	header->time = bpf_ktime_get_boot_ns();
 	header->sandbox = sandbox;
@@ -133,7 +134,8 @@ static __always_inline void event_header_begin(struct event_header *header, __u6
 }
 
 /* event_header_fill fills in the whole header for the current task. */
-static __always_inline void event_header_fill(struct event_header *header, __u64 sandbox, __u16 kind)
+static __always_inline void event_header_fill(struct event_header *header, __u64 sandbox,
+					      __u16 kind)
 {
 	event_header_begin(header, sandbox, kind);
 	header->cgroup = bpf_get_current_cgroup_id();
