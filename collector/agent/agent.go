@@ -8,7 +8,9 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/hex"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -86,36 +88,64 @@ func NewJoiner() *Joiner { return &Joiner{adapters: Adapters()} }
 //
 // Ids in the environment count as exact, unless the process already belongs to a call: whoever runs
 // inside a call can copy another call's id into a child's environment. The outermost call is kept, and
-// the contradiction lowers the confidence.
+// the contradiction lowers the confidence. To name no call is no contradiction: an agent that a call
+// started works for that call, and so does a child whose environment was emptied.
 func (j *Joiner) Join(before *event.Agent, exec *event.ProcessExec) *event.Agent {
 	claimed := j.fromEnvironment(exec.Env)
-	inCall := before != nil && (before.CallID != "" || before.HasTrace())
 	switch {
-	case claimed == nil && inCall:
-		return inherited(before)
-	case claimed == nil:
-		if own := j.fromExecutable(exec); own != nil {
-			return own
-		}
-		return inherited(before)
-	case inCall && !sameCall(before, claimed):
+	case !inCall(before) && inCall(claimed):
+		return claimed
+	case !inCall(before):
+		return j.withoutCall(before, claimed, exec)
+	case contradicts(claimed, before):
 		kept := *before
 		kept.Method, kept.Confidence = MethodInherited, ConfidenceInferred
 		return &kept
-	case claimed.CallID == "" && !claimed.HasTrace():
-		return j.withoutCall(claimed, exec)
+	case inCall(claimed):
+		return completed(claimed, before)
 	}
+	return inherited(before)
+}
+
+func inCall(a *event.Agent) bool { return a != nil && (a.CallID != "" || a.HasTrace()) }
+
+// contradicts says whether a claim names another call than the one that the process belongs to, or
+// another session or conversation of the same agent.
+func contradicts(claimed, before *event.Agent) bool {
+	switch {
+	case claimed == nil:
+		return false
+	case claimed.CallID != "" && claimed.CallID != before.CallID, claimed.HasTrace() && !sameSpan(claimed, before):
+		return true
+	case claimed.Name != before.Name:
+		return false
+	}
+	return differ(claimed.SessionID, before.SessionID) || differ(claimed.ConversationID, before.ConversationID)
+}
+
+func sameSpan(a, b *event.Agent) bool { return a.TraceID == b.TraceID && a.SpanID == b.SpanID }
+
+// differ says that both ids are known and not the same.
+func differ(a, b string) bool { return a != "" && b != "" && a != b }
+
+// completed adds to a claim of the same call what its environment no longer says.
+func completed(claimed, before *event.Agent) *event.Agent {
+	claimed.SessionID = cmp.Or(claimed.SessionID, before.SessionID)
+	claimed.ConversationID = cmp.Or(claimed.ConversationID, before.ConversationID)
 	return claimed
 }
 
-// withoutCall completes a join by an environment that names no call: that of an agent without call ids,
-// or of an agent's own process. An agent that was started from another agent's environment is itself.
-func (j *Joiner) withoutCall(claimed *event.Agent, exec *event.ProcessExec) *event.Agent {
+// withoutCall joins a process of no call whose environment names none either: an agent's own process, by
+// what it runs, or a process of an agent without ids of calls. An agent that was started from another
+// agent's environment is itself. claimed may be nil.
+func (j *Joiner) withoutCall(before, claimed *event.Agent, exec *event.ProcessExec) *event.Agent {
 	own := j.fromExecutable(exec)
 	switch {
+	case own == nil && claimed == nil:
+		return inherited(before)
 	case own == nil:
 		return claimed
-	case own.Name != claimed.Name:
+	case claimed == nil || own.Name != claimed.Name:
 		return own
 	}
 	claimed.Method, claimed.Confidence = own.Method, own.Confidence
@@ -135,10 +165,6 @@ func inherited(a *event.Agent) *event.Agent {
 	child := *a
 	child.Method = MethodInherited
 	return &child
-}
-
-func sameCall(a, b *event.Agent) bool {
-	return a.CallID == b.CallID && (a.TraceID == b.TraceID && a.SpanID == b.SpanID || !b.HasTrace())
 }
 
 // fromEnvironment reads the ids of the first agent that marked the environment, nil when none did.
@@ -163,25 +189,33 @@ func (j *Joiner) fromEnvironment(env []event.EnvVar) *event.Agent {
 
 // fromExecutable recognises the agent's own process, nil when it is none.
 func (j *Joiner) fromExecutable(exec *event.ProcessExec) *event.Agent {
-	names := []string{path.Base(exec.Executable), path.Base(exec.Filename)}
-	if len(exec.Args) > 1 && isInterpreter(names[0]) {
-		for _, arg := range exec.Args[1:] {
-			if !strings.HasPrefix(arg, "-") {
-				names = append(names, strings.TrimSuffix(path.Base(arg), ".js"))
-				break
-			}
-		}
-	}
-	for _, a := range j.adapters {
-		if slices.ContainsFunc(a.Executables, func(name string) bool { return slices.Contains(names, name) }) {
+	for i := range j.adapters {
+		if a := &j.adapters[i]; a.runs(exec) {
 			return &event.Agent{Name: a.Name, Method: MethodExecutable, Confidence: ConfidenceStrong}
 		}
 	}
 	return nil
 }
 
-func isInterpreter(name string) bool {
-	return slices.Contains([]string{"node", "nodejs", "bun", "deno"}, name)
+// runs says whether an exec started the agent's own program. The command's own name must agree, where it
+// is known: agents run themselves under other names, Claude Code as rg and Codex as codex-linux-sandbox,
+// and are tools then.
+func (a *Adapter) runs(exec *event.ProcessExec) bool {
+	named := func(file string) bool { return slices.Contains(a.Executables, path.Base(file)) }
+	if slices.Contains([]string{"node", "nodejs", "bun", "deno"}, path.Base(exec.Executable)) {
+		return named(script(exec.Args))
+	}
+	return (named(exec.Executable) || named(exec.Filename)) && (len(exec.Args) == 0 || named(exec.Args[0]))
+}
+
+// script is the script that an interpreter's arguments name, without its suffix; "" when they name none.
+func script(args []string) string {
+	for _, arg := range args[min(1, len(args)):] {
+		if !strings.HasPrefix(arg, "-") {
+			return strings.TrimSuffix(arg, ".js")
+		}
+	}
+	return ""
 }
 
 // lookup is the first value of a variable, as getenv reads it.
@@ -217,13 +251,11 @@ func parseTraceparent(s string) (trace [16]byte, span [8]byte) {
 	if len(s) != size || s[:3] != version || s[traceEnd] != '-' || s[spanEnd] != '-' || s != strings.ToLower(s) {
 		return trace, span
 	}
-	if _, err := hex.Decode(trace[:], []byte(s[3:traceEnd])); err != nil {
-		return [16]byte{}, [8]byte{}
-	}
-	if _, err := hex.Decode(span[:], []byte(s[traceEnd+1:spanEnd])); err != nil {
-		return [16]byte{}, [8]byte{}
-	}
-	if trace == [16]byte{} || span == [8]byte{} {
+	var flags [1]byte
+	_, traceErr := hex.Decode(trace[:], []byte(s[len(version):traceEnd]))
+	_, spanErr := hex.Decode(span[:], []byte(s[traceEnd+1:spanEnd]))
+	_, flagsErr := hex.Decode(flags[:], []byte(s[spanEnd+1:]))
+	if errors.Join(traceErr, spanErr, flagsErr) != nil || trace == [16]byte{} || span == [8]byte{} {
 		return [16]byte{}, [8]byte{}
 	}
 	return trace, span
