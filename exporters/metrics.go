@@ -55,6 +55,8 @@ type Metrics struct {
 	syscalls    *prometheus.CounterVec
 	findings    *prometheus.CounterVec
 	starts      prometheus.Counter
+	build       *prometheus.GaugeVec
+	revision    string
 	kindLabel   bounded
 	ruleLabel   bounded
 	agentLabel  bounded
@@ -270,9 +272,16 @@ func (m *Metrics) addBuildInfo() {
 			}
 		}
 	}
-	gauge := m.gauge("watchglass_build_info",
+	m.build = m.gauge("watchglass_build_info",
 		"Always 1; the labels say which version runs.", "version", "revision", "goversion")
-	gauge.WithLabelValues(version, revision, runtime.Version()).Set(1)
+	m.build.WithLabelValues(version, revision, runtime.Version()).Set(1)
+	m.revision = revision
+}
+
+// Version replaces the version that the Go tool chain knows by the one that the build was given.
+func (m *Metrics) Version(version string) {
+	m.build.Reset()
+	m.build.WithLabelValues(version, m.revision, runtime.Version()).Set(1)
 }
 
 // The constructors below are the only way to an instrument, so that Instruments is complete.

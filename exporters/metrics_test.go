@@ -208,3 +208,35 @@ func BenchmarkMetrics(b *testing.B) {
 		m.observe(events[i%len(events)])
 	}
 }
+
+// TestDocs keeps docs/metrics.md, which -update writes from the instruments.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	out.WriteString("<!-- SPDX-License-Identifier: Apache-2.0 -->\n# Metrics\n\n" +
+		"<!-- Written by go test ./exporters -update from exporters/metrics.go. -->\n\n" +
+		"What a collector shows at `/metrics` and pushes over OTLP. Labels are bounded: values beyond a label's bound show as `" +
+		Other + "`.\nSession, pid, path and domain are never labels; the latest of them travel as exemplars (`event_uid`, `session_id`, `trace_id`).\n" +
+		"The metrics of the Go runtime and of the process (`go_`, `process_`) are those of Prometheus's Go client.\n\n" +
+		"| metric | type | labels | what it measures |\n|---|---|---|---|\n")
+	for _, i := range NewMetrics(stats).Instruments() {
+		labels := "`" + strings.Join(i.Labels, "` `") + "`"
+		if len(i.Labels) == 0 {
+			labels = ""
+		}
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", i.Name, i.Type, labels, i.Help)
+	}
+	path := filepath.Join("..", "docs", "metrics.md")
+	if *update {
+		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(text), out.String()); diff != "" {
+		t.Errorf("%s (rewrite with go test ./exporters -update):\n%s", path, diff)
+	}
+}
