@@ -2,7 +2,7 @@
 
 // Package e2e tests the watchglass program as people use it: real agents, driven by a scripted model,
 // under `watchglass run`. It owns the scenario and the assertions on the program's JSON lines. It must
-// not import Watchglass's own packages: attribute names are spelled out here, because a rename that
+// not import the program's own packages: attribute names are spelled out here, because a rename that
 // breaks those who consume the stream has to break this test too.
 //
 // The tests run with WATCHGLASS_E2E=1 (make test-e2e). They need root, npm and node, and the first run fetches the
@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // root is the repository's root, seen from the directory in which the tests of this package run.
@@ -56,23 +58,14 @@ func program() (string, error) {
 	return path, nil
 }
 
-// require skips the test where it was not asked for or cannot run. WATCHGLASS_REQUIRE_EBPF=1 is for
-// machines on which it has to run: there, what is missing fails the test.
+// require skips the test where it was not asked for or cannot run.
 func require(t *testing.T) {
 	t.Helper()
-	if !wanted() {
-		t.Skip("end-to-end tests run with WATCHGLASS_E2E=1")
-	}
-	missing := t.Skip
-	if os.Getenv("WATCHGLASS_REQUIRE_EBPF") == "1" {
-		missing = t.Fatal
-	}
-	if os.Geteuid() != 0 {
-		missing("needs root: BPF programs and network namespaces")
-	}
+	testenv.E2E(t)
+	testenv.RequireEBPF(t)
 	for _, tool := range []string{"npm", "node"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			missing("needs " + tool + " to install and run the agents")
+			testenv.Unable(t, "needs "+tool+" to install and run the agents")
 		}
 	}
 }

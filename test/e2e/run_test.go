@@ -101,14 +101,15 @@ func (s *stage) watch(t *testing.T, launch agents.Launch) (stream, string) {
 	return events, result.output
 }
 
-// underWatchglass puts `watchglass run` before a command, and returns where its stream will be.
+// underWatchglass puts `watchglass run` before a command, and returns where its stream will be: `go test -artifacts`
+// keeps it.
 func (s *stage) underWatchglass(t *testing.T, launch agents.Launch) (watched agents.Launch, path string) {
 	t.Helper()
 	watchglass, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path = filepath.Join(t.TempDir(), "events.jsonl")
+	path = filepath.Join(t.ArtifactDir(), "events.jsonl")
 	launch.Args = append([]string{watchglass, "run", "--json", path, "--"}, launch.Args...)
 	return launch, path
 }

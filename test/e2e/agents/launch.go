@@ -3,10 +3,10 @@
 package agents
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // dummyKey stands where the agents insist on a key. The scripted model never looks at it.
@@ -62,7 +62,7 @@ enabled = false
 enabled = false
 `, site.ModelURL+"/v1")
 	home := filepath.Join(site.Home, ".codex")
-	if err := writeFile(filepath.Join(home, "config.toml"), settings); err != nil {
+	if err := writeFile(filepath.Join(home, "config.toml"), []byte(settings)); err != nil {
 		return Launch{}, fmt.Errorf("write codex's settings: %w", err)
 	}
 	env, err := baseEnv(site)
@@ -76,35 +76,44 @@ enabled = false
 	}, nil
 }
 
-// LaunchClaudeCode returns how to run Claude Code for one prompt without anyone to ask. With a
+// LaunchClaudeCode writes Claude Code's settings and returns how to run Claude Code for one prompt without anyone to ask. With a
 // TelemetryURL it traces its tool calls and hands each command the trace context of its call.
 func LaunchClaudeCode(site Site) (Launch, error) {
 	env, err := baseEnv(site)
 	if err != nil {
 		return Launch{}, err
 	}
+	home := filepath.Join(site.Home, ".claude")
+	if site.TelemetryURL != "" {
+		// In the settings and not in the environment: Watchglass itself heeds the OTEL_ variables it is started with.
+		settings := map[string]any{"env": map[string]string{
+			"CLAUDE_CODE_ENABLE_TELEMETRY":        "1",
+			"CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1",
+			// Unless told so, trace context goes to commands only when the model is the vendor's own.
+			"CLAUDE_CODE_PROPAGATE_TRACEPARENT": "1",
+			"OTEL_TRACES_EXPORTER":              "otlp",
+			"OTEL_TRACES_EXPORT_INTERVAL":       "200",
+			"OTEL_EXPORTER_OTLP_PROTOCOL":       "http/json",
+			"OTEL_EXPORTER_OTLP_ENDPOINT":       site.TelemetryURL,
+		}}
+		text, err := json.MarshalIndent(settings, "", "  ")
+		if err != nil {
+			return Launch{}, fmt.Errorf("encode claude's settings: %w", err)
+		}
+		if err := writeFile(filepath.Join(home, "settings.json"), text); err != nil {
+			return Launch{}, fmt.Errorf("write claude's settings: %w", err)
+		}
+	}
 	env = append(env,
 		"ANTHROPIC_BASE_URL="+site.ModelURL,
 		"ANTHROPIC_API_KEY="+dummyKey,
-		"CLAUDE_CONFIG_DIR="+filepath.Join(site.Home, ".claude"),
+		"CLAUDE_CONFIG_DIR="+home,
 		"CLAUDE_CODE_TMPDIR="+tempDir(site),
 		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
 		"DISABLE_AUTOUPDATER=1",
 		// Skipping permissions as root is refused without this word that the agent is in a sandbox.
 		"IS_SANDBOX=1",
 	)
-	if site.TelemetryURL != "" {
-		env = append(env,
-			"CLAUDE_CODE_ENABLE_TELEMETRY=1",
-			"CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1",
-			// Unless told so, trace context goes to commands only when the model is the vendor's own.
-			"CLAUDE_CODE_PROPAGATE_TRACEPARENT=1",
-			"OTEL_TRACES_EXPORTER=otlp",
-			"OTEL_TRACES_EXPORT_INTERVAL=200",
-			"OTEL_EXPORTER_OTLP_PROTOCOL=http/json",
-			"OTEL_EXPORTER_OTLP_ENDPOINT="+site.TelemetryURL,
-		)
-	}
 	return Launch{
 		Args: []string{
 			site.Command, "--print", "--dangerously-skip-permissions", "--strict-mcp-config",
@@ -135,9 +144,9 @@ func baseEnv(site Site) ([]string, error) {
 // helpers out of a home that is below the temporary directory.
 func tempDir(site Site) string { return filepath.Join(site.Home, "tmp") }
 
-func writeFile(path string, lines ...string) error {
+func writeFile(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600)
+	return os.WriteFile(path, content, 0o600)
 }
