@@ -75,6 +75,7 @@ func (w *watch) open(s watchSettings) error {
 		return err
 	}
 	metrics := exporters.NewMetrics(func() event.Stats { return w.pipeline.Stats() })
+	metrics.Version(version())
 	metrics.Declare(w.detectors.rules()...)
 	outputs, err := w.openOTLP(&s, metrics)
 	if err != nil {
