@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+//go:build ignore
+
+/*
+ * Tests of lib/event.h and lib/sandbox.h: each program calls what it is named after, for the task that
+ * runs it.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "../lib/event.h"
+#include "../lib/sandbox.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* question is what a program is asked, and its answer. */
+struct question {
+	__u64 cgroup;
+	__u64 sandbox;
+	__u64 size;
+	__u64 answer;
+};
+
+/* message is a record of a fixed size. */
+struct message {
+	struct event_header header;
+	__u8 text[64];
+};
+
+ABI_STRUCT(event_header);
+ABI_STRUCT(event_count);
+ABI_STRUCT(question);
+ABI_STRUCT(message);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct message);
+} rooms SEC(".maps");
+
+/* Answers the sandbox of a cgroup. */
+SEC("syscall")
+int test_sandbox_of(struct question *question)
+{
+	question->answer = sandbox_of(question->cgroup);
+	return 0;
+}
+
+/* Answers the sandbox of the task that runs it. */
+SEC("syscall")
+int test_sandbox_current(struct question *question)
+{
+	question->answer = sandbox_current();
+	return 0;
+}
+
+/* Answers the cgroup of the task that runs it, found the way that works for any task. */
+SEC("syscall")
+int test_sandbox_cgroup_of(struct question *question)
+{
+	question->answer = sandbox_cgroup_of((struct task_struct *)bpf_get_current_task());
+	return 0;
+}
+
+/* Sends one message; answers whether there was room. */
+SEC("syscall")
+int test_event_submit(struct question *question)
+{
+	struct message *message = event_reserve(question->sandbox, sizeof(*message));
+
+	question->answer = message != NULL;
+	if (!message)
+		return 0;
+	event_header_fill(&message->header, question->sandbox, 7);
+	__builtin_memset(message->text, 'x', sizeof(message->text));
+	event_submit(message);
+	return 0;
+}
+
+/* Sends the first bytes of a message; answers whether there was room. */
+SEC("syscall")
+int test_event_output(struct question *question)
+{
+	__u32 zero = 0;
+	struct message *message = bpf_map_lookup_elem(&rooms, &zero);
+	__u64 size = question->size;
+
+	if (!message || size > sizeof(*message))
+		return 1;
+	event_header_fill(&message->header, question->sandbox, 8);
+	question->answer = event_output(question->sandbox, message, size);
+	return 0;
+}
