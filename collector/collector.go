@@ -24,6 +24,8 @@ type Detector interface {
 	Detect(e *event.Event, report func(*event.Finding))
 	// Forget drops all state of a sandbox that is gone.
 	Forget(sandboxID string)
+	// Stats is how much the detector remembers. It may be called from any goroutine.
+	Stats() event.DetectorStats
 }
 
 // Exporter takes every published event, in order, from one goroutine of its own.

@@ -31,6 +31,7 @@ func (p *Pipeline) detect(e *event.Event) {
 
 func (p *Pipeline) ask(d *detector, e *event.Event) {
 	defer p.rescue(d)
+	p.asked = d
 	d.Detect(e, p.report)
 }
 
@@ -42,9 +43,15 @@ func (p *Pipeline) rescue(d *detector) {
 	}
 }
 
-// found takes a finding about the event that is being looked at.
+// found takes a finding about the event that is being looked at. Outside of Detect there is none.
 func (p *Pipeline) found(f *event.Finding) {
 	e := p.cause
+	if e == nil {
+		return
+	}
+	if f.Rule == nil {
+		f.Rule = p.asked.Rule()
+	}
 	if f.Count == 0 {
 		f.Count = 1
 	}

@@ -157,5 +157,10 @@ func (p *Pipeline) Stats() event.Stats {
 	for _, o := range p.outputs {
 		stats.Exporters = append(stats.Exporters, o.stats())
 	}
+	for _, d := range p.detectors {
+		s := d.Stats()
+		s.Failed = d.broken
+		stats.Detectors = append(stats.Detectors, s)
+	}
 	return stats
 }

@@ -45,6 +45,9 @@ type output struct {
 	// lost is failed without reports of losses: they must not feed on themselves.
 	lost     atomic.Uint64
 	complain time.Time
+
+	done chan struct{} // closed when the exporter is shut down
+	err  error         // of that; read it after done
 }
 
 func newOutput(s ExporterSettings, log *slog.Logger) *output {
@@ -54,7 +57,7 @@ func newOutput(s ExporterSettings, log *slog.Logger) *output {
 	if s.BatchSize == 0 {
 		s.BatchSize = DefaultBatchSize
 	}
-	return &output{settings: s, queue: newQueue(s.QueueSize, s.WhenFull), log: log}
+	return &output{settings: s, queue: newQueue(s.QueueSize, s.WhenFull), log: log, done: make(chan struct{})}
 }
 
 // run exports until the queue is closed and empty, or ctx ends, then shuts the exporter down.
@@ -86,6 +89,7 @@ func (o *output) pause(ctx context.Context, last int) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-o.queue.ending:
 	case <-ctx.Done():
 	}
 }

@@ -85,6 +85,8 @@ const (
 	lingerInterval = 5 * time.Second
 	// processGrace is for how long an exited process is.
 	processGrace = 10 * time.Second
+	// abandonGrace is for how long exporters that were told to give up are waited for.
+	abandonGrace = time.Second
 )
 
 // Pipeline turns records into events: New, then Run, once. Stats may be called at any time.
@@ -103,6 +105,7 @@ type Pipeline struct {
 	detectors []*detector
 	report    func(*event.Finding)
 	cause     *event.Event   // whose detection is going on
+	asked     *detector      // by whom
 	findings  []*event.Event // found by it
 	published map[event.Kind]uint64
 	losses    losses
@@ -121,6 +124,7 @@ type sandboxState struct {
 	stopped   time.Time
 	syscalls  syscallCounts
 	names     nameCache
+	cgroups   cgroupPaths
 }
 
 // New makes a pipeline that is ready to run.
@@ -167,10 +171,17 @@ func (p *Pipeline) Running() bool { return p.running.Load() }
 func (p *Pipeline) Run(ctx context.Context) error {
 	exporting, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
-	done := make(chan error, len(p.outputs))
 	for _, o := range p.outputs {
-		go func() { done <- o.run(exporting) }()
+		go func() {
+			o.err = o.run(exporting)
+			close(o.done)
+		}()
 	}
+	reading, ended := context.WithCancel(ctx)
+	defer ended()
+	finished := make(chan struct{})
+	defer close(finished)
+	go p.limitShutdown(reading, finished, abandon)
 	ticking, stop := context.WithCancel(ctx)
 	var ticker sync.WaitGroup
 	ticker.Go(func() { p.tickUntil(ticking) })
@@ -178,21 +189,52 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	p.running.Store(true)
 	p.tick(time.Now())
 	err := p.s.Source.Run(ctx, p.handle)
+	ended()
 	p.running.Store(false)
 	stop()
 	ticker.Wait()
 	p.finish()
 
-	errs := []error{err}
 	for _, o := range p.outputs {
 		o.queue.close()
 	}
-	limit := time.AfterFunc(p.s.ShutdownTimeout, abandon)
-	defer limit.Stop()
-	for range p.outputs {
-		errs = append(errs, <-done)
+	return errors.Join(append([]error{err}, p.awaitOutputs(exporting)...)...)
+}
+
+// limitShutdown sees to it that the pipeline ends in time once it no longer reads: exporters are told to
+// give up, and nobody waits for room in their queues.
+func (p *Pipeline) limitShutdown(reading context.Context, finished <-chan struct{}, abandon func()) {
+	<-reading.Done()
+	timer := time.NewTimer(p.s.ShutdownTimeout)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		abandon()
+		for _, o := range p.outputs {
+			o.queue.hurry()
+		}
+	case <-finished:
 	}
-	return errors.Join(errs...)
+}
+
+// awaitOutputs waits until every exporter is shut down. One that does not even give up is left behind.
+func (p *Pipeline) awaitOutputs(exporting context.Context) []error {
+	var errs []error
+	for _, o := range p.outputs {
+		select {
+		case <-o.done:
+			errs = append(errs, o.err)
+			continue
+		case <-exporting.Done():
+		}
+		select {
+		case <-o.done:
+			errs = append(errs, o.err)
+		case <-time.After(abandonGrace):
+			errs = append(errs, fmt.Errorf("exporter %s does not end", o.settings.Exporter.Name()))
+		}
+	}
+	return errs
 }
 
 func (p *Pipeline) tickUntil(ctx context.Context) {
@@ -216,9 +258,14 @@ func (p *Pipeline) handle(r *bpf.Record) {
 	case *bpf.CgroupMade:
 		if s := p.s.Sandboxes.Made(payload.ID, payload.Path); s != nil {
 			p.know(s, r.Time)
+		} else if state := p.stateOf(r); state != nil {
+			state.cgroups.add(payload.ID, payload.Path)
 		}
 		return
 	case *bpf.CgroupGone:
+		if state := p.stateOf(r); state != nil {
+			state.cgroups.remove(payload.ID)
+		}
 		p.gone(payload.ID, r.Time)
 		return
 	}
@@ -269,6 +316,9 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	case *event.NetworkFlow:
 		who = p.tree.Seen(r)
 		payload.PeerName, payload.PeerNameSource = state.names.nameOf(payload.Peer.Addr(), r.Time)
+	}
+	if cgroup := state.cgroups.path(r.Cgroup); who != nil && who.Cgroup != cgroup {
+		who = p.tree.Place(r, cgroup)
 	}
 	payload, ok := r.Payload.(event.Payload)
 	if !ok {

@@ -30,12 +30,14 @@ type queue struct {
 	waiting []*event.Event
 	dropped uint64
 	closed  bool
-	filled  sync.Cond // something waits, or the queue is closed
-	room    sync.Cond // something was taken
+	hurried bool          // push waits no longer
+	filled  sync.Cond     // something waits, or the queue is closed
+	room    sync.Cond     // something was taken
+	ending  chan struct{} // closed with the queue
 }
 
 func newQueue(capacity int, whenFull WhenFull) *queue {
-	q := &queue{capacity: capacity, whenFull: whenFull}
+	q := &queue{capacity: capacity, whenFull: whenFull, ending: make(chan struct{})}
 	q.filled.L, q.room.L = &q.mu, &q.mu
 	return q
 }
@@ -58,7 +60,7 @@ func (q *queue) push(e *event.Event) bool {
 	limit := q.limit(e.Kind())
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.waiting) >= limit && q.whenFull == Block && !q.closed {
+	for len(q.waiting) >= limit && q.whenFull == Block && !q.closed && !q.hurried {
 		q.room.Wait()
 	}
 	if len(q.waiting) >= limit || q.closed {
@@ -97,7 +99,16 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	close(q.ending)
 	q.filled.Broadcast()
+	q.room.Broadcast()
+}
+
+// hurry makes a full queue drop instead of wait.
+func (q *queue) hurry() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.hurried = true
 	q.room.Broadcast()
 }
 

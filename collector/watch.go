@@ -3,6 +3,8 @@
 package collector
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/watchglass/watchglass/bpf"
@@ -114,8 +116,8 @@ func (p *Pipeline) finish() {
 	p.summariseAll(now)
 	p.countLosses()
 	p.reportLosses(now)
-	for _, state := range p.sandboxes {
-		p.stop(state, now)
+	for _, id := range slices.Sorted(maps.Keys(p.sandboxes)) {
+		p.stop(p.sandboxes[id], now)
 	}
 }
 

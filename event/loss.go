@@ -25,7 +25,7 @@ type Loss struct {
 	Lost string
 	// Count is how many, since the previous report.
 	Count uint64
-	// Reason is one of ring_full, queue_full, malformed, refused, no_memory.
+	// Reason is one of ring_full, queue_full, malformed, unknown_sandbox, refused.
 	Reason string
 }
 

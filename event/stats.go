@@ -62,4 +62,6 @@ type DetectorStats struct {
 	// Entries is how much it remembers now; Evicted how much it had to forget for lack of room.
 	Entries int
 	Evicted uint64
+	// Failed is true when it panicked: it is then off until the collector starts again.
+	Failed bool
 }

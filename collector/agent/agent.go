@@ -242,7 +242,7 @@ func id(s string) string {
 			return ""
 		}
 	}
-	return s
+	return strings.Clone(s) // not to keep the whole environment
 }
 
 // parseTraceparent reads the header form of W3C Trace Context, version 00; all zero when it is not one.

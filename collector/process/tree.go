@@ -20,8 +20,9 @@ import (
 
 const (
 	// maxChain is the longest chain of parents; a longer one is cut to keepChain, so that a process that
-	// forks and exits for ever does not keep all its ancestors in memory.
-	maxChain, keepChain = 64, 16
+	// forks and exits for ever does not keep all its ancestors in memory. Ancestors that the tree has
+	// forgotten live on in the chains of their descendants, so this times Config.Max bounds them.
+	maxChain, keepChain = 32, 16
 	// maxArgs bounds the arguments kept of one process, in bytes; the event itself has all of them.
 	maxArgs = 4096
 )
@@ -125,7 +126,7 @@ func (t *Tree) adopt(n, parent *node) {
 	if n.depth > maxChain {
 		p.Parent, n.depth = cut(from, keepChain), keepChain
 	}
-	p.Executable, p.Name, p.Args = from.Executable, from.Name, from.Args
+	p.Executable, p.Name, p.Args, p.Cgroup = from.Executable, from.Name, from.Args, from.Cgroup
 	p.Agent = agent.Inherit(from.Agent)
 	if !agent.IsAgent(from.Agent) {
 		p.RootUID = from.RootUID
@@ -161,6 +162,16 @@ func (t *Tree) run(n *node, r *bpf.Record, exec *event.ProcessExec) *event.Proce
 	}
 	p.UserID, p.GroupID, p.VPID = r.Task.UserID, r.Task.GroupID, r.Task.VPID
 	p.Agent = t.joiner.Join(n.process.Agent, exec)
+	n.process = &p
+	return n.process
+}
+
+// Place notes the path of the cgroup that a process is in, "" for the sandbox's own or an unknown one. The
+// result is a new value with the same UID.
+func (t *Tree) Place(r *bpf.Record, cgroup string) *event.Process {
+	n := t.seen(r)
+	p := *n.process
+	p.Cgroup = cgroup
 	n.process = &p
 	return n.process
 }
