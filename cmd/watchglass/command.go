@@ -153,7 +153,7 @@ func (c *command) wait() (syscall.WaitStatus, error) {
 		case err != nil:
 			return 0, fmt.Errorf("wait for the command: %w", err)
 		case status.Stopped() && c.terminal != nil:
-			c.terminal.stop(c.group)
+			c.terminal.stop(c.group, status.StopSignal())
 		case status.Exited() || status.Signaled():
 			if c.terminal != nil {
 				c.terminal.takeFrom(c.group)

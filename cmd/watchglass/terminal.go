@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,8 @@ type terminal struct {
 	own int
 	// modes is how the terminal was set when the command got it.
 	modes *unix.Termios
+	// resumed is true once the command was resumed after its last stop.
+	resumed atomic.Bool
 }
 
 // borrowTerminal is the terminal to lend, nil when there is none to lend: when input or output is
@@ -83,19 +86,36 @@ func (t *terminal) restore() {
 	}
 }
 
+// stopTime is for how long a stop may take to come into effect, and SIGCONT to be handled after it.
+const stopTime = 100 * time.Millisecond
+
 // stop stops this process because its command stopped, so that the shell sees its job stopped, and
-// returns when it goes on. Where nobody could let it go on (its group is orphaned) the kernel
-// ignores the stop, as it would have for the command.
-func (t *terminal) stop(pgrp int) {
+// returns when the command goes on. SIGCONT resumes it (signals.go), except where nobody would send
+// one: there this process's group is orphaned, and the kernel ignores the stop as it would have
+// ignored the command's. Then the command is resumed here.
+func (t *terminal) stop(pgrp int, why syscall.Signal) {
+	if why == unix.SIGTTIN || why == unix.SIGTTOU {
+		// It wanted the terminal from the background. If that has come to the foreground since, it may have it.
+		if now := t.foreground(); now == t.own || now == pgrp {
+			t.resume(pgrp)
+			return
+		}
+	}
 	t.takeFrom(pgrp)
+	t.resumed.Store(false)
 	_ = unix.Kill(0, unix.SIGTSTP)
-	// The stop takes effect on another thread: not before it may the command be continued.
-	time.Sleep(20 * time.Millisecond)
+	for range 10 {
+		time.Sleep(stopTime / 10)
+		if t.resumed.Load() {
+			return
+		}
+	}
 	t.resume(pgrp)
 }
 
 // resume lets the command go on, in the foreground if that is where the shell put this process.
 func (t *terminal) resume(pgrp int) {
+	t.resumed.Store(true)
 	if t.foreground() == t.own {
 		_ = t.give(pgrp)
 	}
