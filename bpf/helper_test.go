@@ -249,6 +249,12 @@ func helperActions() map[string]helperAction {
 		"leader exits first": helperLeaderExitsFirst,
 		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,
+
+		"bench getppid": helperBench("getppid"),
+		"bench open":    helperBench("open"),
+		"bench exec":    helperBench("exec"),
+		"bench connect": helperBench("connect"),
+		"bench sendto":  helperBench("sendto"),
 	}
 }
 

@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// kernelWork is a loop that makes the kernel run programs, and the programs that it is meant to measure.
+type kernelWork struct {
+	name string
+	// action and args are what the helper does; count is how often.
+	action string
+	args   func(b *testing.B) []string
+	count  int
+	// programs are measured while it runs.
+	programs []string
+}
+
+func kernelWorks() []kernelWork {
+	return []kernelWork{
+		{
+			name: "getppid", action: "bench getppid", count: 1_000_000,
+			programs: []string{"file_on_sys_exit", "network_on_sys_exit", "syscall_on_sys_exit"},
+		},
+		{
+			name: "open-depth-3", action: "bench open", count: 100_000, args: fileAtDepth(3),
+			programs: []string{"file_on_sys_exit"},
+		},
+		{
+			name: "open-depth-16", action: "bench open", count: 100_000, args: fileAtDepth(16),
+			programs: []string{"file_on_sys_exit"},
+		},
+		{
+			name: "open-missing", action: "bench open", count: 100_000,
+			args:     func(*testing.B) []string { return []string{"/usr/share/no/such/file"} },
+			programs: []string{"file_on_sys_exit"},
+		},
+		{
+			name: "exec", action: "bench exec", count: 1000,
+			programs: []string{
+				"process_on_exec", "process_on_newtask", "process_on_exit",
+			},
+		},
+		{
+			name: "tcp-connect", action: "bench connect", count: 5000, args: listening,
+			programs: []string{"network_on_connect4", "network_on_set_state", "dns_on_ingress"},
+		},
+		{
+			name: "udp-sendto", action: "bench sendto", count: 100_000, args: listening,
+			programs: []string{"network_on_sendmsg4", "dns_on_ingress"},
+		},
+	}
+}
+
+// fileAtDepth makes a file whose path has so many elements.
+func fileAtDepth(depth int) func(b *testing.B) []string {
+	return func(b *testing.B) []string {
+		dir, err := os.MkdirTemp("/tmp", "wg")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = os.RemoveAll(dir) })
+		deep := dir + strings.Repeat("/directory", depth-3)
+		if err := os.MkdirAll(deep, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		file := filepath.Join(deep, "file")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		return []string{file}
+	}
+}
+
+// listening is the address of a TCP server that takes connections and closes them when their peer does.
+func listening(b *testing.B) []string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+			}()
+		}
+	}()
+	return []string{listener.Addr().String()}
+}
+
+// helperBench does one loop: its name, how often, and what on.
+func helperBench(name string) helperAction {
+	return func(args []string) (string, error) {
+		count, err := strconv.Atoi(args[0])
+		if err != nil {
+			return "", err
+		}
+		do := benchStep(name, args[1:])
+		for range count {
+			if err := do(); err != nil {
+				return "", err
+			}
+		}
+		return "", nil
+	}
+}
+
+func benchStep(name string, args []string) func() error {
+	switch name {
+	case "getppid":
+		return func() error { unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); return nil }
+	case "open":
+		return func() error {
+			fd, err := unix.Open(args[0], unix.O_RDONLY, 0)
+			if errors.Is(err, unix.ENOENT) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return unix.Close(fd)
+		}
+	case "exec":
+		return func() error { return exec.Command("/bin/true", "one", "two", "three").Run() }
+	case "connect":
+		return func() error {
+			conn, err := net.Dial("tcp", args[0])
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		}
+	default:
+		return sendStep(args)
+	}
+}
+
+// sendStep sends datagrams to one destination from one socket.
+func sendStep(args []string) func() error {
+	_, port, _ := net.SplitHostPort(args[0])
+	number, _ := strconv.Atoi(port)
+	to := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: number}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	return func() error {
+		if err != nil {
+			return err
+		}
+		return unix.Sendto(fd, []byte("x"), 0, to)
+	}
+}
+
+// BenchmarkKernel measures what each program costs in the kernel, in and out of scope, beside an empty
+// program on the same hook at the same time (whose time is that of the two clock reads around it).
+// Metrics: ns/run of the program, empty-ns/run, and their ratio. What other processes of the machine do
+// meanwhile is in the means too: run it on an idle one.
+func BenchmarkKernel(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root")
+	}
+	t := benchTracer(b)
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer stats.Close()
+	for _, work := range kernelWorks() {
+		args := []string{}
+		if work.args != nil {
+			args = work.args(b)
+		}
+		for _, name := range work.programs {
+			program, spec := t.program(name)
+			if program == nil {
+				b.Logf("no program %s", name)
+				continue
+			}
+			empty := attachEmpty(b, t.mount, spec)
+			for _, place := range []string{"inside", "outside"} {
+				b.Run(work.name+"/"+name+"/"+place, func(b *testing.B) {
+					measureProgram(b, t, &work, args, program, empty, place == "inside")
+				})
+			}
+		}
+	}
+}
+
+// benchedTracer is a tracer at work, and the sandbox that it watches.
+type benchedTracer struct {
+	*Tracer
+	cgroup string
+}
+
+// benchTracer starts a tracer that throws its records away.
+func benchTracer(b *testing.B) *benchedTracer {
+	b.Helper()
+	tracer, err := Open(DefaultConfig())
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(tracer.mount, "watchglass-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(dir, &stat); err != nil {
+		b.Fatal(err)
+	}
+	if err := tracer.Track(stat.Ino); err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tracer.Run(ctx, func(*Record) {}) }()
+	b.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-done, tracer.Close(), os.Remove(dir)); err != nil {
+			b.Error(err)
+		}
+	})
+	return &benchedTracer{Tracer: tracer, cgroup: dir}
+}
+
+// program finds a loaded program and how it was specified.
+func (t *benchedTracer) program(name string) (*ebpf.Program, *ebpf.ProgramSpec) {
+	for i := range t.probes {
+		p := &t.probes[i]
+		if p.collection == nil || p.collection.Programs[name] == nil {
+			continue
+		}
+		spec, err := p.load()
+		if err != nil {
+			return nil, nil
+		}
+		return p.collection.Programs[name], spec.Programs[name]
+	}
+	return nil, nil
+}
+
+// attachEmpty attaches a program that does nothing where spec is attached.
+func attachEmpty(b *testing.B, mount string, spec *ebpf.ProgramSpec) *ebpf.Program {
+	b.Helper()
+	verdict := int32(0)
+	if spec.Type != ebpf.Tracing {
+		verdict = 1 // let it pass
+	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: spec.Type, AttachType: spec.AttachType, AttachTo: spec.AttachTo, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var attached link.Link
+	if spec.Type == ebpf.Tracing {
+		attached, err = link.AttachTracing(link.TracingOptions{Program: program})
+	} else {
+		attached, err = link.AttachCgroup(link.CgroupOptions{Path: mount, Attach: spec.AttachType, Program: program})
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = attached.Close()
+		_ = program.Close()
+	})
+	return program
+}
+
+// measureProgram runs the work several times and reports the best of the means of a run.
+func measureProgram(b *testing.B, t *benchedTracer, work *kernelWork, args []string, program, empty *ebpf.Program, inside bool) {
+	const repetitions = 5
+	var nanoseconds, emptyNanoseconds, ratios []float64
+	for range b.N {
+		for range repetitions {
+			before, emptyBefore := programStats(b, program), programStats(b, empty)
+			runBench(b, t, work, args, inside)
+			mean := meanRun(before, programStats(b, program))
+			emptyMean := meanRun(emptyBefore, programStats(b, empty))
+			nanoseconds, emptyNanoseconds = append(nanoseconds, mean), append(emptyNanoseconds, emptyMean)
+			ratios = append(ratios, mean/emptyMean)
+		}
+	}
+	b.ReportMetric(slices.Min(nanoseconds), "ns/run")
+	b.ReportMetric(slices.Min(emptyNanoseconds), "empty-ns/run")
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/2], "x-empty")
+}
+
+func programStats(b *testing.B, program *ebpf.Program) *ebpf.ProgramStats {
+	b.Helper()
+	stats, err := program.Stats()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return stats
+}
+
+func meanRun(before, after *ebpf.ProgramStats) float64 {
+	return float64(after.Runtime-before.Runtime) / float64(max(after.RunCount-before.RunCount, 1))
+}
+
+// runBench runs the work in a process of its own.
+func runBench(b *testing.B, t *benchedTracer, work *kernelWork, args []string, inside bool) {
+	b.Helper()
+	args = append([]string{"-test.run=^TestHelperProcess$", "--", strconv.Itoa(work.count)}, args...)
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), helperVariable+"="+work.action)
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if inside {
+		dir, err := os.Open(t.cgroup)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer dir.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("helper %s: %v\n%s", work.action, err, out)
+	}
+}
+
+// BenchmarkMemory reports the kernel memory of maps and programs with the default configuration.
+func BenchmarkMemory(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root")
+	}
+	for range b.N {
+		t := benchTracer(b)
+		maps := map[uint32]bool{}
+		var mapBytes, programBytes uint64
+		for i := range t.probes {
+			c := t.probes[i].collection
+			if c == nil {
+				continue
+			}
+			for _, m := range c.Maps {
+				mapBytes += mapMemory(b, m, maps)
+			}
+			for _, p := range c.Programs {
+				if info, err := p.Info(); err == nil {
+					size, _ := info.Memlock()
+					programBytes += size
+				}
+			}
+		}
+		b.ReportMetric(float64(mapBytes), "map-bytes")
+		b.ReportMetric(float64(programBytes), "program-bytes")
+	}
+}
+
+// mapMemory is what a map takes, 0 when it was counted already: several probes share some.
+func mapMemory(b *testing.B, m *ebpf.Map, counted map[uint32]bool) uint64 {
+	b.Helper()
+	info, err := m.Info()
+	if err != nil {
+		b.Fatal(err)
+	}
+	id, _ := info.ID()
+	if counted[uint32(id)] {
+		return 0
+	}
+	counted[uint32(id)] = true
+	size, _ := info.Memlock()
+	b.Logf("map %-16s %9d bytes", info.Name, size)
+	return size
+}
+
+// BenchmarkDecode decodes recorded records, one of each kind.
+func BenchmarkDecode(b *testing.B) {
+	d := testDecoder()
+	for name, data := range recorded(b, "") {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := d.decode(data); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+// instructionsFile holds how many instructions the verifier went through, by kernel and program.
+const instructionsFile = "testdata/instructions.txt"
+
+// TestKernelInstructions holds the verifier's work against what is committed: growth is a reviewed diff.
+// Record it with -update. The numbers are of one kernel version: another one is only checked when it is recorded.
+func TestKernelInstructions(t *testing.T) {
+	requireKernel(t)
+	tracer, err := Open(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	kernel := kernelVersion(t)
+	recorded := readInstructions(t)
+	got := map[string]uint32{}
+	for i := range tracer.probes {
+		c := tracer.probes[i].collection
+		if c == nil {
+			continue
+		}
+		for name, program := range c.Programs {
+			info, err := program.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, _ := info.VerifiedInstructions()
+			got[kernel+" "+name] = n
+		}
+	}
+	if *update {
+		writeInstructions(t, recorded, got, kernel)
+		return
+	}
+	known := false
+	for name := range recorded {
+		known = known || strings.HasPrefix(name, kernel+" ")
+	}
+	if !known {
+		t.Skipf("no numbers of Linux %s are recorded", kernel)
+	}
+	for name, n := range got {
+		// The verifier differs a little between builds of one version.
+		if limit := recorded[name] + recorded[name]/10; n > limit {
+			t.Errorf("%s: %d instructions verified, recorded are %d; if that is right, record it with -update", name, n, recorded[name])
+		}
+	}
+}
+
+// kernelVersion is the running kernel's major and minor version.
+func kernelVersion(t *testing.T) string {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.SplitN(unix.ByteSliceToString(name.Release[:]), ".", 3)
+	return parts[0] + "." + parts[1]
+}
+
+func readInstructions(t *testing.T) map[string]uint32 {
+	t.Helper()
+	recorded := map[string]uint32{}
+	text, err := os.ReadFile(instructionsFile)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kernel, name string
+		var n uint32
+		if _, err := fmt.Sscan(line, &kernel, &name, &n); err != nil {
+			t.Fatalf("%s: %q: %v", instructionsFile, line, err)
+		}
+		recorded[kernel+" "+name] = n
+	}
+	return recorded
+}
+
+// writeInstructions replaces the numbers of one kernel.
+func writeInstructions(t *testing.T, recorded, got map[string]uint32, kernel string) {
+	t.Helper()
+	for name := range recorded {
+		if strings.HasPrefix(name, kernel+" ") {
+			delete(recorded, name)
+		}
+	}
+	var lines []string
+	for _, numbers := range []map[string]uint32{recorded, got} {
+		for name, n := range numbers {
+			lines = append(lines, fmt.Sprintf("%s %d\n", name, n))
+		}
+	}
+	slices.Sort(lines)
+	if err := os.WriteFile(instructionsFile, []byte(strings.Join(lines, "")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
