@@ -61,6 +61,10 @@ func cgroupDir(mount string, id uint64) (string, error) {
 	if dir, err := cgroupDirByHandle(mount, id); err == nil {
 		return dir, nil
 	}
+	return cgroupDirBySearch(mount, id)
+}
+
+func cgroupDirBySearch(mount string, id uint64) (string, error) {
 	found := ""
 	err := walkCgroups(mount, func(dir string, inode uint64) error {
 		if inode == id {

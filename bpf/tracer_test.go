@@ -236,6 +236,30 @@ func TestKernelScopeIsBounded(t *testing.T) {
 	}
 }
 
+// TestKernelCgroupDir finds a cgroup by handle and by search, and nothing that is not there.
+func TestKernelCgroupDir(t *testing.T) {
+	requireKernel(t)
+	mount, err := findCgroup2()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := makeCgroup(t, filepath.Join(scratchCgroup(t), "a b"))
+	id := cgroupID(t, dir)
+	if got, err := cgroupDirByHandle(mount, id); err != nil || got != dir {
+		t.Errorf("by handle: %q, %v; want %q", got, err, dir)
+	}
+	if got, err := cgroupDirBySearch(mount, id); err != nil || got != dir {
+		t.Errorf("by search: %q, %v; want %q", got, err, dir)
+	}
+	for name, find := range map[string]func(string, uint64) (string, error){
+		"by handle": cgroupDirByHandle, "by search": cgroupDirBySearch, "either way": cgroupDir,
+	} {
+		if got, err := find(mount, 1<<60); err == nil {
+			t.Errorf("%s: a cgroup that is not there is at %q", name, got)
+		}
+	}
+}
+
 func TestKernelTrackUnknown(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)
