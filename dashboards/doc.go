@@ -10,4 +10,4 @@ import "embed"
 // Files is the dashboard, the rules and the runbooks.
 //
 //go:embed overview.json alerts.yml rules_test.yml runbooks/*.md
-var Files embed.FS //nolint:gochecknoglobals // go:embed needs a variable
+var Files embed.FS

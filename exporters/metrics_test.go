@@ -21,7 +21,7 @@ import (
 	"github.com/watchglass/watchglass/exporters/internal/sample"
 )
 
-var update = flag.Bool("update", false, "rewrite the files in testdata") //nolint:gochecknoglobals // flags of a test are global
+var update = flag.Bool("update", false, "rewrite the files in testdata")
 
 func stats() event.Stats {
 	return event.Stats{

@@ -174,12 +174,9 @@ func (e *encoder) appendBytes(dst []byte, name string, s []byte) []byte {
 }
 
 func (e *encoder) note(name string) {
-	for _, noted := range e.escaped {
-		if noted == name {
-			return
-		}
+	if !slices.Contains(e.escaped, name) {
+		e.escaped = append(e.escaped, name)
 	}
-	e.escaped = append(e.escaped, name)
 }
 
 func invalid(s string) bool { return !utf8.ValidString(s) }

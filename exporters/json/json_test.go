@@ -22,7 +22,7 @@ import (
 	"github.com/watchglass/watchglass/exporters/internal/sample"
 )
 
-var update = flag.Bool("update", false, "rewrite the files in testdata") //nolint:gochecknoglobals // flags of a test are global
+var update = flag.Bool("update", false, "rewrite the files in testdata")
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
@@ -117,9 +117,13 @@ func FuzzEncode(f *testing.F) {
 			Sandbox: &event.Sandbox{ID: a, Name: b, Runtime: c, Cgroup: a},
 			Process: &event.Process{UID: event.ProcessID(n), Name: b, Executable: c, Cgroup: a, Agent: &event.Agent{SessionID: b}},
 			Payload: &payload{attributes: []event.Attribute{
-				{Key: "s", Value: event.String(a)}, {Key: event.Key(b), Value: event.Strings([]string{a, b, c})},
-				{Key: "d", Value: event.Double(d)}, {Key: "n", Value: event.Int(n)}, {Key: "b", Value: event.Bool(n > 0)},
-				{Key: "m", Value: event.Counts([]event.Count{{Name: c, N: n}})}, {Key: "none"},
+				{Key: "s", Value: event.String(a)},
+				{Key: event.Key(b), Value: event.Strings([]string{a, b, c})},
+				{Key: "d", Value: event.Double(d)},
+				{Key: "n", Value: event.Int(n)},
+				{Key: "b", Value: event.Bool(n > 0)},
+				{Key: "m", Value: event.Counts([]event.Count{{Name: c, N: n}})},
+				{Key: "none"},
 			}, body: c},
 		}
 		e := newEncoder([]event.Attribute{{Key: event.HostName, Value: event.String(c)}})

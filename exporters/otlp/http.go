@@ -155,8 +155,7 @@ func hopeless(err error) bool {
 
 // withoutURL takes off the wrapper that repeats the URL with its query.
 func withoutURL(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err
 	}
 	return err

@@ -60,8 +60,7 @@ func (l *Logs) Export(ctx context.Context, batch []*event.Event) error {
 	request := newRequest()
 	send := func() {
 		if err := l.sender.send(ctx, request.message()); err != nil {
-			var rejected *RejectedError
-			if errors.As(err, &rejected) {
+			if rejected, ok := errors.AsType[*RejectedError](err); ok {
 				lost += int(min(rejected.Items, int64(request.records)))
 			} else {
 				lost += request.records

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"strings"
 	"time"
@@ -83,7 +82,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 
 func (m *Metrics) logged(err error) {
 	if err != nil {
-		m.settings.Logger.Warn("pushing metrics failed", slog.Any("error", err))
+		m.settings.Logger.Warn("pushing metrics failed", "error", err)
 	}
 }
 
@@ -157,7 +156,7 @@ func (m *Metrics) histogram(s *dto.Metric, now uint64) *metrics.HistogramDataPoi
 	h := s.GetHistogram()
 	point := &metrics.HistogramDataPoint{
 		Attributes: labels(s.GetLabel()), TimeUnixNano: now, StartTimeUnixNano: m.start(h.GetCreatedTimestamp()),
-		Count: h.GetSampleCount(), Sum: proto.Float64(h.GetSampleSum()),
+		Count: h.GetSampleCount(), Sum: new(h.GetSampleSum()),
 	}
 	below := uint64(0)
 	for _, bucket := range h.GetBucket() {

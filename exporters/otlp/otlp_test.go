@@ -192,7 +192,8 @@ func TestTLS(t *testing.T) {
 			"no client certificate": {ours.config(t, valid, true), TLS{CAFile: ours.caFile}, "https", "set tls.cert_file and tls.key_file"},
 			"wrong client certificate": {
 				ours.config(t, valid, true),
-				TLS{CAFile: ours.caFile, CertFile: others.certFile, KeyFile: others.keyFile}, "https", "set tls.cert_file and tls.key_file",
+				TLS{CAFile: ours.caFile, CertFile: others.certFile, KeyFile: others.keyFile},
+				"https", "set tls.cert_file and tls.key_file",
 			},
 			"server without TLS": {nil, TLS{}, "https", "use http:// in the endpoint"},
 		} {
@@ -351,7 +352,7 @@ func TestRefused(t *testing.T) {
 	}
 	for _, protocol := range protocols() {
 		cfg := testConfig(protocol, "http://"+address)
-		cfg.Retry.Elapsed = 100 * time.Millisecond
+		cfg.Retry = Retry{Initial: time.Millisecond, Max: 100 * time.Millisecond, Elapsed: time.Second}
 		err := export(t, cfg, sample.Events()[:2])
 		var undelivered *UndeliveredError
 		if !errors.As(err, &undelivered) || undelivered.Undelivered() != 2 {

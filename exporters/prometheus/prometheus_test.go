@@ -72,7 +72,7 @@ func TestMetrics(t *testing.T) {
 	}
 	code, body, header := get(t, server, "/metrics", "application/openmetrics-text; version=1.0.0")
 	if code != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "application/openmetrics-text") ||
-		!strings.Contains(body, `# {event_uid="inst-11"`) || !strings.HasSuffix(body, "# EOF\n") {
+		!strings.Contains(body, `event_uid="inst-11"`) || !strings.HasSuffix(body, "# EOF\n") {
 		t.Errorf("OpenMetrics: %d %v\n%s", code, header, body)
 	}
 	if code, _, _ := get(t, server, "/", ""); code != http.StatusNotFound {
@@ -82,7 +82,7 @@ func TestMetrics(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	var ready error = errors.New("the first scan for sandboxes is not done")
+	ready := errors.New("the first scan for sandboxes is not done")
 	server := open(t, loopback(), Settings{Healthy: func() error { return nil }, Ready: func() error { return ready }})
 	if code, body, _ := get(t, server, "/healthz", ""); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("/healthz: %d %q", code, body)
