@@ -72,8 +72,10 @@ func (s *stage) checkClaudeAgent(t *testing.T, events stream) {
 func (s *stage) checkClaudeJoin(t *testing.T, events stream, shells map[string]record) {
 	t.Helper()
 	calls := s.calls()
+	joined := map[string]record{}
 	check := func(exec record, call string) {
 		t.Helper()
+		joined[exec.text(attrUID)] = exec
 		spans := s.spans.find("claude_code.tool.execution", "tool_use_id", calls[call].ID)
 		if len(spans) != 1 {
 			t.Fatalf("the agent sent %d spans for call %q, want 1", len(spans), call)
@@ -96,5 +98,11 @@ func (s *stage) checkClaudeJoin(t *testing.T, events stream, shells map[string]r
 	}
 	for _, want := range s.scenario.processes(true) {
 		check(events.exec(t, want.args...), want.call)
+	}
+	// What a process does belongs to its call too.
+	for _, rec := range events.records {
+		if exec, ok := joined[rec.text(attrUID)]; ok && !rec.Time.Before(exec.Time) && rec.SpanID != exec.SpanID {
+			t.Errorf("%s of %q has span %q, want %q", rec.Event, exec.args(), rec.SpanID, exec.SpanID)
+		}
 	}
 }

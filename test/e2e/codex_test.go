@@ -25,13 +25,23 @@ func TestCodex(t *testing.T) {
 
 			shells := map[string]record{}
 			for name, call := range stage.calls() {
-				shells[name] = events.exec(t, "/bin/bash", "-c", call.Command)
+				shells[name] = codexShell(t, events, call.Command)
 			}
 			stage.checkFacts(t, events, shells, sandbox == agents.DangerFullAccess)
 			stage.checkCodexAgent(t, events)
 			stage.checkCodexJoin(t, events, shells, codexThread(t, output))
 		})
 	}
+}
+
+// codexShell finds the shell of a call. It is a login shell until Codex has its snapshot of what a login shell
+// sets up, which it takes on the side: so on a slow machine the first calls get one.
+func codexShell(t *testing.T, events stream, command string) record {
+	t.Helper()
+	if login := events.execs("/bin/bash", "-lc", command); len(login) == 1 {
+		return login[0]
+	}
+	return events.exec(t, "/bin/bash", "-c", command)
 }
 
 // codexThread finds the id of the conversation where Codex tells people.

@@ -21,6 +21,8 @@ const (
 	eventOpen    = "watchglass.file.open"
 	eventConnect = "watchglass.network.connect"
 	eventLoss    = "watchglass.telemetry.loss"
+	eventFinding = "watchglass.finding"
+	eventStop    = "watchglass.sandbox.stop"
 
 	attrUID       = "watchglass.process.uid"
 	attrParentUID = "watchglass.process.parent_uid"
@@ -153,14 +155,28 @@ func (s stream) descends(uid, ancestor string) bool {
 	return false
 }
 
-// sound checks what holds for every stream of a run in which nothing went wrong.
+// sound checks what holds for every stream of a run in which nothing went wrong and nobody meant harm.
 func (s stream) sound(t *testing.T) {
 	t.Helper()
-	for _, loss := range s.all(eventLoss, func(record) bool { return true }) {
+	always := func(record) bool { return true }
+	for _, loss := range s.all(eventLoss, always) {
 		t.Errorf("events were lost: %v", loss.Attributes)
 	}
+	for _, finding := range s.all(eventFinding, always) {
+		t.Errorf("a false alarm: %v", finding.Attributes)
+	}
+	// Whoever was seen to live was seen to die.
+	stops, exits := s.all(eventStop, always), s.all(eventExit, always)
+	if len(stops) != 1 {
+		t.Errorf("the sandbox stopped %d times, want once", len(stops))
+	} else if got := stops[0].text("watchglass.sandbox.processes"); got != fmt.Sprint(len(exits)) {
+		t.Errorf("%d exits of %s processes", len(exits), got)
+	}
 	seen := map[string]bool{}
-	for _, rec := range s.records {
+	for i, rec := range s.records {
+		if got := rec.text("watchglass.event.seq"); got != fmt.Sprint(i+1) {
+			t.Errorf("line %d has sequence number %s", i+1, got)
+		}
 		uid := rec.text("log.record.uid")
 		if uid == "" || seen[uid] {
 			t.Errorf("%s has no log.record.uid of its own: %q", rec.Event, uid)
