@@ -33,7 +33,8 @@ type Exporter interface {
 	// Name is the exporter's name in metrics and logs, for example "otlp" or "json".
 	Name() string
 	// Export takes a batch of at least one event. The events are shared and immutable; the slice is
-	// only lent. An error means that the whole batch was not delivered, and is counted.
+	// only lent. An error means that the whole batch was not delivered, and is counted, unless it has a
+	// method Undelivered() int that says how many events were not.
 	Export(ctx context.Context, batch []*event.Event) error
 	// Shutdown delivers what is buffered and releases everything. It is called once, after the last Export.
 	Shutdown(ctx context.Context) error

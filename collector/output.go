@@ -100,17 +100,32 @@ func (o *output) export(ctx context.Context, batch []*event.Event) {
 		o.exported.Add(uint64(len(batch)))
 		return
 	}
-	o.failed.Add(uint64(len(batch)))
+	failed := undelivered(err, len(batch))
+	o.exported.Add(uint64(len(batch) - failed))
+	o.failed.Add(uint64(failed))
+	lost := 0
 	for _, e := range batch {
 		if e.Kind() != event.KindLoss {
-			o.lost.Add(1)
+			lost++
 		}
 	}
+	o.lost.Add(uint64(min(lost, failed)))
 	if now := time.Now(); now.Sub(o.complain) >= complaintInterval && !errors.Is(err, context.Canceled) {
 		o.complain = now
 		o.log.Error("events could not be exported", "exporter", o.settings.Exporter.Name(),
-			"events", len(batch), "failed_in_total", o.failed.Load(), "error", err)
+			"events", failed, "failed_in_total", o.failed.Load(), "error", err)
 	}
+}
+
+// undelivered is how many of n events an error of Export is about: all, unless it says how many.
+func undelivered(err error, n int) int {
+	if part, ok := errors.AsType[interface {
+		error
+		Undelivered() int
+	}](err); ok {
+		return min(max(part.Undelivered(), 0), n)
+	}
+	return n
 }
 
 func (o *output) stats() event.ExporterStats {
