@@ -5,6 +5,7 @@ package detectors
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/watchglass/watchglass/event"
 )
@@ -18,18 +19,27 @@ const (
 
 // repeats is the memory of one finding: enough to update it.
 type repeats struct {
-	id    string
-	count int
+	id       string
+	count    int
+	reported time.Time
 }
 
-// seen counts one more of the same and says whether that deserves a report: the first does, and then
-// each doubling, so that a loop of a million reads makes twenty reports and not a million.
+// quietFor is after how long the same deserves a report again, however seldom it happens.
+const quietFor = 10 * time.Minute
+
+// seen counts one more of the same and says whether that deserves a report: the first does, then each
+// doubling, so that a loop of a million reads makes twenty reports and not a million, and then what
+// comes again after a while.
 func (r *repeats) seen(rule *event.Rule, e *event.Event) bool {
 	if r.id == "" {
 		r.id = rule.ID + "-" + e.UID()
 	}
 	r.count++
-	return r.count&(r.count-1) == 0
+	if r.count&(r.count-1) != 0 && e.Time.Sub(r.reported) < quietFor {
+		return false
+	}
+	r.reported = e.Time
+	return true
 }
 
 // state is new for the first report and update for the later ones.
@@ -40,19 +50,16 @@ func (r *repeats) state() event.FindingState {
 	return event.FindingNew
 }
 
-// turn is what findings are grouped by inside a sandbox: the agent's tool call where it is known,
-// else the process below the agent or the sandbox's first, from which this one descends.
-func turn(p *event.Process) (number uint64, call string) {
-	switch {
-	case p == nil:
-		return 0, ""
-	case p.Agent != nil && p.Agent.CallID != "":
-		return 0, p.Agent.CallID
-	case p.RootUID != 0:
-		return uint64(p.RootUID), ""
-	default:
-		return uint64(p.UID), ""
+// turn is what findings are grouped by inside a sandbox: the agent's tool call where it is known, else
+// its session. A process is no group: a shell loop would make each of its rounds a finding.
+func turn(p *event.Process) (session, call string) {
+	if p == nil || p.Agent == nil {
+		return "", ""
 	}
+	if p.Agent.SessionID == "" {
+		return p.Agent.ConversationID, p.Agent.CallID
+	}
+	return p.Agent.SessionID, p.Agent.CallID
 }
 
 // program is the name by which people know the process's program.

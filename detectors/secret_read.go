@@ -76,8 +76,8 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 	if f.Access&event.AccessRead == 0 || d.own.get(sandbox, file) != nil || d.expected(e.Process, f.Path) {
 		return
 	}
-	number, call := turn(e.Process)
-	key := d.findings.key(number, call, f.Path)
+	session, call := turn(e.Process)
+	key := d.findings.key(0, session, call, f.Path)
 	seen := d.findings.get(sandbox, key)
 	if seen == nil {
 		seen = d.findings.put(sandbox, key, repeats{})

@@ -185,8 +185,8 @@ func (d *unbackedExec) executed(e *event.Event, x *event.ProcessExec, report fun
 	default:
 		return
 	}
-	number, call := turn(e.Process)
-	key := d.findings.key(number, call, what, x.Executable)
+	session, call := turn(e.Process)
+	key := d.findings.key(0, session, call, what, x.Executable)
 	seen := d.findings.get(sandbox, key)
 	if seen == nil {
 		seen = d.findings.put(sandbox, key, repeats{})
