@@ -41,7 +41,8 @@ func build() error {
 	if err != nil {
 		return err
 	}
-	command := exec.Command("go", "build", "-o", path, "./cmd/watchglass")
+	// Where the clone belongs to another user, git says nothing, and go build would not build.
+	command := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./cmd/watchglass")
 	command.Dir = root
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("build watchglass: %w\n%s", err, output)

@@ -5,6 +5,7 @@ package model
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 )
 
@@ -78,10 +79,7 @@ func (s *Server) serveMessages(w http.ResponseWriter, body []byte) string {
 
 // sendMessage streams a message: an empty shell of it, its content block by block, and how it ended.
 func sendMessage(out stream, message object, content []object) {
-	start := object{}
-	for key, value := range message {
-		start[key] = value
-	}
+	start := maps.Clone(message)
 	start["content"], start["stop_reason"] = []any{}, nil
 	out.send("message_start", object{"message": start})
 	for i, block := range content {
