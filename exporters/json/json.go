@@ -94,22 +94,41 @@ func Open(cfg Config, resource []event.Attribute) (*Exporter, error) {
 // Name implements collector.Exporter.
 func (*Exporter) Name() string { return "json" }
 
-// Export writes the batch as whole lines and returns once the operating system has them.
+// Export writes the batch as whole lines and returns once the operating system has them. Its error is an
+// *UnwrittenError.
 func (e *Exporter) Export(_ context.Context, batch []*event.Event) error {
 	e.buf = e.buf[:0]
 	if e.torn {
 		e.buf = append(e.buf, '\n')
 	}
-	for _, ev := range batch {
+	written := 0
+	for i, ev := range batch {
 		e.buf = e.encoder.append(e.buf, ev)
-		if len(e.buf) >= flushBytes {
-			if err := e.flush(); err != nil {
-				return err
-			}
+		if len(e.buf) < flushBytes && i < len(batch)-1 {
+			continue
 		}
+		if err := e.flush(); err != nil {
+			return &UnwrittenError{Events: len(batch) - written, Err: err}
+		}
+		written = i + 1
 	}
-	return e.flush()
+	return nil
 }
+
+// UnwrittenError says how many events of a batch, the last ones, were not written.
+type UnwrittenError struct {
+	Events int
+	Err    error
+}
+
+// Error implements error.
+func (e *UnwrittenError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *UnwrittenError) Unwrap() error { return e.Err }
+
+// Undelivered is how many events of the batch were not written.
+func (e *UnwrittenError) Undelivered() int { return e.Events }
 
 func (e *Exporter) flush() error {
 	if len(e.buf) == 0 {

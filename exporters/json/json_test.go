@@ -249,6 +249,32 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// TestPartOfABatch: what was written before the disk was full is not counted as lost.
+func TestPartOfABatch(t *testing.T) {
+	t.Parallel()
+	var batch []*event.Event
+	for range 4 {
+		ev := *sample.Events()[1]
+		ev.Payload = &event.ProcessExec{Args: []string{strings.Repeat("x", flushBytes/2)}, ArgsCount: 1}
+		batch = append(batch, &ev)
+	}
+	out := &countdown{writes: 1}
+	err := New(out, nil).Export(t.Context(), batch)
+	if unwritten, ok := errors.AsType[*UnwrittenError](err); !ok || unwritten.Undelivered() != 3 {
+		t.Errorf("got %v, want 3 events unwritten", err)
+	}
+}
+
+// countdown fails after some writes.
+type countdown struct{ writes int }
+
+func (c *countdown) Write(p []byte) (int, error) {
+	if c.writes--; c.writes < 0 {
+		return 0, errors.New("no space left on device")
+	}
+	return len(p), nil
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	if _, err := Open(Config{}, nil); err == nil || !strings.Contains(err.Error(), "path") {

@@ -39,6 +39,7 @@ func newGRPCTransport(s signal, dest Destination) (*grpcTransport, error) {
 	}
 	conn, err := grpc.NewClient("dns:///"+address,
 		grpc.WithTransportCredentials(creds),
+		grpc.WithNoProxy(),              // as over HTTP: a proxy of the environment is not the operator's word
 		grpc.WithDisableServiceConfig(), // a TXT record of the network shall not change how we send
 		grpc.WithDisableRetry(),         // sender retries
 		grpc.WithUserAgent("watchglass"))
