@@ -55,7 +55,7 @@ test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.
 .PHONY: test-e2e
 test-e2e: ## End to end: real agents against a scripted model, a real Prometheus; need root
 	@$(INSTALL) e2e
-	WATCHGLASS_E2E=1 go test -count=1 -p 1 -timeout 20m ./test/e2e/...
+	WATCHGLASS_E2E=1 go test -count=1 -p 1 -timeout 20m ./test/e2e/... ./dashboards
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
