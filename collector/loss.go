@@ -99,17 +99,21 @@ func (p *Pipeline) countLosses() {
 		p.s.Logger.Warn("losses in the kernel could not be counted", "error", err)
 	}
 	for _, c := range counts {
-		key := kernelKey{c.Sandbox, c.Probe}
-		last := p.losses.kernel[key]
-		p.losses.kernel[key] = c.Dropped
-		if c.Dropped <= last {
-			continue
-		}
 		var s *event.Sandbox
 		if state := p.sandboxes[c.Sandbox]; state != nil {
 			s = state.sandbox
+		} else if c.Sandbox != 0 {
+			continue // not known yet, or not any more
 		}
-		p.losses.note(lossKey{stage: event.LossRing, lost: c.Probe, reason: "ring_full", sandbox: s}, c.Dropped-last)
+		key := kernelKey{c.Sandbox, c.Probe}
+		last := p.losses.kernel[key]
+		if c.Dropped < last {
+			last = 0 // it was watched anew
+		}
+		p.losses.kernel[key] = c.Dropped
+		if c.Dropped > last {
+			p.losses.note(lossKey{stage: event.LossRing, lost: c.Probe, reason: "ring_full", sandbox: s}, c.Dropped-last)
+		}
 	}
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "malformed"}, p.s.Source.Undecoded())
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "unknown_sandbox"}, p.strangers)

@@ -193,7 +193,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	p.running.Store(false)
 	stop()
 	ticker.Wait()
-	p.finish()
+	p.finish(time.Now())
 
 	for _, o := range p.outputs {
 		o.queue.close()

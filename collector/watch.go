@@ -53,6 +53,7 @@ func (p *Pipeline) gone(cgroupID uint64, now time.Time) {
 		// While the kernel still has its counts.
 		p.summarise(state, now)
 		p.countLosses()
+		p.reportLosses(now)
 	}
 	if s := p.s.Sandboxes.Gone(cgroupID); s != nil {
 		p.stop(p.know(s, now), now)
@@ -109,10 +110,9 @@ func (p *Pipeline) drop(id uint64, state *sandboxState) {
 }
 
 // finish publishes what is left to say when the source has ended.
-func (p *Pipeline) finish() {
+func (p *Pipeline) finish(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
 	p.summariseAll(now)
 	p.countLosses()
 	p.reportLosses(now)
