@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector"
@@ -51,6 +52,8 @@ type watch struct {
 	reading, serving context.CancelFunc
 	pipelineDone     chan error
 	servers          sync.WaitGroup
+	// scanned is true once the sandboxes that existed at the start are watched.
+	scanned atomic.Bool
 	// stats is the pipeline's account at the end.
 	stats event.Stats
 }
@@ -83,7 +86,7 @@ func (w *watch) open(s watchSettings) error {
 	}
 	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
 		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
-			Metrics: metrics, Logger: s.log, Ready: w.ready,
+			Metrics: metrics, Logger: s.log, Healthy: w.healthy, Ready: w.ready,
 		})
 		if err != nil {
 			return err
@@ -145,10 +148,21 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	return err
 }
 
-// ready says why nothing is watched, nil when it is.
-func (w *watch) ready() error {
+// healthy says why no events are read, nil when they are.
+func (w *watch) healthy() error {
 	if w.pipeline == nil || !w.pipeline.Running() {
 		return errors.New("the pipeline is not running")
+	}
+	return nil
+}
+
+// ready says why sandboxes are not watched yet, nil when they are.
+func (w *watch) ready() error {
+	if err := w.healthy(); err != nil {
+		return err
+	}
+	if !w.scanned.Load() {
+		return errors.New("the sandboxes that exist are being looked for")
 	}
 	return nil
 }
@@ -176,6 +190,7 @@ func (w *watch) start() error {
 	if _, err := w.registry.Scan(); err != nil {
 		return err
 	}
+	w.scanned.Store(true)
 	return nil
 }
 
