@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/collector/sandbox"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // programName as argument 0 makes the test binary the program itself.
@@ -133,7 +134,7 @@ func leafOf(t *testing.T, pid int) bool {
 }
 
 func TestKernelRunExitCodes(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	dir := t.TempDir()
 	scripts := map[string]string{
 		"plain":         "#!/bin/sh\nexit 0\n",
@@ -180,7 +181,7 @@ func TestKernelRunExitCodes(t *testing.T) {
 }
 
 func TestKernelRunPassesThrough(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	cmd := program(t, "run", "--quiet", "--", "sh", "-c", `cat; env | sort >&2; pwd >&2; grep -E '^Sig(Ign|Blk)' /proc/self/status >&2; ulimit -a >&2; umask >&2`)
 	plain := exec.CommandContext(t.Context(), "sh", cmd.Args[len(cmd.Args)-2:]...)
 	input := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB, many times a pipe's room
@@ -200,7 +201,7 @@ func TestKernelRunPassesThrough(t *testing.T) {
 }
 
 func TestKernelRunDescriptors(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	given, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +221,7 @@ func TestKernelRunDescriptors(t *testing.T) {
 }
 
 func TestKernelRunEvents(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	dir := t.TempDir()
 	events, timeline, summary := filepath.Join(dir, "e.jsonl"), filepath.Join(dir, "t.txt"), filepath.Join(dir, "s.txt")
 	got := finish(t, program(t, "run", "--json", events, "--timeline", timeline, "--summary", summary, "--name", "my session", "--live",
@@ -264,7 +265,7 @@ func TestKernelRunEvents(t *testing.T) {
 
 // TestKernelRunBurst runs 10,000 short processes, eight at a time.
 func TestKernelRunBurst(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	const loops, each = 8, 1250
 	script := fmt.Sprintf("for i in 1 2 3 4 5 6 7 8; do (n=0; while [ $n -lt %d ]; do /bin/true; n=$((n+1)); done) & done; wait", each)
 	events := filepath.Join(t.TempDir(), "e.jsonl")
@@ -293,7 +294,7 @@ func TestKernelRunBurst(t *testing.T) {
 // TestKernelRunHugeArguments runs a command with almost 2 MiB of arguments, the most that the
 // kernel allows with an 8 MiB stack: it runs, and the event holds the first 128 KiB and says so.
 func TestKernelRunHugeArguments(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	args := []string{"run", "--quiet", "--json", filepath.Join(t.TempDir(), "e.jsonl"), "--", "true"}
 	for range 18 {
 		args = append(args, strings.Repeat("x", 100_000))
@@ -319,7 +320,7 @@ func TestKernelRunHugeArguments(t *testing.T) {
 }
 
 func TestKernelRunOutlived(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	for _, keep := range []bool{false, true} {
 		args := []string{"run"}
 		if keep {
@@ -362,7 +363,7 @@ func waitFor(t *testing.T, what string, holds func() bool) {
 }
 
 func TestKernelRunForwardsSignals(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	for signal, want := range map[syscall.Signal]int{
 		unix.SIGTERM: 43, unix.SIGINT: 42, unix.SIGHUP: 41, unix.SIGQUIT: 44, unix.SIGUSR1: 45, unix.SIGUSR2: 46, unix.SIGWINCH: 47,
 	} {
@@ -387,7 +388,7 @@ func TestKernelRunForwardsSignals(t *testing.T) {
 }
 
 func TestKernelRunSecondTermForces(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd := program(t, "run", "--quiet", "--", "sh", "-c", `trap "" TERM; echo >"$0"; while :; do sleep 1; done`, ready)
 	if err := cmd.Start(); err != nil {
@@ -412,7 +413,7 @@ func TestKernelRunSecondTermForces(t *testing.T) {
 // TestKernelRunSignalAtAnyMoment sends SIGTERM earlier and later in the session's life: it always ends
 // soon, with a code that tells of the signal, and leaves no cgroup.
 func TestKernelRunSignalAtAnyMoment(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	for delay := time.Duration(0); delay < 400*time.Millisecond; delay += 20 * time.Millisecond {
 		cmd := program(t, "run", "--quiet", "--", "sleep", "0.2")
 		if err := cmd.Start(); err != nil {
@@ -433,7 +434,7 @@ func TestKernelRunSignalAtAnyMoment(t *testing.T) {
 }
 
 func TestKernelRunRemovesStaleLeaves(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	ready := filepath.Join(t.TempDir(), "ready")
 	crashed := program(t, "run", "--quiet", "--", "sh", "-c", `echo >"$0"; sleep 1000`, ready)
 	if err := crashed.Start(); err != nil {
@@ -462,16 +463,4 @@ func TestKernelRunRemovesStaleLeaves(t *testing.T) {
 	if leafOf(t, crashed.Process.Pid) {
 		t.Error("the cgroup of the crashed session is left")
 	}
-}
-
-// requireEBPF skips where watching cannot work; where it is demanded, that is a failure.
-func requireEBPF(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("WATCHGLASS_REQUIRE_EBPF") == "1" {
-		t.Fatal("not root")
-	}
-	t.Skip("watching needs root")
 }

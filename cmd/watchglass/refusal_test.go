@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // TestRefusals is what needs no kernel: what is wrong is said, and what to do, before anything is run.
@@ -101,7 +103,7 @@ func TestWithoutRoot(t *testing.T) {
 }
 
 func TestKernelCollectPortInUse(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -122,9 +124,9 @@ func TestKernelCollectPortInUse(t *testing.T) {
 	}
 }
 
-// TestKernelCgroupLayouts runs the program in mount namespaces with other layouts of cgroups.
-func TestKernelCgroupLayouts(t *testing.T) {
-	requireEBPF(t)
+// TestKernelLayouts runs the program in mount namespaces with other layouts of cgroups and file systems.
+func TestKernelLayouts(t *testing.T) {
+	testenv.RequireEBPF(t)
 	const unmountAll = `grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f5 | while read -r dir; do umount "$dir" || exit 99; done; `
 	for _, test := range []struct {
 		name, layout string
@@ -134,6 +136,7 @@ func TestKernelCgroupLayouts(t *testing.T) {
 		{"none", unmountAll, 125, "no cgroup2 file system is mounted"},
 		{"v1 only", unmountAll + `mkdir -p "$0/v1" && mount -t cgroup -o none,name=watchglasstest none "$0/v1" || exit 98; `, 125, "cgroup v1 only is unsupported"},
 		{"elsewhere", unmountAll + `mkdir -p "$0/else where" && mount -t cgroup2 none "$0/else where" || exit 97; `, 9, ""},
+		{"no type information", `mount -t tmpfs none /sys/kernel/btf || exit 96; `, 125, "CONFIG_DEBUG_INFO_BTF"},
 		{"hybrid", `mkdir -p "$0/v1" && mount -t cgroup -o none,name=watchglasstest none "$0/v1" || exit 98; `, 9, ""},
 	} {
 		cmd := program(t, "run", "--quiet", "--", "sh", "-c", "exit 9")

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // screen is a pseudo-terminal with a program on it.
@@ -144,7 +146,7 @@ const (
 )
 
 func TestKernelTerminalIsTheCommands(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	s := newScreen(t, program(t, "run", "--quiet", "--", "sh", "-c", `test -t 0 && test -t 1 && test -t 2 && stty size && read line </dev/tty && echo "got $line"; exit 6`))
 	s.expect("24 80")
 	s.keys("words\n")
@@ -155,7 +157,7 @@ func TestKernelTerminalIsTheCommands(t *testing.T) {
 }
 
 func TestKernelTerminalInterrupt(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	// Each key's signal comes once: a second one would end the command before it says so.
 	s := newScreen(t, program(t, "run", "--quiet", "--", "sh", "-c", `trap 'n=$((n+1)); echo "interrupt $n"' INT; echo ready; while [ "${n:-0}" -lt 2 ]; do sleep 0.1; done; sleep 0.3; exit $n`))
 	s.expect("ready")
@@ -169,7 +171,7 @@ func TestKernelTerminalInterrupt(t *testing.T) {
 }
 
 func TestKernelTerminalInterruptKills(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	s := newScreen(t, program(t, "run", "--", "sh", "-c", "echo ready; exec sleep 100"))
 	s.expect("ready")
 	s.keys(ctrlC)
@@ -180,7 +182,7 @@ func TestKernelTerminalInterruptKills(t *testing.T) {
 }
 
 func TestKernelTerminalRestored(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	s := newScreen(t, shell(t, "-c", `watchglass run --quiet -- sh -c 'stty raw -echo; kill -KILL $$'; stty -a | grep -q ' -icanon' && echo raw || echo restored; exit 0`))
 	if shown := s.expect("raw|restored"); !strings.Contains(shown, "restored") {
 		t.Error("a command that was killed left the terminal raw")
@@ -190,7 +192,7 @@ func TestKernelTerminalRestored(t *testing.T) {
 
 // TestKernelTerminalJobControl stops, backgrounds and continues a session from an interactive shell.
 func TestKernelTerminalJobControl(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	s := newScreen(t, shell(t, "--norc", "--noprofile", "-i"))
 	s.expect(`\$ `)
 	s.keys(`watchglass run --quiet -- sh -c 'echo up; while read l; do echo "[$l]"; done; exit 3'; echo "code $?"` + "\n")
@@ -225,7 +227,7 @@ func TestKernelTerminalJobControl(t *testing.T) {
 // TestKernelTerminalStopWithoutShell stops a command where no shell could continue it: as without
 // Watchglass, it goes on.
 func TestKernelTerminalStopWithoutShell(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	s := newScreen(t, program(t, "run", "--quiet", "--", "sh", "-c", `echo ready; read line; echo "got $line"`))
 	s.expect("ready")
 	s.keys(ctrlZ)
@@ -239,7 +241,7 @@ func TestKernelTerminalStopWithoutShell(t *testing.T) {
 
 // TestKernelTerminalPager runs a full-screen program that reads keys from the terminal itself.
 func TestKernelTerminalPager(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	if _, err := exec.LookPath("less"); err != nil {
 		t.Skip("less is not installed")
 	}
@@ -257,7 +259,7 @@ func TestKernelTerminalPager(t *testing.T) {
 
 // TestKernelTerminalPipeline checks that a session in a pipeline leaves the terminal to the others.
 func TestKernelTerminalPipeline(t *testing.T) {
-	requireEBPF(t)
+	testenv.RequireEBPF(t)
 	s := newScreen(t, shell(t, "--norc", "--noprofile", "-i"))
 	s.expect(`\$ `)
 	s.keys(`watchglass run --quiet -- sh -c 'echo from the session; sleep 0.3' | sh -c 'read a; read b </dev/tty; echo "<$a> <$b>"'` + "\n")

@@ -13,19 +13,17 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // realMount is the machine's cgroup2 mount, when this test may write there.
 func realMount(t *testing.T) Mount {
 	t.Helper()
+	testenv.RequireRoot(t)
 	m, err := FindMount()
-	switch {
-	case err != nil && os.Getenv("WATCHGLASS_REQUIRE_EBPF") == "1":
-		t.Fatal(err)
-	case err != nil:
-		t.Skipf("no cgroup2: %v", err)
-	case os.Geteuid() != 0:
-		t.Skip("making cgroups needs root")
+	if err != nil {
+		testenv.Unable(t, err.Error())
 	}
 	return m
 }
