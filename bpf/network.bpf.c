@@ -54,6 +54,8 @@ enum connect_flags {
 	CONNECT_ABANDONED = 1,
 	/* The address is the caller's word: the kernel refused before it copied it to where we look. */
 	CONNECT_CLAIMED = 2,
+	/* The result is older than the record, by nobody knows how much: there is no latency. */
+	CONNECT_LATE = 4,
 };
 
 /* endpoint is an address and port; IPv4 in its v4-mapped form. The port is in host order. */
@@ -316,6 +318,7 @@ static __always_inline void connection_begin(struct sock *sk)
 		attempt->started = 1;
 }
 
+/* connection_report tells a connect's result, which is known since just now unless it is late. */
 static __always_inline void connection_report(struct sock *sk, struct connection *connection, __u16 error, __u8 flags)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -325,7 +328,7 @@ static __always_inline void connection_report(struct sock *sk, struct connection
 		return;
 	record->header = connection->owner;
 	record->header.time = now;
-	record->latency = now - connection->started;
+	record->latency = flags & CONNECT_LATE ? 0 : now - connection->started;
 	endpoints_of_socket(sk, &record->peer, &record->local);
 	record->error = error;
 	record->protocol = IPPROTO_TCP;
@@ -368,9 +371,15 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 /* connection_end reports what was not reported yet when a socket becomes closed. */
 static __always_inline void connection_end(struct sock *sk, struct connection *connection)
 {
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct attempt *attempt;
 
+	if (!connection->established && tcp && tcp->bytes_acked) {
+		/* The SYN was acknowledged: that it was established has been missed. */
+		connection->established = 1;
+		connection_report(sk, connection, 0, CONNECT_LATE);
+	}
 	if (connection->established) {
 		flow_report(sk, connection);
 		return;
@@ -419,6 +428,23 @@ int BPF_PROG(network_on_set_state, struct sock *sk, int oldstate, int newstate)
 		connection->established = 1;
 		connection_report(sk, connection, 0, 0);
 	}
+	return 0;
+}
+
+/*
+ * Reports what network_on_set_state missed of a connection. The kernel does not run a program inside of
+ * itself on one CPU: a connection that closes in an interrupt taken while the program tells of another
+ * one would have no end. Without this about one flow in 50,000 had none, on a busy machine. Since 5.5.
+ */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(network_on_destroy_sock, struct sock *sk)
+{
+	struct connection *connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+
+	if (!connection)
+		return 0;
+	connection_end(sk, connection);
+	bpf_sk_storage_delete(&connections, sk);
 	return 0;
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -631,6 +632,68 @@ func loopbackUp() error {
 	}
 	request.SetUint16(unix.IFF_UP)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
+}
+
+// TestKernelNetworkMissed takes away the program that tells of a connection's end: the end is told all the same.
+func TestKernelNetworkMissed(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	pid := make(chan uint32, 1)
+	go func() {
+		c := networkCases()[1] // closed there first
+		pid <- w.run(helperRun{action: "reach", args: []string{c.name, listener.Addr().String()}}).pid
+	}()
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := netip.MustParseAddrPort(listener.Addr().String())
+	w.await(1, func(r *Record) bool { return connectOf(r) != nil && connectOf(r).Peer == peer })
+	w.detach("network_on_set_state")
+	if err := serve(1, 2, true)(conn); err != nil {
+		t.Error(err)
+	}
+	_ = conn.Close()
+	helper := <-pid
+	flows := w.await(1, func(r *Record) bool { return flowOf(r) != nil && r.Task.PID == helper })
+	if len(flows) != 1 {
+		t.Fatalf("%d flows, want 1: %s", len(flows), w.networkOf(helper))
+	}
+	if flow := flowOf(flows[0]); flow.Sent != 1 || flow.Received != 2 {
+		t.Errorf("got %s, want 1 sent and 2 received", describe(flow))
+	}
+}
+
+// detach takes one program off its hook.
+func (w *watch) detach(name string) {
+	w.t.Helper()
+	for i := range w.tracer.probes {
+		p := &w.tracer.probes[i]
+		program := p.collection.Programs[name]
+		if program == nil {
+			continue
+		}
+		info, err := program.Info()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		id, _ := info.ID()
+		for j, l := range p.links {
+			if linked, err := l.Info(); err == nil && linked.Program == id {
+				if err := l.Close(); err != nil {
+					w.t.Fatal(err)
+				}
+				p.links = slices.Delete(p.links, j, j+1)
+				return
+			}
+		}
+	}
+	w.t.Fatalf("program %s is not attached", name)
 }
 
 // TestKernelNetworkMany makes connections from several threads at once: each is told once, with its bytes.

@@ -80,23 +80,24 @@ type networkFlow struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	networkMapAttempts           = "attempts"
-	networkMapConnections        = "connections"
-	networkMapDestinations       = "destinations"
-	networkMapEventCounts        = "event_counts"
-	networkMapEvents             = "events"
-	networkMapSandboxes          = "sandboxes"
-	networkProgNetworkOnConnect4 = "network_on_connect4"
-	networkProgNetworkOnConnect6 = "network_on_connect6"
-	networkProgNetworkOnSendmsg4 = "network_on_sendmsg4"
-	networkProgNetworkOnSendmsg6 = "network_on_sendmsg6"
-	networkProgNetworkOnSetState = "network_on_set_state"
-	networkProgNetworkOnSysExit  = "network_on_sys_exit"
-	networkVarAbiConnect         = "abi_connect"
-	networkVarAbiEndpoint        = "abi_endpoint"
-	networkVarAbiFlow            = "abi_flow"
-	networkVarEventWakeBytes     = "event_wake_bytes"
-	networkVarProbeIndex         = "probe_index"
+	networkMapAttempts              = "attempts"
+	networkMapConnections           = "connections"
+	networkMapDestinations          = "destinations"
+	networkMapEventCounts           = "event_counts"
+	networkMapEvents                = "events"
+	networkMapSandboxes             = "sandboxes"
+	networkProgNetworkOnConnect4    = "network_on_connect4"
+	networkProgNetworkOnConnect6    = "network_on_connect6"
+	networkProgNetworkOnDestroySock = "network_on_destroy_sock"
+	networkProgNetworkOnSendmsg4    = "network_on_sendmsg4"
+	networkProgNetworkOnSendmsg6    = "network_on_sendmsg6"
+	networkProgNetworkOnSetState    = "network_on_set_state"
+	networkProgNetworkOnSysExit     = "network_on_sys_exit"
+	networkVarAbiConnect            = "abi_connect"
+	networkVarAbiEndpoint           = "abi_endpoint"
+	networkVarAbiFlow               = "abi_flow"
+	networkVarEventWakeBytes        = "event_wake_bytes"
+	networkVarProbeIndex            = "probe_index"
 )
 
 // loadNetwork returns the embedded CollectionSpec for network.
@@ -141,12 +142,13 @@ type networkSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkProgramSpecs struct {
-	NetworkOnConnect4 *ebpf.ProgramSpec `ebpf:"network_on_connect4"`
-	NetworkOnConnect6 *ebpf.ProgramSpec `ebpf:"network_on_connect6"`
-	NetworkOnSendmsg4 *ebpf.ProgramSpec `ebpf:"network_on_sendmsg4"`
-	NetworkOnSendmsg6 *ebpf.ProgramSpec `ebpf:"network_on_sendmsg6"`
-	NetworkOnSetState *ebpf.ProgramSpec `ebpf:"network_on_set_state"`
-	NetworkOnSysExit  *ebpf.ProgramSpec `ebpf:"network_on_sys_exit"`
+	NetworkOnConnect4    *ebpf.ProgramSpec `ebpf:"network_on_connect4"`
+	NetworkOnConnect6    *ebpf.ProgramSpec `ebpf:"network_on_connect6"`
+	NetworkOnDestroySock *ebpf.ProgramSpec `ebpf:"network_on_destroy_sock"`
+	NetworkOnSendmsg4    *ebpf.ProgramSpec `ebpf:"network_on_sendmsg4"`
+	NetworkOnSendmsg6    *ebpf.ProgramSpec `ebpf:"network_on_sendmsg6"`
+	NetworkOnSetState    *ebpf.ProgramSpec `ebpf:"network_on_set_state"`
+	NetworkOnSysExit     *ebpf.ProgramSpec `ebpf:"network_on_sys_exit"`
 }
 
 // networkMapSpecs contains maps before they are loaded into the kernel.
@@ -226,18 +228,20 @@ type networkVariables struct {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkPrograms struct {
-	NetworkOnConnect4 *ebpf.Program `ebpf:"network_on_connect4"`
-	NetworkOnConnect6 *ebpf.Program `ebpf:"network_on_connect6"`
-	NetworkOnSendmsg4 *ebpf.Program `ebpf:"network_on_sendmsg4"`
-	NetworkOnSendmsg6 *ebpf.Program `ebpf:"network_on_sendmsg6"`
-	NetworkOnSetState *ebpf.Program `ebpf:"network_on_set_state"`
-	NetworkOnSysExit  *ebpf.Program `ebpf:"network_on_sys_exit"`
+	NetworkOnConnect4    *ebpf.Program `ebpf:"network_on_connect4"`
+	NetworkOnConnect6    *ebpf.Program `ebpf:"network_on_connect6"`
+	NetworkOnDestroySock *ebpf.Program `ebpf:"network_on_destroy_sock"`
+	NetworkOnSendmsg4    *ebpf.Program `ebpf:"network_on_sendmsg4"`
+	NetworkOnSendmsg6    *ebpf.Program `ebpf:"network_on_sendmsg6"`
+	NetworkOnSetState    *ebpf.Program `ebpf:"network_on_set_state"`
+	NetworkOnSysExit     *ebpf.Program `ebpf:"network_on_sys_exit"`
 }
 
 func (p *networkPrograms) Close() error {
 	return _NetworkClose(
 		p.NetworkOnConnect4,
 		p.NetworkOnConnect6,
+		p.NetworkOnDestroySock,
 		p.NetworkOnSendmsg4,
 		p.NetworkOnSendmsg6,
 		p.NetworkOnSetState,
