@@ -131,9 +131,7 @@ func (b *block) findings(s *event.Summary) {
 		}
 		b.row(label, colour, text)
 		label = ""
-		if f.Explanation != "" {
-			b.row("", "", "         "+printable(f.Explanation))
-		}
+		b.paragraph(f.Explanation)
 	}
 	if s.FindingsOmitted > 0 {
 		b.row("", yellow, "and "+number(s.FindingsOmitted)+" more")
@@ -163,6 +161,50 @@ func (b *block) row(label, colour, value string) {
 	l.colour(b.cfg.Colour, colour)
 	l.hostile(value)
 	b.dst = l.end()
+}
+
+// The size of a paragraph: wide enough to be short, and never a page long.
+const (
+	paragraphColumns = 100
+	paragraphLines   = 12
+	indent           = "         "
+)
+
+// paragraph writes sentences over several lines, broken between words.
+func (b *block) paragraph(text string) {
+	width := paragraphColumns
+	if b.cfg.Width != 0 {
+		width = min(width, b.cfg.Width-labelColumns-len(indent))
+	}
+	lines := wrap(printable(text), width)
+	for i, line := range lines {
+		if i == paragraphLines {
+			b.row("", "", indent+cutMark)
+			return
+		}
+		b.row("", "", indent+line)
+	}
+}
+
+// wrap breaks text between words; a word that is wider than a line has its own, which row will cut.
+func wrap(text string, width int) []string {
+	var lines []string
+	line, columns := "", 0
+	for _, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		if columns > 0 && columns+1+n > width {
+			lines = append(lines, line)
+			line, columns = "", 0
+		}
+		if columns > 0 {
+			line, columns = line+" ", columns+1
+		}
+		line, columns = line+word, columns+n
+	}
+	if columns > 0 {
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 // table writes rows whose columns line up. The first row is the heading; without others there is nothing to show.

@@ -91,7 +91,7 @@ func summary() *event.Summary {
 		},
 		DestinationsOmitted: 4,
 		Findings: []*event.Finding{
-			{Rule: sample.Rule(), Title: "bash read a key\u202e", Explanation: "bash[4242] read it.", Count: 3},
+			{Rule: sample.Rule(), Title: "bash read a key\u202e", Explanation: strings.Repeat("bash[4242] read it, said \x1b[2J why. ", 60), Count: 3},
 		},
 		FindingsOmitted: 1,
 		Outlived:        []*event.Process{{PID: 99, Name: "sleep\x1b[2J", Args: []string{"sleep", "1000\n"}}, {PID: 100}},
