@@ -64,7 +64,11 @@ static __always_inline void change_report(__u64 sandbox, __u64 id, const char *p
 	change->path_size = size > 0 ? size - 1 : 0;
 	if (size >= CHANGE_PATH_BYTES)
 		change->header.flags |= EVENT_TRUNCATED;
-	event_submit(change);
+	/*
+	 * The reader is woken at once, unlike for other records: a selector may choose the new cgroup, and
+	 * what runs in it before user space has entered it is not seen. Cgroups are made rarely.
+	 */
+	bpf_ringbuf_submit(change, BPF_RB_FORCE_WAKEUP);
 }
 
 /*

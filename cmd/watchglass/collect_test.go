@@ -202,6 +202,11 @@ func TestKernelCollect(t *testing.T) {
 	c.start()
 	after, other := c.mkdir("agent-after"), c.mkdir("other")
 	inner := c.mkdir("agent-after/inner")
+	// What runs before the daemon knows of the new cgroup is not seen.
+	waitFor(t, "the new sandbox to be watched", func() bool {
+		text, err := os.ReadFile(c.events)
+		return err == nil && regexp.MustCompile(`"event":"watchglass\.sandbox\.start".*/agent-after"`).Match(text)
+	})
 	c.in(after, "/bin/echo in after")
 	c.in(inner, "/bin/echo in inner")
 	c.in(other, "/bin/echo in other")
