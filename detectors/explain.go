@@ -3,6 +3,7 @@
 package detectors
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -144,8 +145,8 @@ func chain(p *event.Process) string {
 	if more {
 		b.WriteString("… → ")
 	}
-	for i := len(names) - 1; i >= 0; i-- {
-		b.WriteString(cut(names[i], longestCommand))
+	for i, name := range slices.Backward(names) {
+		b.WriteString(cut(name, longestCommand))
 		if i > 0 {
 			b.WriteString(" → ")
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-var update = flag.Bool("update", false, "rewrite the findings in testdata and the headers in docs/detectors") //nolint:gochecknoglobals // a test flag
+var update = flag.Bool("update", false, "rewrite the findings in testdata and the headers in docs/detectors")
 
 // The timelines in testdata are text: a case starts with "## title", then come steps, one a line,
 // and after a step the findings it made, each as "=> …" and its explanation as "   …".

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -95,12 +96,7 @@ func (n *Network) resolver(addr netip.Addr, port uint16) bool {
 	if port != dns && port != dnsOverTLS {
 		return false
 	}
-	for _, r := range n.resolvers {
-		if r == addr {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(n.resolvers, addr)
 }
 
 // plain is addr as the policy compares it: IPv4 in its own form and without a zone.

@@ -19,7 +19,7 @@ import (
 )
 
 // watchglass builds the binary on its first call.
-var watchglass func() (string, error) //nolint:gochecknoglobals // set once, by TestMain
+var watchglass func() (string, error)
 
 // attackVariable makes the test binary itself the attacker: it is the program at hand that can do
 // what no shell can.
@@ -108,7 +108,7 @@ func copyTrue(fd int) error {
 // home is a home directory with a key, a project and settings, below dir.
 func home(t *testing.T, dir string) string {
 	t.Helper()
-	h, err := os.MkdirTemp(dir, "watchglass-home-")
+	h, err := os.MkdirTemp(dir, "watchglass-home-") //nolint:usetesting // where it lies decides what is found
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func listen(t *testing.T) (port int) {
 			_ = conn.Close()
 		}
 	}()
-	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // a TCP listener has a TCP address
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func TestKernelOffPolicyConnect(t *testing.T) {
@@ -214,7 +214,7 @@ func TestKernelOffPolicyConnect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused := closed.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // a TCP listener has a TCP address
+	refused := closed.Addr().(*net.TCPAddr).Port
 	if err := closed.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func findings(t *testing.T, file string) []finding {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	var order []string
 	byID, kinds := map[string]finding{}, map[string]int{}
 	lines := bufio.NewScanner(f)
