@@ -70,12 +70,13 @@ int test_event_submit(struct question *question)
 {
 	struct message *message = event_reserve(question->sandbox, sizeof(*message));
 
-	question->answer = message != NULL;
+	question->answer = 0;
 	if (!message)
 		return 0;
 	event_header_fill(&message->header, question->sandbox, 7);
 	__builtin_memset(message->text, 'x', sizeof(message->text));
 	event_submit(message);
+	question->answer = 1;
 	return 0;
 }
 
