@@ -182,13 +182,13 @@ func (c *detectorsConfig) Validate() error {
 func (c *exportersConfig) validate() error {
 	var errs []error
 	if c.Text.Enabled {
-		errs = append(errs, prefixed("exporters.text.", c.Text.Config.Validate()))
+		errs = append(errs, prefixed("exporters.text.", c.Text.Validate()))
 	}
 	if c.JSON.Enabled {
-		errs = append(errs, prefixed("exporters.json.", c.JSON.Config.Validate()))
+		errs = append(errs, prefixed("exporters.json.", c.JSON.Validate()))
 	}
 	if c.Prometheus.Enabled {
-		errs = append(errs, prefixed("exporters.prometheus.", c.Prometheus.Config.Validate()))
+		errs = append(errs, prefixed("exporters.prometheus.", c.Prometheus.Validate()))
 	}
 	return errors.Join(append(errs, prefixed("exporters.otlp.", c.OTLP.Validate()))...)
 }
@@ -207,7 +207,7 @@ func single(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // Only err itself, not what it wraps.
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/watchglass/watchglass/exporters/prometheus"
 )
 
-//nolint:gochecknoglobals // A flag of the test binary.
 var update = flag.Bool("update", false, "rewrite the files that the tests compare with")
 
 const documentation = "../../docs/configuration.md"

@@ -68,7 +68,7 @@ func asNobody(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "watchglass-test-")
+	dir, err := os.MkdirTemp("/tmp", "watchglass-test-") //nolint:usetesting // Another user cannot reach t.TempDir.
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,8 @@ type watchSettings struct {
 	log    *slog.Logger
 	// selectors says whether those of the configuration choose sandboxes.
 	selectors bool
+	// environment says whether the OTEL_EXPORTER_OTLP_ variables are meant for this program.
+	environment bool
 	// outputs is the exporters besides those for metrics and OTLP.
 	outputs []collector.ExporterSettings
 	// metrics is where to serve metrics; nil for nowhere.
@@ -100,9 +102,12 @@ func (w *watch) open(s watchSettings) error {
 
 // openOTLP makes what sends logs and metrics by OTLP, as the configuration and the environment say.
 func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collector.ExporterSettings, error) {
-	cfg, err := s.config.Exporters.OTLP.WithEnvironment(otlp.DefaultConfig(), os.LookupEnv)
-	if err != nil {
-		return nil, fmt.Errorf("otlp exporter: %w", err)
+	cfg := s.config.Exporters.OTLP
+	if s.environment {
+		var err error
+		if cfg, err = cfg.WithEnvironment(otlp.DefaultConfig(), os.LookupEnv); err != nil {
+			return nil, fmt.Errorf("otlp exporter: %w", err)
+		}
 	}
 	settings := otlp.Settings{Resource: programResource(), Logger: s.log}
 	var outputs []collector.ExporterSettings
@@ -114,6 +119,7 @@ func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collec
 		outputs = append(outputs, collector.ExporterSettings{Exporter: logs, FlushInterval: otlpFlushInterval})
 	}
 	if cfg.MetricsEnabled() {
+		var err error
 		if w.push, err = otlp.OpenMetrics(cfg, metrics, settings); err != nil {
 			return nil, err
 		}

@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -251,14 +251,12 @@ func unknownKey(key, path string, known map[string]reflect.Type) string {
 // settings is the keys of a struct as the YAML decoder has them, and their types.
 func settings(t reflect.Type) map[string]reflect.Type {
 	known := map[string]reflect.Type{}
-	for field := range fields(t) {
+	for field := range t.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 		switch {
 		case name == "-" || !field.IsExported() && options != "inline":
 		case options == "inline":
-			for name, t := range settings(field.Type) {
-				known[name] = t
-			}
+			maps.Copy(known, settings(field.Type))
 		case name == "":
 			known[strings.ToLower(field.Name)] = field.Type
 		default:
@@ -266,19 +264,6 @@ func settings(t reflect.Type) map[string]reflect.Type {
 		}
 	}
 	return known
-}
-
-func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() {
-			return
-		}
-		for i := range t.NumField() {
-			if !yield(t.Field(i)) {
-				return
-			}
-		}
-	}
 }
 
 // editDistance is the number of letters to change, add, leave out or swap with their neighbour to

@@ -102,8 +102,8 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// SandboxID is the identity of the sandbox of a cgroup: 16 hexadecimal digits of a hash of boot id and cgroup id.
-func SandboxID(bootID string, cgroupID uint64) string {
+// Identity is the identity of the sandbox of a cgroup: 16 hexadecimal digits of a hash of boot id and cgroup id.
+func Identity(bootID string, cgroupID uint64) string {
 	sum := sha256.Sum256([]byte(bootID + "/" + strconv.FormatUint(cgroupID, 10)))
 	return hex.EncodeToString(sum[:8])
 }
@@ -131,7 +131,7 @@ func (r *Registry) Add(s event.Sandbox) (*event.Sandbox, error) {
 	if s.Name == "" {
 		s.Name = path.Base(s.Cgroup)
 	}
-	s.ID = SandboxID(r.cfg.BootID, s.CgroupID)
+	s.ID = Identity(r.cfg.BootID, s.CgroupID)
 	s.Started = time.Now()
 	if err := r.watch(&s); err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (r *Registry) made(cgroupID uint64, cgroup string) *event.Sandbox {
 		return nil
 	}
 	s := &event.Sandbox{
-		ID: SandboxID(r.cfg.BootID, cgroupID), Name: path.Base(cgroup), Runtime: RuntimeCgroup,
+		ID: Identity(r.cfg.BootID, cgroupID), Name: path.Base(cgroup), Runtime: RuntimeCgroup,
 		Cgroup: cgroup, CgroupID: cgroupID, Started: time.Now(),
 	}
 	if err := r.watch(s); err != nil {

@@ -214,8 +214,8 @@ func TestRegistrySelect(t *testing.T) {
 	}
 }
 
-func TestSandboxID(t *testing.T) {
-	if a, b := SandboxID("boot", 1), SandboxID("boot2", 1); a == b || a == SandboxID("boot", 2) || len(a) != 16 {
+func TestIdentity(t *testing.T) {
+	if a, b := Identity("boot", 1), Identity("boot2", 1); a == b || a == Identity("boot", 2) || len(a) != 16 {
 		t.Errorf("%q, %q", a, b)
 	}
 }
