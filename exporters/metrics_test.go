@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,19 +60,7 @@ func TestMetricsGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join("testdata", "metrics.txt")
-	if *update {
-		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("%s (rewrite with -update):\n%s", path, diff)
-	}
+	sample.Golden(t, filepath.Join("testdata", "metrics.txt"), []byte(out.String()), *update)
 }
 
 // TestMetricsLint holds names, help texts and units to Prometheus's conventions.
@@ -226,17 +213,5 @@ func TestDocs(t *testing.T) {
 		}
 		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", i.Name, i.Type, labels, i.Help)
 	}
-	path := filepath.Join("..", "docs", "metrics.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(text), out.String()); diff != "" {
-		t.Errorf("%s (rewrite with go test ./exporters -update):\n%s", path, diff)
-	}
+	sample.Golden(t, filepath.Join("..", "docs", "metrics.md"), []byte(out.String()), *update)
 }

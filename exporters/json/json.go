@@ -22,6 +22,7 @@ import (
 	"os"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
 )
 
 // Config says where to write.
@@ -95,7 +96,7 @@ func Open(cfg Config, resource []event.Attribute) (*Exporter, error) {
 func (*Exporter) Name() string { return "json" }
 
 // Export writes the batch as whole lines and returns once the operating system has them. Its error is an
-// *UnwrittenError.
+// *exporters.UndeliveredError: the events before the failed write are in the file.
 func (e *Exporter) Export(_ context.Context, batch []*event.Event) error {
 	e.buf = e.buf[:0]
 	if e.torn {
@@ -108,27 +109,12 @@ func (e *Exporter) Export(_ context.Context, batch []*event.Event) error {
 			continue
 		}
 		if err := e.flush(); err != nil {
-			return &UnwrittenError{Events: len(batch) - written, Err: err}
+			return &exporters.UndeliveredError{Events: len(batch) - written, Err: err}
 		}
 		written = i + 1
 	}
 	return nil
 }
-
-// UnwrittenError says how many events of a batch, the last ones, were not written.
-type UnwrittenError struct {
-	Events int
-	Err    error
-}
-
-// Error implements error.
-func (e *UnwrittenError) Error() string { return e.Err.Error() }
-
-// Unwrap gives the reason.
-func (e *UnwrittenError) Unwrap() error { return e.Err }
-
-// Undelivered is how many events of the batch were not written.
-func (e *UnwrittenError) Undelivered() int { return e.Events }
 
 func (e *Exporter) flush() error {
 	if len(e.buf) == 0 {

@@ -16,9 +16,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
 	"github.com/watchglass/watchglass/exporters/internal/sample"
 )
 
@@ -34,19 +33,7 @@ func TestGolden(t *testing.T) {
 	if err := e.Shutdown(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join("testdata", "session.jsonl")
-	if *update {
-		if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("%s (rewrite with -update):\n%s", path, diff)
-	}
+	sample.Golden(t, filepath.Join("testdata", "session.jsonl"), out.Bytes(), *update)
 	for number, line := range bytes.Split(bytes.TrimSuffix(out.Bytes(), []byte("\n")), []byte("\n")) {
 		checkLine(t, number, line, sample.Events()[number])
 	}
@@ -260,7 +247,7 @@ func TestPartOfABatch(t *testing.T) {
 	}
 	out := &countdown{writes: 1}
 	err := New(out, nil).Export(t.Context(), batch)
-	if unwritten, ok := errors.AsType[*UnwrittenError](err); !ok || unwritten.Undelivered() != 3 {
+	if unwritten, ok := errors.AsType[*exporters.UndeliveredError](err); !ok || unwritten.Undelivered() != 3 {
 		t.Errorf("got %v, want 3 events unwritten", err)
 	}
 }

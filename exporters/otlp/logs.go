@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
 )
 
 // Logs sends every event as a log record. Its methods are called from one goroutine.
@@ -53,7 +54,7 @@ func OpenLogs(cfg Config, s Settings) (*Logs, error) {
 func (*Logs) Name() string { return "otlp" }
 
 // Export sends the batch in one or more requests and returns when each was taken or given up. Its error
-// is an *UndeliveredError.
+// is an *exporters.UndeliveredError.
 func (l *Logs) Export(ctx context.Context, batch []*event.Event) error {
 	var errs []error
 	lost, size := 0, 0
@@ -82,23 +83,8 @@ func (l *Logs) Export(ctx context.Context, batch []*event.Event) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return &UndeliveredError{Events: lost, Err: errors.Join(errs...)}
+	return &exporters.UndeliveredError{Events: lost, Err: errors.Join(errs...)}
 }
-
-// UndeliveredError says how much of a batch did not arrive; the rest did.
-type UndeliveredError struct {
-	Events int
-	Err    error
-}
-
-// Error implements error.
-func (e *UndeliveredError) Error() string { return e.Err.Error() }
-
-// Unwrap gives the reasons.
-func (e *UndeliveredError) Unwrap() error { return e.Err }
-
-// Undelivered is how many events of the batch did not arrive.
-func (e *UndeliveredError) Undelivered() int { return e.Events }
 
 // Shutdown implements collector.Exporter; everything is sent already.
 func (l *Logs) Shutdown(context.Context) error {

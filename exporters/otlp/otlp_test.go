@@ -321,7 +321,7 @@ func TestPartialSuccess(t *testing.T) {
 	for _, protocol := range protocols() {
 		s := server{partial: &collogs.ExportLogsPartialSuccess{RejectedLogRecords: 3, ErrorMessage: "too old"}}
 		err := export(t, s.start(t, protocol, nil), sample.Events())
-		var undelivered *UndeliveredError
+		var undelivered *exporters.UndeliveredError
 		if !errors.As(err, &undelivered) || undelivered.Undelivered() != 3 || !strings.Contains(err.Error(), "too old") {
 			t.Errorf("%s: got %v, want 3 undelivered events and the reason", protocol, err)
 		}
@@ -354,7 +354,7 @@ func TestRefused(t *testing.T) {
 		cfg := testConfig(protocol, "http://"+address)
 		cfg.Retry = Retry{Initial: time.Millisecond, Max: 100 * time.Millisecond, Elapsed: time.Second}
 		err := export(t, cfg, sample.Events()[:2])
-		var undelivered *UndeliveredError
+		var undelivered *exporters.UndeliveredError
 		if !errors.As(err, &undelivered) || undelivered.Undelivered() != 2 {
 			t.Errorf("%s: got %v, want 2 undelivered events", protocol, err)
 		}

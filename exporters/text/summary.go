@@ -190,7 +190,7 @@ func (b *block) paragraph(text string) {
 func wrap(text string, width int) []string {
 	var lines []string
 	line, columns := "", 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		n := utf8.RuneCountInString(word)
 		if columns > 0 && columns+1+n > width {
 			lines = append(lines, line)

@@ -15,30 +15,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters/internal/sample"
 )
 
 var update = flag.Bool("update", false, "rewrite the files in testdata")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (rewrite with -update):\n%s", path, diff)
-	}
-}
 
 func timeline(t *testing.T, cfg Config, events ...*event.Event) []byte {
 	t.Helper()
@@ -65,7 +46,7 @@ func TestTimeline(t *testing.T) {
 		"narrow.txt":     {Width: 60},
 		"colour.txt":     {Width: 80, Colour: true},
 	} {
-		golden(t, name, timeline(t, cfg, sample.Events()...))
+		sample.Golden(t, filepath.Join("testdata", name), timeline(t, cfg, sample.Events()...), *update)
 	}
 }
 
@@ -113,7 +94,7 @@ func TestSummary(t *testing.T) {
 		if err := WriteSummary(&out, test.cfg, test.summary); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, out.Bytes())
+		sample.Golden(t, filepath.Join("testdata", name), out.Bytes(), *update)
 		checkSafe(t, out.String(), test.cfg)
 	}
 }
