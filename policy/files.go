@@ -35,9 +35,10 @@ func (c *FilesConfig) Validate() error {
 
 // Files classifies paths. It is immutable.
 type Files struct {
-	// classes holds all patterns; otherwise all but those of secrets, for what turned out to be none.
+	// classes holds all patterns; otherwise all but those of watched files, for what turned out to be none.
 	classes, otherwise *index
-	// exceptions is consulted for secrets only: users' exceptions hold for all, look-alikes for the built-in ones.
+	// exceptions is consulted for watched files only: users' exceptions hold for all secrets, look-alikes
+	// for what is built in.
 	exceptions *index
 	allow      []fileAllow
 }
@@ -59,6 +60,7 @@ const (
 const (
 	meansNotSecret uint8 = iota + 1
 	meansLookalike
+	meansNotConfig
 )
 
 // NewFiles compiles the built-in lists and the configuration's.
@@ -76,6 +78,7 @@ func NewFiles(cfg *FilesConfig) (*Files, error) {
 		{"built-in secrets", f.classes, meansSecret, secretPatterns()},
 		{"built-in look-alikes", f.exceptions, meansLookalike, secretLookalikePatterns()},
 		{"built-in config", f.classes, meansConfig, configPatterns()},
+		{"built-in config look-alikes", f.exceptions, meansNotConfig, configLookalikePatterns()},
 		{"built-in proc", f.classes, meansProc, procPatterns()},
 		{"built-in system", f.classes, meansSystem, systemPatterns()},
 		{"built-in source", f.classes, meansSource, sourcePatterns()},
@@ -85,7 +88,7 @@ func NewFiles(cfg *FilesConfig) (*Files, error) {
 		if err := l.into.add(l.meaning, l.from...); err != nil {
 			return nil, fmt.Errorf("files.%s: %w", l.name, err)
 		}
-		if l.into == f.classes && l.meaning > meansSecret {
+		if l.into == f.classes && l.meaning > meansConfig {
 			if err := f.otherwise.add(l.meaning, l.from...); err != nil {
 				return nil, fmt.Errorf("files.%s: %w", l.name, err)
 			}
@@ -110,15 +113,17 @@ func NewFiles(cfg *FilesConfig) (*Files, error) {
 // and a checkout below /tmp is source. It goes by the name alone and allocates nothing.
 func (f *Files) Class(path string) event.FileClass {
 	meaning := f.classes.match(path)
-	if meaning == meansUserSecret || meaning == meansSecret {
-		if except := f.exceptions.match(path); except == 0 || except == meansLookalike && meaning == meansUserSecret {
+	if meaning != 0 && meaning <= meansConfig {
+		except := f.exceptions.match(path)
+		switch {
+		case meaning == meansUserSecret && except != meansNotSecret, meaning == meansSecret && except == 0:
 			return event.FileClassSecret
+		case meaning == meansConfig && except != meansNotConfig:
+			return event.FileClassConfig
 		}
 		meaning = f.otherwise.match(path)
 	}
 	switch meaning {
-	case meansConfig:
-		return event.FileClassConfig
 	case meansProc:
 		return event.FileClassProc
 	case meansSystem:

@@ -149,6 +149,7 @@ func benchmarkPaths() []string {
 		"/usr/lib/x86_64-linux-gnu/libc.so.6", "/home/dev/project/src/main.go", "/home/dev/.ssh/id_ed25519",
 		"/proc/self/status", "/home/dev/project/node_modules/a/b/c/d/index.js", "/tmp/go-build1/b001/x.a",
 		"/home/dev/project/node_modules/x/test/server.key", "/" + strings.Repeat("a/", 2000) + "b",
+		"/" + strings.Repeat("a/", 2000) + "x.key", strings.Repeat("/node_modulesX", 300) + "/x.key",
 	}
 }
 
@@ -156,8 +157,8 @@ func BenchmarkClass(b *testing.B) {
 	files := mustFiles(b, &FilesConfig{})
 	for _, path := range benchmarkPaths() {
 		name := path
-		if len(name) > 40 {
-			name = "4000 bytes"
+		if len(name) > 60 {
+			name = "…" + name[len(name)-20:]
 		}
 		b.Run(strings.TrimPrefix(strings.ReplaceAll(name, "/", "|"), "|"), func(b *testing.B) {
 			b.ReportAllocs()

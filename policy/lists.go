@@ -94,6 +94,10 @@ func configPatterns() []string {
 	}
 }
 
+// configLookalikePatterns is the files that match a built-in pattern of configuration and configure
+// nothing: the examples that git puts into every clone.
+func configLookalikePatterns() []string { return []string{".git/hooks/*.sample"} }
+
 // procPatterns is the kernel's own file systems.
 func procPatterns() []string { return []string{"/proc/**", "/sys/**"} }
 

@@ -5,6 +5,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -82,6 +83,20 @@ func compile(text string) (pattern, error) {
 
 // last is the pattern's last element.
 func (p *pattern) last() string { return p.segments[len(p.segments)-1] }
+
+// needle is the longest element without a wildcard of a pattern with **, else "".
+func (p *pattern) needle() string {
+	if !slices.Contains(p.segments, "**") {
+		return ""
+	}
+	longest := ""
+	for _, s := range p.segments {
+		if len(s) > len(longest) && !strings.Contains(s, "*") {
+			longest = s
+		}
+	}
+	return longest
+}
 
 // match says whether the whole of path, or for a floating pattern its end, has the pattern's form.
 // It walks backwards, since floating patterns are anchored at the end.
@@ -181,6 +196,9 @@ type entry struct {
 	meaning uint8
 	// tree is what a path starts with when the pattern is an absolute directory without wildcards.
 	tree string
+	// needle is text that every path that matches holds: it spares a pattern with ** the walk along a
+	// path that a sandbox made deep.
+	needle string
 }
 
 func newIndex() *index {
@@ -197,7 +215,7 @@ func (x *index) add(meaning uint8, texts ...string) error {
 		if err != nil {
 			return fmt.Errorf("pattern %q: %w", text, err)
 		}
-		x.place(entry{pattern: p, meaning: meaning})
+		x.place(entry{pattern: p, meaning: meaning, needle: p.needle()})
 	}
 	return nil
 }
@@ -255,7 +273,7 @@ func (x *index) match(path string) uint8 {
 func lowest(entries []entry, path string, best uint8) uint8 {
 	for i := range entries {
 		e := &entries[i]
-		if best != 0 && e.meaning >= best {
+		if best != 0 && e.meaning >= best || e.needle != "" && !strings.Contains(path, e.needle) {
 			continue
 		}
 		if e.tree != "" {
