@@ -79,7 +79,7 @@ func collect(cfg *config, path string) error {
 		return withRemedy(err)
 	}
 	d := &daemon{path: path, cfg: cfg, log: log, level: level}
-	settings := watchSettings{config: cfg, mount: mount, log: log, selectors: true}
+	settings := watchSettings{config: cfg, mount: mount, log: log, selectors: true, environment: true}
 	if settings.outputs, err = cfg.Exporters.outputs(); err != nil {
 		return err
 	}

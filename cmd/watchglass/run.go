@@ -39,7 +39,7 @@ const (
 // runOptions is the flags of `watchglass run`.
 type runOptions struct {
 	config, name, json, timeline, live, metrics, summary string
-	keep, quiet                                          bool
+	keep, quiet, otlp                                    bool
 }
 
 func newRun() *cobra.Command {
@@ -70,6 +70,8 @@ What outlives the command is reported and then ended, or kept with --keep.`,
 	flags.StringVar(&o.live, "live", "", "show the timeline as it happens on standard error, or on another `terminal` with --live=/dev/pts/N")
 	flags.Lookup("live").NoOptDefVal = liveStderr
 	flags.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics on this `address` while the command runs")
+	// Off by default: these variables are the agent's too, which tells its own telemetry by them.
+	flags.BoolVar(&o.otlp, "otlp", false, "send events and metrics where the OTEL_EXPORTER_OTLP_* variables say; without it only where --config says")
 	flags.StringVar(&o.summary, "summary", "", "write the summary to this `file` instead of standard error")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print no summary on standard error")
 	flags.BoolVar(&o.keep, "keep", false, "let processes that outlive the command live on, unwatched")
@@ -176,7 +178,7 @@ func (s *session) open(ctx context.Context) error {
 		return withRemedy(err)
 	}
 	s.command.cgroup = s.leaf.FD()
-	settings := watchSettings{config: s.cfg, mount: mount, log: s.log}
+	settings := watchSettings{config: s.cfg, mount: mount, log: s.log, environment: s.options.otlp}
 	if settings.outputs, err = s.options.outputs(); err != nil {
 		return err
 	}
