@@ -425,7 +425,7 @@ func TestKernelLosses(t *testing.T) {
 	}
 }
 
-// TestKernelBurst runs 10,000 short processes: none is lost with the default ring.
+// TestKernelBurst runs 10,000 short processes, a tenth of that with -short: none is lost with the default ring.
 func TestKernelBurst(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)

@@ -30,7 +30,7 @@ import (
 )
 
 // bootLimit bounds one machine: under emulation the tests take a minute or two.
-const bootLimit = 20 * time.Minute
+const bootLimit = 30 * time.Minute
 
 func main() {
 	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
