@@ -252,6 +252,9 @@ func (p *Pipeline) tickUntil(ctx context.Context) {
 
 // handle takes one record.
 func (p *Pipeline) handle(r *bpf.Record) {
+	for _, o := range p.outputs {
+		o.queue.await()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch payload := r.Payload.(type) {

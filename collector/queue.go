@@ -14,11 +14,13 @@ type WhenFull uint8
 const (
 	// Drop counts the event as lost and goes on: for destinations that may be slow or away.
 	Drop WhenFull = iota
-	// Block waits for room. The ring then fills, and the kernel counts what it has no room for.
+	// Block reads no further records until there is room. The ring then fills, and the kernel counts what
+	// it has no room for.
 	Block
 )
 
-// reserve is how many findings, losses and starts and stops of sandboxes a full queue takes all the same.
+// reserve is how many findings, losses and starts and stops of sandboxes a full queue takes all the same;
+// of one that blocks, how many events that no record made.
 const reserve = 1024
 
 // queue is the bounded buffer between the pipeline and one exporter's goroutine.
@@ -30,7 +32,7 @@ type queue struct {
 	waiting []*event.Event
 	dropped uint64
 	closed  bool
-	hurried bool          // push waits no longer
+	hurried bool          // await waits no longer
 	filled  sync.Cond     // something waits, or the queue is closed
 	room    sync.Cond     // something was taken
 	ending  chan struct{} // closed with the queue
@@ -43,8 +45,11 @@ func newQueue(capacity int, whenFull WhenFull) *queue {
 }
 
 // limit is how many events may wait for one of the kind to be taken: a flood of opens leaves a quarter
-// of the queue to the others, and what a person must see has room of its own.
+// of the queue to the others, and what a person must see has room of its own. The caller holds mu.
 func (q *queue) limit(kind event.Kind) int {
+	if q.whenFull == Block && !q.hurried {
+		return q.capacity + reserve
+	}
 	switch kind {
 	case event.KindFileOpen, event.KindSyscallSummary:
 		return q.capacity - q.capacity/4
@@ -55,15 +60,24 @@ func (q *queue) limit(kind event.Kind) int {
 	}
 }
 
-// push adds an event. False means that it was dropped, and counted.
-func (q *queue) push(e *event.Event) bool {
-	limit := q.limit(e.Kind())
+// await waits for room, if the queue is one that blocks. It is called before a record is taken up and not
+// by push, so that nothing is held meanwhile that others need.
+func (q *queue) await() {
+	if q.whenFull != Block {
+		return
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.waiting) >= limit && q.whenFull == Block && !q.closed && !q.hurried {
+	for len(q.waiting) >= q.capacity && !q.closed && !q.hurried {
 		q.room.Wait()
 	}
-	if len(q.waiting) >= limit || q.closed {
+}
+
+// push adds an event. False means that it was dropped, and counted.
+func (q *queue) push(e *event.Event) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) >= q.limit(e.Kind()) || q.closed {
 		q.dropped++
 		return false
 	}
@@ -104,7 +118,7 @@ func (q *queue) close() {
 	q.room.Broadcast()
 }
 
-// hurry makes a full queue drop instead of wait.
+// hurry makes a full queue drop instead of block.
 func (q *queue) hurry() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
