@@ -100,25 +100,30 @@ static __always_inline void event_count_add(__u64 sandbox, bool dropped)
 		__sync_fetch_and_add(&count->dropped[probe], 1);
 }
 
-/* event_header_task fills in who: any task, not only the current one. */
+/*
+ * event_header_task fills in who: any task that the verifier knows as one, not only the current. Loads
+ * are direct, cheaper than bpf_probe_read_kernel(); a bad pointer reads as 0 either way.
+ */
 static __always_inline void event_header_task(struct event_header *header, struct task_struct *task)
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
-	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
-	__u32 level = BPF_CORE_READ(pid, level);
-	const struct cred *cred = BPF_CORE_READ(task, cred);
-	struct upid upid = {};
+	struct task_struct *leader = task->group_leader;
+	struct task_struct *parent = task->real_parent;
+	const struct cred *cred = task->cred;
+	struct pid *pid = leader->thread_pid;
+	__u32 level = pid->level;
+	struct upid upid = {.nr = task->tgid};
 
-	bpf_core_read(&upid, sizeof(upid), &pid->numbers[level]);
-	header->start = BPF_CORE_READ(leader, start_boottime);
-	header->parent_start = BPF_CORE_READ(parent, group_leader, start_boottime);
-	header->pid = BPF_CORE_READ(task, tgid);
-	header->tid = BPF_CORE_READ(task, pid);
-	header->parent_pid = BPF_CORE_READ(parent, tgid);
+	/* Only direct loads at constant offsets are allowed: that is the initial namespace. */
+	if (level)
+		bpf_core_read(&upid, sizeof(upid), &pid->numbers[level]);
+	header->start = leader->start_boottime;
+	header->parent_start = parent->group_leader->start_boottime;
+	header->pid = task->tgid;
+	header->tid = task->pid;
+	header->parent_pid = parent->tgid;
 	header->vpid = upid.nr;
-	header->uid = BPF_CORE_READ(cred, uid.val);
-	header->gid = BPF_CORE_READ(cred, gid.val);
+	header->uid = cred->uid.val;
+	header->gid = cred->gid.val;
 	bpf_core_read_str(header->comm, sizeof(header->comm), &task->comm);
 }
 
@@ -139,7 +144,7 @@ static __always_inline void event_header_fill(struct event_header *header, __u64
 {
 	event_header_begin(header, sandbox, kind);
 	header->cgroup = bpf_get_current_cgroup_id();
-	event_header_task(header, (struct task_struct *)bpf_get_current_task());
+	event_header_task(header, bpf_get_current_task_btf());
 }
 
 /*
