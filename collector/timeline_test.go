@@ -19,7 +19,7 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-var update = flag.Bool("update", false, "rewrite the events in testdata") //nolint:gochecknoglobals // a test flag
+var update = flag.Bool("update", false, "rewrite the events in testdata")
 
 // The timelines in testdata are text. A case starts with "## title"; then come steps, one a line, and
 // after each the events that it made, as "=> …" lines. A blank line or one that starts with # says nothing.
