@@ -188,11 +188,15 @@ func TestExemplars(t *testing.T) {
 }
 
 func BenchmarkMetrics(b *testing.B) {
-	m := NewMetrics(stats)
 	events := sample.Events()
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		m.observe(events[i%len(events)])
+	for _, ev := range []*event.Event{events[1], events[3], events[7], events[12]} {
+		b.Run(strings.TrimPrefix(string(ev.Kind()), "watchglass."), func(b *testing.B) {
+			m := NewMetrics(stats)
+			b.ReportAllocs()
+			for b.Loop() {
+				m.observe(ev)
+			}
+		})
 	}
 }
 
