@@ -24,7 +24,7 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-var update = flag.Bool("update", false, "record testdata/records from this kernel, and rewrite what they decode to") //nolint:gochecknoglobals // flags of a test are global
+var update = flag.Bool("update", false, "record testdata/records from this kernel, and rewrite what they decode to")
 
 // recordsDir holds records as a kernel wrote them, NAME.bin, and what they decode to, NAME.txt. A name
 // begins with the probe's.
@@ -224,7 +224,7 @@ func TestKernelRecord(t *testing.T) {
 	if err := tracer.Bootstrap(cgroupID(t, dir)); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Wait() //nolint:errcheck // it ends with code 3
+	cmd.Wait()
 	if err := os.Remove(child); err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func parseAnswers(message []byte) NameAnswers {
 			break // the end, or what follows does not parse: what came before does
 		}
 		answer := NameAnswer{TTL: time.Duration(resource.TTL) * time.Second}
-		switch resource.Type { //nolint:exhaustive // the other types hold no address
+		switch resource.Type {
 		case dnsmessage.TypeA:
 			body, err := parser.AResource()
 			if err != nil {

@@ -33,11 +33,9 @@ func answerMessage(id uint16, name string, addrs []netip.Addr, ttl uint32) ([]by
 	}
 	for _, addr := range addrs {
 		head := dnsmessage.ResourceHeader{Name: alias, Class: dnsmessage.ClassINET, TTL: ttl}
-		var body dnsmessage.ResourceBody = &dnsmessage.AResource{}
+		var body dnsmessage.ResourceBody = &dnsmessage.AAAAResource{AAAA: addr.As16()}
 		if addr.Is4() {
 			body = &dnsmessage.AResource{A: addr.As4()}
-		} else {
-			body = &dnsmessage.AAAAResource{AAAA: addr.As16()}
 		}
 		m.Answers = append(m.Answers, dnsmessage.Resource{Header: head, Body: body})
 	}

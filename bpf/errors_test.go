@@ -57,12 +57,18 @@ func TestKernelOpenErrors(t *testing.T) {
 		attr       syscall.SysProcAttr
 	}{
 		{name: "all there", want: "opened"},
-		{name: "no root", want: "ErrNoPermission",
-			attr: syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}},
-		{name: "no BTF", want: "ErrNoBTF", args: []string{"hide:/sys/kernel/btf"},
-			attr: syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}},
-		{name: "no cgroup2", want: "ErrNoCgroup2", args: []string{cgroup2Mount(t)},
-			attr: syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}},
+		{
+			name: "no root", want: "ErrNoPermission",
+			attr: syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}},
+		},
+		{
+			name: "no BTF", want: "ErrNoBTF", args: []string{"hide:/sys/kernel/btf"},
+			attr: syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS},
+		},
+		{
+			name: "no cgroup2", want: "ErrNoCgroup2", args: []string{cgroup2Mount(t)},
+			attr: syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

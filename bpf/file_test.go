@@ -71,22 +71,36 @@ const (
 
 func fileCases() []fileCase {
 	return []fileCase{
-		{name: "absolute", path: "@/plain", access: read, mode: unix.S_IFREG,
-			do: func(dir string) error { return openOnly(dir+"/plain", unix.O_RDONLY) }},
-		{name: "relative", path: "@/plain", access: write, mode: unix.S_IFREG,
-			do: func(string) error { return openOnly("plain", unix.O_WRONLY) }},
-		{name: "symlink", path: "@/plain", access: read | write, mode: unix.S_IFREG,
-			do: func(dir string) error { return openOnly(dir+"/link", unix.O_RDWR) }},
-		{name: "dot-dot", path: "@/plain", access: read, mode: unix.S_IFREG,
-			do: func(string) error { return openOnly("sub/.././/sub/../plain", unix.O_RDONLY) }},
-		{name: "old open", path: "@/plain", access: read, mode: unix.S_IFREG,
-			do: func(dir string) error { return rawOpen(unix.SYS_OPEN, dir+"/plain", unix.O_RDONLY) }},
-		{name: "creat", path: "@/made", access: write | event.AccessCreate | event.AccessTruncate, mode: unix.S_IFREG,
-			do: func(dir string) error { return rawOpen(unix.SYS_CREAT, dir+"/made", 0o640) }},
-		{name: "create and append", path: "@/made", access: write | event.AccessCreate | event.AccessAppend, mode: unix.S_IFREG,
+		{
+			name: "absolute", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return openOnly(dir+"/plain", unix.O_RDONLY) },
+		},
+		{
+			name: "relative", path: "@/plain", access: write, mode: unix.S_IFREG,
+			do: func(string) error { return openOnly("plain", unix.O_WRONLY) },
+		},
+		{
+			name: "symlink", path: "@/plain", access: read | write, mode: unix.S_IFREG,
+			do: func(dir string) error { return openOnly(dir+"/link", unix.O_RDWR) },
+		},
+		{
+			name: "dot-dot", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(string) error { return openOnly("sub/.././/sub/../plain", unix.O_RDONLY) },
+		},
+		{
+			name: "old open", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return rawOpen(unix.SYS_OPEN, dir+"/plain", unix.O_RDONLY) },
+		},
+		{
+			name: "creat", path: "@/made", access: write | event.AccessCreate | event.AccessTruncate, mode: unix.S_IFREG,
+			do: func(dir string) error { return rawOpen(unix.SYS_CREAT, dir+"/made", 0o640) },
+		},
+		{
+			name: "create and append", path: "@/made", access: write | event.AccessCreate | event.AccessAppend, mode: unix.S_IFREG,
 			do: func(dir string) error {
 				return openOnly(dir+"/made", unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND)
-			}},
+			},
+		},
 		{name: "dirfd", path: "@/sub/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
 			fd, err := unix.Open(dir+"/sub", unix.O_PATH|unix.O_DIRECTORY, 0)
 			if err != nil {
@@ -100,23 +114,36 @@ func fileCases() []fileCase {
 			_, err := unix.Openat2(unix.AT_FDCWD, dir+"/plain", how)
 			return err
 		}},
-		{name: "O_PATH of a symlink", path: "@/link", access: event.AccessPath, mode: unix.S_IFLNK,
-			do: func(dir string) error { return openOnly(dir+"/link", unix.O_PATH|unix.O_NOFOLLOW) }},
-		{name: "directory", path: "@/sub", access: read | event.AccessDirectory, mode: unix.S_IFDIR,
-			do: func(dir string) error { return openOnly(dir+"/sub", unix.O_RDONLY) }},
-		{name: "root", path: "/", access: read | event.AccessDirectory, mode: unix.S_IFDIR,
-			do: func(string) error { return openOnly("/", unix.O_RDONLY) }},
+		{
+			name: "O_PATH of a symlink", path: "@/link", access: event.AccessPath, mode: unix.S_IFLNK,
+			do: func(dir string) error { return openOnly(dir+"/link", unix.O_PATH|unix.O_NOFOLLOW) },
+		},
+		{
+			name: "directory", path: "@/sub", access: read | event.AccessDirectory, mode: unix.S_IFDIR,
+			do: func(dir string) error { return openOnly(dir+"/sub", unix.O_RDONLY) },
+		},
+		{
+			name: "root", path: "/", access: read | event.AccessDirectory, mode: unix.S_IFDIR,
+			do: func(string) error { return openOnly("/", unix.O_RDONLY) },
+		},
 		{name: "newline", path: "@/new\nline", access: read, mode: unix.S_IFREG, do: func(dir string) error {
 			return openOnly(dir+"/new\nline", unix.O_RDONLY)
 		}},
-		{name: "invalid UTF-8", path: "@/bad\xff\xfe\x1b[31m", access: read, mode: unix.S_IFREG,
-			do: func(dir string) error { return openOnly(dir+"/bad\xff\xfe\x1b[31m", unix.O_RDONLY) }},
-		{name: "missing", path: "@/missing", access: read, err: event.Errno(unix.ENOENT), claimed: true,
-			do: func(dir string) error { return openOnly(dir+"/missing", unix.O_RDONLY) }},
-		{name: "missing, relative", path: "@/sub/missing", access: write | event.AccessCreate,
+		{
+			name: "invalid UTF-8", path: "@/bad\xff\xfe\x1b[31m", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return openOnly(dir+"/bad\xff\xfe\x1b[31m", unix.O_RDONLY) },
+		},
+		{
+			name: "missing", path: "@/missing", access: read, err: event.Errno(unix.ENOENT), claimed: true,
+			do: func(dir string) error { return openOnly(dir+"/missing", unix.O_RDONLY) },
+		},
+		{
+			name: "missing, relative", path: "@/sub/missing", access: write | event.AccessCreate,
 			err: event.Errno(unix.EISDIR), claimed: true,
-			do: func(string) error { return openOnly("./sub/missing/", unix.O_WRONLY|unix.O_CREAT) }},
-		{name: "missing, dirfd", path: "@/sub/missing", access: read, err: event.Errno(unix.ENOENT), claimed: true,
+			do: func(string) error { return openOnly("./sub/missing/", unix.O_WRONLY|unix.O_CREAT) },
+		},
+		{
+			name: "missing, dirfd", path: "@/sub/missing", access: read, err: event.Errno(unix.ENOENT), claimed: true,
 			do: func(dir string) error {
 				fd, err := unix.Open(dir+"/sub", unix.O_PATH, 0)
 				if err != nil {
@@ -124,20 +151,25 @@ func fileCases() []fileCase {
 				}
 				_, err = unix.Openat(fd, "missing", unix.O_RDONLY, 0)
 				return err
-			}},
-		{name: "refused", path: "@/secret", access: read, err: event.Errno(unix.EACCES), claimed: true,
+			},
+		},
+		{
+			name: "refused", path: "@/secret", access: read, err: event.Errno(unix.EACCES), claimed: true,
 			do: func(dir string) error {
 				runtime.LockOSThread()
 				if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 					return fmt.Errorf("setresuid: %s", errno.Error())
 				}
 				return openOnly(dir+"/secret", unix.O_RDONLY)
-			}},
-		{name: "bad address", path: "", access: read, err: event.Errno(unix.EFAULT), claimed: true,
+			},
+		},
+		{
+			name: "bad address", path: "", access: read, err: event.Errno(unix.EFAULT), claimed: true,
 			do: func(string) error {
 				_, _, errno := unix.RawSyscall(unix.SYS_OPEN, 8, unix.O_RDONLY, 0)
 				return errno
-			}},
+			},
+		},
 		{name: "deleted", path: "@/gone", access: read, deleted: true, mode: unix.S_IFREG, do: func(dir string) error {
 			fd, err := unix.Open(dir+"/gone", unix.O_CREAT|unix.O_WRONLY, 0o600)
 			if err != nil {
@@ -155,8 +187,10 @@ func fileCases() []fileCase {
 			}
 			return openOnly(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY)
 		}},
-		{name: "procfs", path: "/proc/sys/kernel/ostype", access: read, mode: unix.S_IFREG,
-			do: func(string) error { return openOnly("/proc/sys/kernel/ostype", unix.O_RDONLY) }},
+		{
+			name: "procfs", path: "/proc/sys/kernel/ostype", access: read, mode: unix.S_IFREG,
+			do: func(string) error { return openOnly("/proc/sys/kernel/ostype", unix.O_RDONLY) },
+		},
 		{name: "bind mount", path: "@/mount/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
 			if err := privateMounts(); err != nil {
 				return err
@@ -166,7 +200,8 @@ func fileCases() []fileCase {
 			}
 			return openOnly(dir+"/mount/inner", unix.O_RDONLY)
 		}},
-		{name: "tmpfs in a bind mount", path: "@/mount/deep/file", access: write | event.AccessCreate, mode: unix.S_IFREG,
+		{
+			name: "tmpfs in a bind mount", path: "@/mount/deep/file", access: write | event.AccessCreate, mode: unix.S_IFREG,
 			do: func(dir string) error {
 				if err := privateMounts(); err != nil {
 					return err
@@ -178,7 +213,8 @@ func fileCases() []fileCase {
 					return err
 				}
 				return openOnly(dir+"/mount/deep/file", unix.O_WRONLY|unix.O_CREAT)
-			}},
+			},
+		},
 		{name: "chroot", path: "/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
 			if err := unix.Chroot(dir + "/sub"); err != nil {
 				return err
@@ -196,14 +232,22 @@ func fileCases() []fileCase {
 			_, err = unix.Openat(fd, "plain", unix.O_RDONLY, 0)
 			return err
 		}},
-		{name: "4,095 bytes", path: "=4095", access: read | write | event.AccessCreate, mode: unix.S_IFREG,
-			do: func(dir string) error { return openDeep(deepPath(dir, 4095)) }},
-		{name: "4,500 bytes", path: "=4500", access: read | write | event.AccessCreate, mode: unix.S_IFREG, truncated: true,
-			do: func(dir string) error { return openDeep(deepPath(dir, 4500)) }},
-		{name: "32-bit", path: "@/plain", access: read, mode: unix.S_IFREG,
-			do: func(dir string) error { return run32(dir, openCode32(5, dir+"/plain")) }},
-		{name: "32-bit openat", path: "@/plain", access: read, mode: unix.S_IFREG,
-			do: func(dir string) error { return run32(dir, openCode32(295, dir+"/plain")) }},
+		{
+			name: "4,095 bytes", path: "=4095", access: read | write | event.AccessCreate, mode: unix.S_IFREG,
+			do: func(dir string) error { return openDeep(deepPath(dir, 4095)) },
+		},
+		{
+			name: "4,500 bytes", path: "=4500", access: read | write | event.AccessCreate, mode: unix.S_IFREG, truncated: true,
+			do: func(dir string) error { return openDeep(deepPath(dir, 4500)) },
+		},
+		{
+			name: "32-bit", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return run32(dir, openCode32(5, dir+"/plain")) },
+		},
+		{
+			name: "32-bit openat", path: "@/plain", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error { return run32(dir, openCode32(295, dir+"/plain")) },
+		},
 	}
 }
 

@@ -226,8 +226,7 @@ func cgroupID(t *testing.T, dir string) uint64 {
 
 // errnoOf is the error number inside an error of the syscall packages, 0 when there is none.
 func errnoOf(err error) syscall.Errno {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
 	}
 	return 0

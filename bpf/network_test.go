@@ -109,9 +109,10 @@ const (
 	none = "" // nobody listens
 )
 
-func networkCases() []networkCase { //nolint:funlen // a table
+func networkCases() []networkCase {
 	return []networkCase{
-		{name: "TCP, closed here first", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{1000, 3000},
+		{
+			name: "TCP, closed here first", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{1000, 3000},
 			server: serve(1000, 3000, false),
 			do: func(peer netip.AddrPort) error {
 				fd, err := dial(peer, unix.SOCK_STREAM, 0)
@@ -119,8 +120,10 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					return err
 				}
 				return exchange(fd, 1000, 3000, false)
-			}},
-		{name: "TCP, closed there first", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{1, 2},
+			},
+		},
+		{
+			name: "TCP, closed there first", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{1, 2},
 			server: serve(1, 2, true),
 			do: func(peer netip.AddrPort) error {
 				fd, err := dial(peer, unix.SOCK_STREAM, 0)
@@ -128,8 +131,10 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					return err
 				}
 				return exchange(fd, 1, 2, true)
-			}},
-		{name: "TCP, nothing sent", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{0, 0},
+			},
+		},
+		{
+			name: "TCP, nothing sent", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{0, 0},
 			server: serve(0, 0, true),
 			do: func(peer netip.AddrPort) error {
 				fd, err := dial(peer, unix.SOCK_STREAM, 0)
@@ -137,8 +142,10 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					return err
 				}
 				return exchange(fd, 0, 0, true)
-			}},
-		{name: "TCP, much", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{20 << 20, 10 << 20},
+			},
+		},
+		{
+			name: "TCP, much", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{20 << 20, 10 << 20},
 			server: serve(20<<20, 10<<20, true),
 			do: func(peer netip.AddrPort) error {
 				fd, err := dial(peer, unix.SOCK_STREAM, 0)
@@ -146,8 +153,10 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					return err
 				}
 				return exchange(fd, 20<<20, 10<<20, true)
-			}},
-		{name: "TCP, not blocking", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{5, 7},
+			},
+		},
+		{
+			name: "TCP, not blocking", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{5, 7},
 			server: serve(5, 7, true),
 			do: func(peer netip.AddrPort) error {
 				c, err := net.Dial("tcp", peer.String())
@@ -161,18 +170,24 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					return err
 				}
 				return c.Close()
-			}},
-		{name: "TCP over IPv6", listen: "[::1]:0", transport: tcp, flow: &[2]uint64{5, 7},
+			},
+		},
+		{
+			name: "TCP over IPv6", listen: "[::1]:0", transport: tcp, flow: &[2]uint64{5, 7},
 			server: serve(5, 7, true),
 			do: func(peer netip.AddrPort) error {
 				return dial6(peer, 5, 7)
-			}},
-		{name: "TCP to a v4-mapped address", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{5, 7},
+			},
+		},
+		{
+			name: "TCP to a v4-mapped address", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{5, 7},
 			server: serve(5, 7, true),
 			do: func(peer netip.AddrPort) error {
 				return dial6(peer, 5, 7)
-			}},
-		{name: "MPTCP", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{1000, 3000},
+			},
+		},
+		{
+			name: "MPTCP", listen: "127.0.0.1:0", transport: tcp, flow: &[2]uint64{1000, 3000},
 			server: serve(1000, 3000, true),
 			do: func(peer netip.AddrPort) error {
 				fd, err := dial(peer, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
@@ -180,24 +195,32 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					return err
 				}
 				return exchange(fd, 1000, 3000, true)
-			}},
-		{name: "TCP refused", listen: none, transport: tcp, err: event.Errno(unix.ECONNREFUSED),
+			},
+		},
+		{
+			name: "TCP refused", listen: none, transport: tcp, err: event.Errno(unix.ECONNREFUSED),
 			do: func(peer netip.AddrPort) error {
 				_, err := dial(peer, unix.SOCK_STREAM, 0)
 				return err
-			}},
-		{name: "TCP refused, not blocking", listen: none, transport: tcp, err: event.Errno(unix.ECONNREFUSED),
+			},
+		},
+		{
+			name: "TCP refused, not blocking", listen: none, transport: tcp, err: event.Errno(unix.ECONNREFUSED),
 			do: func(peer netip.AddrPort) error {
 				_, err := net.Dial("tcp", peer.String())
 				return err
-			}},
-		{name: "TCP, no route", listen: none, flags: unix.CLONE_NEWNET, transport: tcp,
+			},
+		},
+		{
+			name: "TCP, no route", listen: none, flags: unix.CLONE_NEWNET, transport: tcp,
 			err: event.Errno(unix.ENETUNREACH),
 			do: func(peer netip.AddrPort) error {
 				_, err := dial(peer, unix.SOCK_STREAM, 0)
 				return err
-			}},
-		{name: "TCP, no free port", listen: "127.0.0.1:0", transport: tcp, err: event.Errno(unix.EADDRNOTAVAIL),
+			},
+		},
+		{
+			name: "TCP, no free port", listen: "127.0.0.1:0", transport: tcp, err: event.Errno(unix.EADDRNOTAVAIL),
 			server: serve(0, 0, false), connects: 1,
 			do: func(peer netip.AddrPort) error {
 				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
@@ -205,17 +228,20 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					return err
 				}
 				return usedPort(fd, peer)
-			}},
+			},
+		},
 		{name: "UDP connect", listen: none, transport: udp, do: func(peer netip.AddrPort) error {
 			_, err := dial(peer, unix.SOCK_DGRAM, 0)
 			return err
 		}},
-		{name: "UDP connect, no route", listen: none, flags: unix.CLONE_NEWNET, transport: udp,
+		{
+			name: "UDP connect, no route", listen: none, flags: unix.CLONE_NEWNET, transport: udp,
 			err: event.Errno(unix.ENETUNREACH),
 			do: func(peer netip.AddrPort) error {
 				_, err := dial(peer, unix.SOCK_DGRAM, 0)
 				return err
-			}},
+			},
+		},
 		{name: "UDP datagrams", listen: none, transport: udp, do: func(peer netip.AddrPort) error {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 			if err != nil {
@@ -229,7 +255,8 @@ func networkCases() []networkCase { //nolint:funlen // a table
 			}
 			return nil
 		}},
-		{name: "UDP datagrams of two sockets", listen: none, transport: udp, connects: 2,
+		{
+			name: "UDP datagrams of two sockets", listen: none, transport: udp, connects: 2,
 			do: func(peer netip.AddrPort) error {
 				for range 2 {
 					fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
@@ -242,15 +269,18 @@ func networkCases() []networkCase { //nolint:funlen // a table
 					}
 				}
 				return nil
-			}},
-		{name: "refused by seccomp", listen: "127.0.0.1:0", transport: tcp, err: event.Errno(unix.EPERM), claimed: true,
+			},
+		},
+		{
+			name: "refused by seccomp", listen: "127.0.0.1:0", transport: tcp, err: event.Errno(unix.EPERM), claimed: true,
 			do: func(peer netip.AddrPort) error {
 				if err := refuseConnects(); err != nil {
 					return err
 				}
 				_, err := dial(peer, unix.SOCK_STREAM, 0)
 				return err
-			}},
+			},
+		},
 	}
 }
 

@@ -204,27 +204,45 @@ func TestKernelProcessEnvironment(t *testing.T) {
 		truncated bool
 	}{
 		{name: "none", env: []string{"PATH=/bin", "HOME=/"}},
-		{name: "first and last", env: []string{"TRACEPARENT=00-1", "A=", "CODEX_THREAD_ID=t"},
-			want: []event.EnvVar{{Name: "TRACEPARENT", Value: "00-1"}, {Name: "CODEX_THREAD_ID", Value: "t"}}},
-		{name: "after a long value", env: []string{"LONG=" + long, "CLAUDECODE=1"},
-			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}}},
+		{
+			name: "first and last", env: []string{"TRACEPARENT=00-1", "A=", "CODEX_THREAD_ID=t"},
+			want: []event.EnvVar{{Name: "TRACEPARENT", Value: "00-1"}, {Name: "CODEX_THREAD_ID", Value: "t"}},
+		},
+		{
+			name: "after a long value", env: []string{"LONG=" + long, "CLAUDECODE=1"},
+			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}},
+		},
 		{name: "inside of a long value", env: []string{"LONG=" + long + "CLAUDECODE=1", "X=TRACEPARENT=1"}},
 		{name: "longer names", env: []string{"CLAUDECODE_X=1", "XCLAUDECODE=1", "CODEX_THREAD_IDS=2", "CLAUDECODE", "C"}},
 		{name: "empty value", env: []string{"CLAUDECODE="}, want: []event.EnvVar{{Name: "CLAUDECODE"}}},
-		{name: "value of 256 bytes with its name", env: []string{"X=" + strings.Repeat("y", 253), "AI_AGENT=a"},
-			want: []event.EnvVar{{Name: "AI_AGENT", Value: "a"}}},
-		{name: "values around the head's size", want: []event.EnvVar{{Name: "AI_AGENT", Value: "a"}},
-			env: []string{"X=" + strings.Repeat("y", 252), "X=" + strings.Repeat("y", 254), "X=" + strings.Repeat("y", 255), "AI_AGENT=a"}},
-		{name: "cut value", env: []string{"AI_AGENT=" + long, "CLAUDECODE=1"}, truncated: true,
-			want: []event.EnvVar{{Name: "AI_AGENT", Value: long[:4095-len("AI_AGENT=")]}, {Name: "CLAUDECODE", Value: "1"}}},
-		{name: "newlines and bytes that are no text", env: []string{"AI_AGENT=a\nTRACEPARENT=b\xff"},
-			want: []event.EnvVar{{Name: "AI_AGENT", Value: "a\nTRACEPARENT=b\xff"}}},
-		{name: "120 KiB before", env: append(slices.Repeat([]string{"FILL=" + strings.Repeat("f", 10234)}, 12), "CLAUDECODE=1"),
-			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}}},
-		{name: "many small before", env: append(slices.Repeat([]string{"F=1"}, 10000), "CLAUDECODE=1"),
-			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}}},
-		{name: "130 KiB before", env: append(slices.Repeat([]string{"FILL=" + strings.Repeat("f", 10234)}, 13), "CLAUDECODE=1"),
-			truncated: true},
+		{
+			name: "value of 256 bytes with its name", env: []string{"X=" + strings.Repeat("y", 253), "AI_AGENT=a"},
+			want: []event.EnvVar{{Name: "AI_AGENT", Value: "a"}},
+		},
+		{
+			name: "values around the head's size", want: []event.EnvVar{{Name: "AI_AGENT", Value: "a"}},
+			env: []string{"X=" + strings.Repeat("y", 252), "X=" + strings.Repeat("y", 254), "X=" + strings.Repeat("y", 255), "AI_AGENT=a"},
+		},
+		{
+			name: "cut value", env: []string{"AI_AGENT=" + long, "CLAUDECODE=1"}, truncated: true,
+			want: []event.EnvVar{{Name: "AI_AGENT", Value: long[:4095-len("AI_AGENT=")]}, {Name: "CLAUDECODE", Value: "1"}},
+		},
+		{
+			name: "newlines and bytes that are no text", env: []string{"AI_AGENT=a\nTRACEPARENT=b\xff"},
+			want: []event.EnvVar{{Name: "AI_AGENT", Value: "a\nTRACEPARENT=b\xff"}},
+		},
+		{
+			name: "120 KiB before", env: append(slices.Repeat([]string{"FILL=" + strings.Repeat("f", 10234)}, 12), "CLAUDECODE=1"),
+			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}},
+		},
+		{
+			name: "many small before", env: append(slices.Repeat([]string{"F=1"}, 10000), "CLAUDECODE=1"),
+			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}},
+		},
+		{
+			name: "130 KiB before", env: append(slices.Repeat([]string{"FILL=" + strings.Repeat("f", 10234)}, 13), "CLAUDECODE=1"),
+			truncated: true,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

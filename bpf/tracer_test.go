@@ -287,7 +287,7 @@ func TestKernelBootstrap(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0); err != nil {
 				t.Error(err)
 			}
-			cmd.Wait() //nolint:errcheck // it was killed
+			cmd.Wait()
 		})
 		return cmd
 	}
@@ -327,7 +327,7 @@ func TestKernelBootstrap(t *testing.T) {
 		t.Errorf("%d processes, want 3: the shell's own sleep too", len(records))
 	}
 	// The end of a process that was there before has its identity.
-	first.Process.Kill() //nolint:errcheck // checked by what follows
+	first.Process.Kill()
 	r, _ := one[*event.ProcessExit](w, first.Process.Pid)
 	before, _ := one[*Existing](w, first.Process.Pid)
 	if r.Task.Start != before.Task.Start {

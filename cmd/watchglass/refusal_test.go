@@ -68,7 +68,7 @@ func asNobody(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "watchglass-test-") //nolint:usetesting // Another user cannot reach t.TempDir.
+	dir, err := os.MkdirTemp("/tmp", "watchglass-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +136,7 @@ func TestKernelLayouts(t *testing.T) {
 		{"none", unmountAll, 125, "no cgroup2 file system is mounted"},
 		{"v1 only", unmountAll + `mkdir -p "$0/v1" && mount -t cgroup -o none,name=watchglasstest none "$0/v1" || exit 98; `, 125, "cgroup v1 only is unsupported"},
 		{"elsewhere", unmountAll + `mkdir -p "$0/else where" && mount -t cgroup2 none "$0/else where" || exit 97; `, 9, ""},
+		{"read-only", `dir=$(grep -m1 ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5); mount --bind "$dir" "$dir" && mount -o remount,bind,ro "$dir" || exit 95; `, 125, "with the cgroup2 file system writable"},
 		{"no type information", `mount -t tmpfs none /sys/kernel/btf || exit 96; `, 125, "CONFIG_DEBUG_INFO_BTF"},
 		{"hybrid", `mkdir -p "$0/v1" && mount -t cgroup -o none,name=watchglasstest none "$0/v1" || exit 98; `, 9, ""},
 	} {

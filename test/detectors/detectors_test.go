@@ -108,7 +108,7 @@ func copyTrue(fd int) error {
 // home is a home directory with a key, a project and settings, below dir.
 func home(t *testing.T, dir string) string {
 	t.Helper()
-	h, err := os.MkdirTemp(dir, "watchglass-home-") //nolint:usetesting // where it lies decides what is found
+	h, err := os.MkdirTemp(dir, "watchglass-home-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func TestKernelUnbackedExec(t *testing.T) {
 		},
 		{name: "go build", need: []string{"go"}, script: goEnv + "cd project; go build -o ../hello .; ../hello 2>/dev/null"},
 		{name: "go run and go test", need: []string{"go"}, script: goEnv + "cd project; go run . 2>/dev/null; go test . >/dev/null"},
-		{name: "cc", need: []string{"cc"}, script: "echo 'int main(void){return 0;}' >m.c; cc m.c -o m; ./m"},
+		{name: "cc and strip", need: []string{"cc", "strip"}, script: "echo 'int main(void){return 0;}' >m.c; cc m.c -o m; ./m; strip m; ./m"},
 		{name: "a script", script: "printf '#!/bin/sh\\nexit 0\\n' >s; chmod +x s; ./s"},
 		{name: "a program that was there before", script: self + " -test.run=^$ >/dev/null"},
 	} {
