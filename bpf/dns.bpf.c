@@ -73,7 +73,8 @@ static __always_inline __u32 udp_offset(struct __sk_buff *skb)
 }
 
 /* answer_fill fills in the head: no process, since a packet arrives in nobody's name. */
-static __always_inline void answer_fill(struct answer *answer, __u64 sandbox, __u64 cgroup, __u32 size)
+static __always_inline void answer_fill(struct answer *answer, __u64 sandbox, __u64 cgroup,
+					__u32 size)
 {
 	__builtin_memset(answer, 0, sizeof(*answer));
 	answer->header.time = bpf_ktime_get_boot_ns();
@@ -103,7 +104,8 @@ int dns_on_ingress(struct __sk_buff *skb)
 	__u32 offset = udp_offset(skb);
 	__u32 size;
 
-	if (!offset || bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) || udp.source != bpf_htons(DNS_PORT))
+	if (!offset || bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) ||
+	    udp.source != bpf_htons(DNS_PORT))
 		return 1;
 	cgroup = bpf_skb_cgroup_id(skb);
 	sandbox = sandbox_of(cgroup);
@@ -118,7 +120,8 @@ int dns_on_ingress(struct __sk_buff *skb)
 		if (!small)
 			return 1;
 		answer_fill(&small->answer, sandbox, cgroup, size);
-		if (bpf_skb_load_bytes(skb, offset, small->message, ((size - 1) & (DNS_SMALL - 1)) + 1))
+		if (bpf_skb_load_bytes(skb, offset, small->message,
+				       ((size - 1) & (DNS_SMALL - 1)) + 1))
 			small->answer.size = 0;
 		event_submit(small);
 	} else {
@@ -126,7 +129,8 @@ int dns_on_ingress(struct __sk_buff *skb)
 		if (!large)
 			return 1;
 		answer_fill(&large->answer, sandbox, cgroup, size);
-		if (bpf_skb_load_bytes(skb, offset, large->message, ((size - 1) & (DNS_LARGE - 1)) + 1))
+		if (bpf_skb_load_bytes(skb, offset, large->message,
+				       ((size - 1) & (DNS_LARGE - 1)) + 1))
 			large->answer.size = 0;
 		event_submit(large);
 	}

@@ -179,7 +179,8 @@ static __always_inline void failed_fill(struct open_record *record, const struct
 	/* The size counts the NUL. */
 	if (size <= 0)
 		return;
-	if (size == PATH_END && !bpf_probe_read_user(&last, sizeof(last), (void *)(call->path + PATH_BYTES)) && last)
+	if (size == PATH_END &&
+	    !bpf_probe_read_user(&last, sizeof(last), (void *)(call->path + PATH_BYTES)) && last)
 		record->open.path_flags |= PATH_TRUNCATED;
 	record->open.path_size = (__u32)(size - 1) & PATH_BYTES;
 	if (record->open.path_size > 0 && !path_is_absolute(record, record->open.path_size))
@@ -222,7 +223,8 @@ int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 	if (!record)
 		return 0;
 	event_header_fill(&record->open.header, sandbox, FILE_OPEN);
-	__builtin_memset(&record->open.inode, 0, sizeof(record->open) - offsetof(struct open, inode));
+	__builtin_memset(&record->open.inode, 0,
+			 sizeof(record->open) - offsetof(struct open, inode));
 	record->open.asked = call.asked;
 	if (ret < 0) {
 		record->open.error = (__u32)-ret;

@@ -154,7 +154,8 @@ static __always_inline void endpoint_set6(struct endpoint *end, const struct bpf
 }
 
 /* endpoints_of_socket reads both ends of a TCP socket. The local one is all zero until it is bound. */
-static __always_inline void endpoints_of_socket(const struct sock *sk, struct endpoint *peer, struct endpoint *local)
+static __always_inline void endpoints_of_socket(const struct sock *sk, struct endpoint *peer,
+						struct endpoint *local)
 {
 	struct in6_addr peer6, local6;
 
@@ -228,7 +229,8 @@ int network_on_connect6(struct bpf_sock_addr *ctx)
 }
 
 /* destination_first says whether the socket sends to the peer for the first time, and remembers. */
-static __always_inline bool destination_first(struct bpf_sock_addr *ctx, const struct endpoint *peer)
+static __always_inline bool destination_first(struct bpf_sock_addr *ctx,
+					      const struct endpoint *peer)
 {
 	struct destination destination = {.cookie = bpf_get_socket_cookie(ctx), .peer = *peer};
 	__u8 seen = 1;
@@ -254,7 +256,8 @@ static __always_inline void connect_emit(__u64 sandbox, const struct connect *fo
 	event_submit(record);
 }
 
-static __always_inline void sendmsg_report(struct bpf_sock_addr *ctx, __u64 sandbox, const struct endpoint *peer)
+static __always_inline void sendmsg_report(struct bpf_sock_addr *ctx, __u64 sandbox,
+					   const struct endpoint *peer)
 {
 	struct connect found = {.peer = *peer, .protocol = protocol_told(ctx->protocol)};
 
@@ -319,7 +322,8 @@ static __always_inline void connection_begin(struct sock *sk)
 }
 
 /* connection_report tells a connect's result, which is known since just now unless it is late. */
-static __always_inline void connection_report(struct sock *sk, struct connection *connection, __u16 error, __u8 flags)
+static __always_inline void connection_report(struct sock *sk, struct connection *connection,
+					      __u16 error, __u8 flags)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct connect *record = event_reserve(connection->owner.sandbox, sizeof(*record));
@@ -460,17 +464,20 @@ static __always_inline bool is_connect(const struct syscall_call *call, const st
 	if (!call->compat)
 		return call->number == SYS_CONNECT;
 	return call->number == COMPAT_SYS_CONNECT ||
-	       (call->number == COMPAT_SYS_SOCKETCALL && syscall_argument_0(regs, 1) == SOCKETCALL_CONNECT);
+	       (call->number == COMPAT_SYS_SOCKETCALL &&
+		syscall_argument_0(regs, 1) == SOCKETCALL_CONNECT);
 }
 
 /* connect_decode finds the arguments of a connect; false when they cannot be read. */
-static __always_inline bool connect_decode(const struct syscall_call *call, const struct pt_regs *regs,
+static __always_inline bool connect_decode(const struct syscall_call *call,
+					   const struct pt_regs *regs,
 					   struct connect_arguments *arguments)
 {
 	__u32 compat_arguments[2];
 
 	if (call->compat && call->number == COMPAT_SYS_SOCKETCALL) {
-		if (bpf_probe_read_user(compat_arguments, sizeof(compat_arguments), (void *)syscall_argument_1(regs, 1)))
+		if (bpf_probe_read_user(compat_arguments, sizeof(compat_arguments),
+					(void *)syscall_argument_1(regs, 1)))
 			return false;
 		arguments->fd = compat_arguments[0];
 		arguments->address = compat_arguments[1];
@@ -494,21 +501,24 @@ static __always_inline __u8 fd_protocol(__u32 fd)
 }
 
 /* claimed_report reports a connect that was refused before the kernel copied its address to the protocol. */
-static __always_inline void claimed_report(__u64 sandbox, const struct connect_arguments *arguments, __u16 error)
+static __always_inline void claimed_report(__u64 sandbox, const struct connect_arguments *arguments,
+					   __u16 error)
 {
 	struct connect found = {.error = error, .flags = CONNECT_CLAIMED};
 	struct sockaddr_in6 address = {};
 	struct sockaddr_in address4 = {};
 
 	found.protocol = fd_protocol((__u32)arguments->fd);
-	if (!found.protocol || bpf_probe_read_user(&address4, sizeof(address4), (void *)arguments->address))
+	if (!found.protocol ||
+	    bpf_probe_read_user(&address4, sizeof(address4), (void *)arguments->address))
 		return;
 	if (address4.sin_family == AF_INET) {
 		endpoint_set4(&found.peer, address4.sin_addr.s_addr, bpf_ntohs(address4.sin_port));
 	} else if (address4.sin_family == AF_INET6) {
 		if (bpf_probe_read_user(&address, sizeof(address), (void *)arguments->address))
 			return;
-		__builtin_memcpy(found.peer.address, &address.sin6_addr, sizeof(found.peer.address));
+		__builtin_memcpy(found.peer.address, &address.sin6_addr,
+				 sizeof(found.peer.address));
 		found.peer.port = bpf_ntohs(address.sin6_port);
 	} else {
 		return;
@@ -549,7 +559,8 @@ int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
 	found.peer = attempt->peer;
 	found.protocol = attempt->protocol;
 	found.error = ret < 0 ? (__u16)-ret : 0;
-	if (found.protocol == IPPROTO_UDP || (ret < 0 && !attempt->started && ret != -EINPROGRESS && ret != -ERESTARTSYS))
+	if (found.protocol == IPPROTO_UDP ||
+	    (ret < 0 && !attempt->started && ret != -EINPROGRESS && ret != -ERESTARTSYS))
 		connect_emit(sandbox, &found);
 	bpf_map_delete_elem(&attempts, &thread);
 	return 0;

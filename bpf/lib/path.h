@@ -116,7 +116,8 @@ static __always_inline long path_step_name(struct path_walk *walk)
 		walk->done = 1;
 		if (start == PATH_END && size > 0) {
 			start -= size;
-			bpf_probe_read_kernel(&walk->bytes[start & (PATH_END - 1)], size, name.name);
+			bpf_probe_read_kernel(&walk->bytes[start & (PATH_END - 1)], size,
+					      name.name);
 			walk->start = start;
 		}
 		return 1;
@@ -199,7 +200,8 @@ __noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry, __u64 owne
 }
 
 /* path_resolve_file_of resolves the path of an open file as the task sees it. */
-static __always_inline struct path_walk *path_resolve_file_of(__u32 slot, struct file *file, struct task_struct *task)
+static __always_inline struct path_walk *path_resolve_file_of(__u32 slot, struct file *file,
+							      struct task_struct *task)
 {
 	__u64 mount = (__u64)BPF_CORE_READ(file, f_path.mnt);
 
