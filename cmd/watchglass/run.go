@@ -84,6 +84,9 @@ func (o *runOptions) run(args []string) error {
 	if err != nil {
 		return err
 	}
+	if o.config == "" {
+		cfg.Log.Level = "warn" // standard error is the command's too
+	}
 	log, _, err := newLogger(&cfg.Log, os.Stderr)
 	if err != nil {
 		return err
@@ -189,6 +192,9 @@ func (s *session) open(ctx context.Context) error {
 	}
 	if s.watch, err = openWatch(settings); err != nil {
 		return err
+	}
+	if s.watch.server != nil && !s.options.quiet {
+		fmt.Fprintf(os.Stderr, "watchglass: metrics are at http://%s/metrics\n", s.watch.server.Address())
 	}
 	s.sandbox, err = s.watch.registry.Add(event.Sandbox{
 		Name: s.name(), Runtime: sandbox.RuntimeRun, Cgroup: s.leaf.Path, CgroupID: s.leaf.ID,

@@ -170,6 +170,46 @@ func TestKernelTerminalInterrupt(t *testing.T) {
 	}
 }
 
+// TestKernelTerminalInterruptInPipeline checks that a command that shares the foreground with this
+// program gets the signal of a key from the terminal alone, once.
+func TestKernelTerminalInterruptInPipeline(t *testing.T) {
+	testenv.RequireEBPF(t)
+	s := newScreen(t, shell(t, "-c", `trap : INT; true | watchglass run --quiet -- sh -c 'trap "n=\$((n+1)); echo interrupt \$n" INT
+		echo ready; while [ "${n:-0}" -lt 2 ]; do sleep 0.1; done; sleep 0.3; exit $n'; echo "code $?"`))
+	s.expect("ready")
+	s.keys(ctrlC)
+	s.expect("interrupt 1")
+	time.Sleep(300 * time.Millisecond)
+	if strings.Contains(s.shown(), "interrupt 2") {
+		t.Error("one key, two signals")
+	}
+	s.keys(ctrlC)
+	s.expect("code 2")
+	s.exit()
+}
+
+// TestKernelTerminalEditor edits a file in a full-screen editor.
+func TestKernelTerminalEditor(t *testing.T) {
+	testenv.RequireEBPF(t)
+	if _, err := exec.LookPath("vim"); err != nil {
+		t.Skip("vim is not installed")
+	}
+	path := filepath.Join(t.TempDir(), "text")
+	cmd := program(t, "run", "--quiet", "--", "vim", "-u", "NONE", "-N", path)
+	cmd.Env = append(os.Environ(), "TERM=xterm")
+	s := newScreen(t, cmd)
+	s.expect(`\[New\]`)
+	s.keys("iedited\x1b")
+	s.expect("edited")
+	s.keys(":wq\r")
+	if code := s.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "edited\n" {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+}
+
 func TestKernelTerminalInterruptKills(t *testing.T) {
 	testenv.RequireEBPF(t)
 	s := newScreen(t, program(t, "run", "--", "sh", "-c", "echo ready; exec sleep 100"))
