@@ -89,6 +89,25 @@ func isCompiler(executable string) bool {
 	return false
 }
 
+// stripsInPlace says that the process is the installed strip(1) and takes symbols out of the files it
+// is given. With an output file it would copy one over another, so any option that could name one
+// (-o, --output-file and what they may be shortened or joined to) makes it not that, and so do
+// arguments from a file or more of them than are told of.
+func stripsInPlace(p *event.Process) bool {
+	const most = 64 << 10
+	if toolName(p.Executable) != "strip" || !installed(p.Executable) {
+		return false
+	}
+	total := 0
+	for i, arg := range p.Args {
+		total += len(arg) + 1
+		if i > 0 && strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "-") && strings.Contains(arg, "o") {
+			return false
+		}
+	}
+	return total <= most
+}
+
 // isInstaller says that unpacking other people's executables is what the tool does.
 func isInstaller(executable string) bool {
 	name := toolName(executable)

@@ -107,7 +107,11 @@ func (d *unbackedExec) written(e *event.Event, f *event.FileOpen) {
 	if len(w.name) > longestName {
 		w.name = cut(w.name, longestName)
 	}
-	d.writers.put(sandbox, d.writers.file(f.Inode, f.Device), w)
+	file := d.writers.file(f.Inode, f.Device)
+	if stripsInPlace(e.Process) && d.writers.get(sandbox, file) != nil {
+		return // less of the same file: who wrote it still answers for it
+	}
+	d.writers.put(sandbox, file, w)
 }
 
 // longestName is what is kept of the name of a program, in bytes.
