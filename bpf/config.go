@@ -29,6 +29,8 @@ type Config struct {
 	Environment []string
 	// SyscallCounts turns on counting of system calls. Every process of the machine pays for the hook.
 	SyscallCounts bool
+	// Mount is where the cgroup2 hierarchy is mounted; "" finds out.
+	Mount string
 	// Logger takes what is worth a person's look. Nil discards it.
 	Logger *slog.Logger
 }

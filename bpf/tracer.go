@@ -87,9 +87,12 @@ func newTracer(cfg Config) (*Tracer, error) {
 	if err := checkKernel(); err != nil {
 		return nil, fmt.Errorf("looking at the kernel: %w", err)
 	}
-	mount, err := findCgroup2()
-	if err != nil {
-		return nil, fmt.Errorf("looking for cgroup2: %w", err)
+	mount := cfg.Mount
+	if mount == "" {
+		var err error
+		if mount, err = findCgroup2(); err != nil {
+			return nil, fmt.Errorf("looking for cgroup2: %w", err)
+		}
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lifting the limit of locked memory: %w", explain(err))

@@ -129,7 +129,7 @@ func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collec
 
 func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSettings) error {
 	kernel := s.config.Kernel.tracer()
-	kernel.Logger = s.log
+	kernel.Logger, kernel.Mount = s.log, s.mount.Dir
 	var err error
 	if w.tracer, err = bpf.Open(kernel); err != nil {
 		return err

@@ -45,8 +45,8 @@ func FindMount() (Mount, error) {
 	return ParseMount(f)
 }
 
-// ParseMount finds the first cgroup2 mount in a list of mounts: others, for example a container's
-// view of a part of it, come later. The error is ErrV1Only, ErrNoCgroup or that of reading.
+// ParseMount finds the cgroup2 mount in a list of mounts: the first of the whole hierarchy, else the
+// first of a part of it. The error is ErrV1Only, ErrNoCgroup or that of reading.
 func ParseMount(mountinfo io.Reader) (Mount, error) {
 	var found Mount
 	v1 := false
@@ -58,7 +58,7 @@ func ParseMount(mountinfo io.Reader) (Mount, error) {
 		case "cgroup":
 			v1 = true
 		case "cgroup2":
-			if found.Dir == "" {
+			if found.Dir == "" || found.Root != "/" && m.Root == "/" {
 				found = m
 			}
 		}

@@ -27,6 +27,7 @@ func TestParseMount(t *testing.T) {
 		"hybrid":       {lineTmpfs + lineV1 + lineHybrid, Mount{Dir: "/sys/fs/cgroup/unified", Root: "/", Hybrid: true}, nil},
 		"elsewhere":    {lineElse, Mount{Dir: "/mnt/a b", Root: "/"}, nil},
 		"first of two": {lineV2 + lineElse, Mount{Dir: "/sys/fs/cgroup", Root: "/"}, nil},
+		"a part first": {lineReadOnly + lineElse, Mount{Dir: "/mnt/a b", Root: "/"}, nil},
 		"container":    {lineReadOnly, Mount{Dir: "/sys/fs/cgroup", Root: "/docker/abc", ReadOnly: true}, nil},
 		"v1 only":      {lineTmpfs + lineV1, Mount{}, ErrV1Only},
 		"none":         {lineTmpfs, Mount{}, ErrNoCgroup},
