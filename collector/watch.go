@@ -17,22 +17,26 @@ const startDelay = 200 * time.Millisecond
 
 // stateOf is the sandbox of a record. Records may come for a while after it is gone.
 func (p *Pipeline) stateOf(r *bpf.Record) *sandboxState {
-	if state := p.sandboxes[r.Sandbox]; state != nil {
-		return state
-	}
 	if s := p.s.Sandboxes.Lookup(r.Sandbox); s != nil {
 		return p.know(s, r.Time)
 	}
-	return nil
+	return p.sandboxes[r.Sandbox]
 }
 
-// know makes the pipeline's own entry of a sandbox.
+// know is the pipeline's own entry of a sandbox. A cgroup that is watched anew, after nobody did for a
+// while, is another sandbox: who is still alive in it is told anew, who is not was not told.
 func (p *Pipeline) know(s *event.Sandbox, now time.Time) *sandboxState {
 	state := p.sandboxes[s.CgroupID]
-	if state == nil {
-		state = &sandboxState{sandbox: s, firstSeen: now}
-		p.sandboxes[s.CgroupID] = state
+	if state != nil && state.sandbox == s {
+		return state
 	}
+	if state != nil {
+		p.stop(state, now)
+		p.losses.forget(state.sandbox)
+		p.tree.Forget(s.CgroupID)
+	}
+	state = &sandboxState{sandbox: s, firstSeen: now}
+	p.sandboxes[s.CgroupID] = state
 	return state
 }
 

@@ -197,7 +197,7 @@ type Agent struct {
 	// TraceID and SpanID are the agent's span that owns the process; zero when not known.
 	TraceID [16]byte
 	SpanID  [8]byte
-	// Method is how this is known (env, inherited), Confidence how sure it is (exact, strong, inferred).
+	// Method is how this is known (env, inherited, executable), Confidence how sure it is (exact, strong, inferred).
 	Method, Confidence string
 }
 
