@@ -125,7 +125,7 @@ func (w *watch) seen(pick func(*Record) bool) []*Record {
 // await waits until pick has at least n records, then a moment for ones too many, and returns them.
 func (w *watch) await(n int, pick func(*Record) bool) []*Record {
 	w.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) && len(w.seen(pick)) < n {
 		time.Sleep(5 * time.Millisecond)
 	}
