@@ -27,7 +27,7 @@ const (
 	// MethodExecutable is the agent's own process, known by what it runs.
 	MethodExecutable = "executable"
 
-	// ConfidenceExact is an id that only this call has.
+	// ConfidenceExact is an id that only this call, or this session, has.
 	ConfidenceExact = "exact"
 	// ConfidenceStrong leaves no other candidate.
 	ConfidenceStrong = "strong"
@@ -175,12 +175,15 @@ func (j *Joiner) fromEnvironment(env []event.EnvVar) *event.Agent {
 			continue
 		}
 		joined := &event.Agent{
-			Name: a.Name, Method: MethodEnv, Confidence: ConfidenceExact,
+			Name: a.Name, Method: MethodEnv, Confidence: ConfidenceStrong,
 			CallID: id(lookup(env, a.Call)), SessionID: id(lookup(env, a.Session)),
 			ConversationID: id(lookup(env, a.Conversation)),
 		}
 		if a.Traceparent {
 			joined.TraceID, joined.SpanID = parseTraceparent(lookup(env, traceparent))
+		}
+		if inCall(joined) || joined.SessionID != "" || joined.ConversationID != "" {
+			joined.Confidence = ConfidenceExact
 		}
 		return joined
 	}

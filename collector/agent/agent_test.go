@@ -115,12 +115,12 @@ func TestJoin(t *testing.T) {
 		"gemini": {
 			{exec: "/usr/bin/node node /usr/lib/node_modules/.bin/gemini -p x", want: "gemini-cli executable strong"},
 			{exec: "/usr/bin/node /usr/bin/node --max-old-space-size=12052 /usr/lib/node_modules/@google/gemini-cli/bundle/gemini.js -p x", want: "gemini-cli executable strong"},
-			{exec: "/usr/bin/bash bash -c ls", env: []string{"GEMINI_CLI=1", "TRACEPARENT=00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"}, want: "gemini-cli env exact"},
+			{exec: "/usr/bin/bash bash -c ls", env: []string{"GEMINI_CLI=1", "TRACEPARENT=00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"}, want: "gemini-cli env strong"},
 			{exec: "/bin/sh sh hook", env: []string{"GEMINI_CLI=1", "GEMINI_SESSION_ID=s1"}, want: "gemini-cli env exact session=s1"},
 		},
 		"opencode": {
 			{exec: "/usr/lib/opencode /usr/lib/node_modules/.bin/opencode run x", as: "/usr/lib/node_modules/.bin/opencode", env: []string{"OPENCODE=1"}, want: "opencode executable strong"},
-			{exec: "/bin/bash bash -c ls", env: []string{"OPENCODE=1"}, want: "opencode env exact"},
+			{exec: "/bin/bash bash -c ls", env: []string{"OPENCODE=1"}, want: "opencode env strong"},
 		},
 		"an agent started from another's tool environment is itself": {
 			{exec: "/usr/bin/claude claude", env: []string{"OPENCODE=1"}, want: "claude-code executable strong"},
@@ -131,8 +131,8 @@ func TestJoin(t *testing.T) {
 		},
 		"what is no id is none": {
 			{exec: "/bin/sh sh", env: []string{"CODEX_THREAD_ID=t1", "CODEX_TOOL_CALL_ID=" + strings.Repeat("a", 129)}, want: "codex env exact conversation=t1"},
-			{exec: "/bin/sh sh", env: []string{"CODEX_THREAD_ID=\x1b]0;x\a", "CODEX_SESSION_ID=a\nb", "CODEX_TOOL_CALL_ID=a b"}, want: "codex env exact"},
-			{exec: "/bin/sh sh", env: []string{"CODEX_TOOL_CALL_ID="}, want: "codex inherited exact"},
+			{exec: "/bin/sh sh", env: []string{"CODEX_THREAD_ID=\x1b]0;x\a", "CODEX_SESSION_ID=a\nb", "CODEX_TOOL_CALL_ID=a b"}, want: "codex env strong"},
+			{exec: "/bin/sh sh", env: []string{"CODEX_TOOL_CALL_ID="}, want: "codex inherited strong"},
 		},
 	}
 	for name, steps := range tests {
