@@ -118,7 +118,11 @@ func leaves(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := filepath.Glob(m.Dir + "/watchglass/*")
+	own, err := m.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := filepath.Glob(own + "/watchglass/*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,6 +321,23 @@ func TestKernelRunHugeArguments(t *testing.T) {
 		return
 	}
 	t.Error("no exec")
+}
+
+// TestKernelRunNested checks that a session inside another belongs to the outer one too.
+func TestKernelRunNested(t *testing.T) {
+	testenv.RequireEBPF(t)
+	dir := t.TempDir()
+	outer, inner := filepath.Join(dir, "outer"), filepath.Join(dir, "inner")
+	cmd := program(t, "run", "--quiet", "--json", outer, "--", "bash", "-c", `exec -a watchglass "$0" run --quiet --json "$1" -- sh -c "echo in; exit 3"`)
+	cmd.Args = append(cmd.Args, cmd.Path, inner)
+	if got := finish(t, cmd); got.code != 3 || got.stdout != "in\n" {
+		t.Errorf("%+v", got)
+	}
+	for _, path := range []string{outer, inner} {
+		if !slices.Contains(execs(readLines(t, path), ""), "sh -c echo in; exit 3") {
+			t.Errorf("the %s session does not see the command", filepath.Base(path))
+		}
+	}
 }
 
 func TestKernelRunOutlived(t *testing.T) {

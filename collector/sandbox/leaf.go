@@ -18,7 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leavesDir is the directory, at the top of the cgroup2 mount, of the leaves of `watchglass run`.
+// leavesDir is the cgroup of the leaves of `watchglass run`, below the cgroup that each run is in itself.
+// So a command keeps the limits that it would have without Watchglass, and belongs to whatever sandbox
+// the run is in.
 const leavesDir = "watchglass"
 
 // leafPrefix begins the names of leaves: what has another name was not made here and is left alone.
@@ -39,12 +41,16 @@ type Leaf struct {
 	lock  *os.File
 }
 
-// NewLeaf makes the cgroup /watchglass/run-NAME. The caller must Remove it.
+// NewLeaf makes the cgroup watchglass/run-NAME below that of this process. The caller must Remove it.
 func NewLeaf(m Mount, name string) (*Leaf, error) {
 	if name == "" || strings.ContainsAny(name, "/\x00\n") {
 		return nil, fmt.Errorf("make a cgroup: %q cannot be a part of its name", name)
 	}
-	parent := filepath.Join(m.Dir, leavesDir)
+	own, err := m.Own()
+	if err != nil {
+		return nil, err
+	}
+	parent := filepath.Join(own, leavesDir)
 	dir := filepath.Join(parent, leafPrefix+name)
 	// Another run may remove the directory of leaves, or the leaf before it is locked, as empty ones.
 	for range 10 {
@@ -207,7 +213,7 @@ func (l *Leaf) Wait(ctx context.Context) error {
 // Release moves the processes of the leaf, and of all below it, to the cgroup of this process,
 // where they would be had there been no leaf. It returns how many it moved.
 func (l *Leaf) Release() (int, error) {
-	home, err := l.mount.own()
+	home, err := l.mount.Own()
 	if err != nil {
 		return 0, err
 	}
@@ -229,8 +235,8 @@ func (l *Leaf) Release() (int, error) {
 	return moved, nil
 }
 
-// own is the directory of the cgroup of this process.
-func (m Mount) own() (string, error) {
+// Own is the directory of the cgroup of this process.
+func (m Mount) Own() (string, error) {
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", fmt.Errorf("find the cgroup of this process: %w", err)
@@ -284,7 +290,11 @@ func removeTree(top string) error {
 // leaves behind. It returns their paths. One that cannot be removed is left to the next time.
 func RemoveStale(m Mount) []string {
 	var removed []string
-	parent := filepath.Join(m.Dir, leavesDir)
+	own, err := m.Own()
+	if err != nil {
+		return nil // making a leaf says why
+	}
+	parent := filepath.Join(own, leavesDir)
 	entries, _ := os.ReadDir(parent) // none: nothing is stale
 	for _, e := range entries {
 		dir := filepath.Join(parent, e.Name())
