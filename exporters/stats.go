@@ -15,6 +15,7 @@ type statsCollector struct {
 	published, lost                             *prometheus.Desc
 	attached, seen, dropped                     *prometheus.Desc
 	exported, failed, refused, queued, capacity *prometheus.Desc
+	working, remembered, forgotten              *prometheus.Desc
 	sandboxes, sandboxesRefused                 *prometheus.Desc
 	processes, processesEvicted                 *prometheus.Desc
 	ringSize, ringUsed                          *prometheus.Desc
@@ -50,6 +51,11 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 		"Events that wait in the exporter's queue.", "exporter")
 	c.capacity = desc(gauge, "watchglass_exporter_queue_capacity_events",
 		"Events that the exporter's queue has room for.", "exporter")
+	c.working = desc(gauge, "watchglass_detector_up",
+		"1 while the detector works, 0 when it failed: it is then off until the collector starts again.", "rule")
+	c.remembered = desc(gauge, "watchglass_detector_entries", "What the detector remembers now, in entries of its tables.", "rule")
+	c.forgotten = desc(counter, "watchglass_detector_entries_evicted_total",
+		"Entries that the detector had to forget for lack of room: a finding may then be missed, or told anew.", "rule")
 	c.sandboxes = desc(gauge, "watchglass_sandboxes", "Sandboxes that are watched now.")
 	c.sandboxesRefused = desc(counter, "watchglass_sandboxes_refused_total",
 		"Sandboxes that are not watched because there was no room for them.")
@@ -103,6 +109,15 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.refused, e.Dropped, e.Name)
 		gauge(c.queued, float64(e.Queued), e.Name)
 		gauge(c.capacity, float64(e.Capacity), e.Name)
+	}
+	for _, d := range stats.Detectors {
+		up := 1.0
+		if d.Failed {
+			up = 0
+		}
+		gauge(c.working, up, d.Name)
+		gauge(c.remembered, float64(d.Entries), d.Name)
+		counter(c.forgotten, d.Evicted, d.Name)
 	}
 	gauge(c.sandboxes, float64(stats.Sandboxes))
 	counter(c.sandboxesRefused, stats.SandboxesRefused)
