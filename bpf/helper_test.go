@@ -174,7 +174,7 @@ func (w *watch) run(h helperRun) helperResult {
 // scratchCgroup makes a cgroup2 cgroup that goes when the test ends.
 func scratchCgroup(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(cgroup2Mount(t), "watchglass-test-") //nolint:usetesting // a cgroup, no directory of files
+	dir, err := os.MkdirTemp(cgroup2Mount(t), "watchglass-test-")
 	if err != nil {
 		t.Fatalf("making a scratch cgroup: %v", err)
 	}
