@@ -5,6 +5,8 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -16,7 +18,7 @@ import (
 const countsAttempts = 50
 
 // Track watches the cgroup2 cgroup with that id, and every cgroup below it now or later, as one sandbox.
-// Of nested sandboxes the innermost counts. Tracking again does nothing. The error is ErrFull when
+// Of nested sandboxes the innermost counts, in whatever order they are tracked. Tracking again does nothing. The error is ErrFull when
 // there is no room, fs.ErrNotExist when there is no such cgroup.
 func (t *Tracer) Track(cgroupID uint64) error {
 	t.mu.Lock()
@@ -24,7 +26,7 @@ func (t *Tracer) Track(cgroupID uint64) error {
 	if t.closed.Load() {
 		return ErrClosed
 	}
-	if t.tracked[cgroupID] {
+	if _, again := t.tracked[cgroupID]; again {
 		return nil
 	}
 	dir, err := cgroupDir(t.mount, cgroupID)
@@ -35,10 +37,13 @@ func (t *Tracer) Track(cgroupID uint64) error {
 		t.refused++
 		return fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
 	}
-	t.tracked[cgroupID] = true
+	t.tracked[cgroupID] = dir
 	// A cgroup is entered before the ones below it are listed: those that are made later inherit in the
 	// kernel, those that were made before are in the list.
 	err = walkCgroups(dir, func(_ string, id uint64) error {
+		if _, inner := t.tracked[id]; inner && id != cgroupID {
+			return fs.SkipDir
+		}
 		err := t.shared["sandboxes"].Put(id, cgroupID)
 		if errors.Is(err, unix.E2BIG) {
 			return ErrFull
@@ -52,14 +57,15 @@ func (t *Tracer) Track(cgroupID uint64) error {
 	return nil
 }
 
-// Untrack stops watching a sandbox. Its counts go too: read them before.
+// Untrack stops watching a sandbox. Its cgroups fall to the sandbox around it, if there is one. Its
+// counts go too: read them before.
 func (t *Tracer) Untrack(cgroupID uint64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed.Load() {
 		return ErrClosed
 	}
-	if !t.tracked[cgroupID] {
+	if _, tracked := t.tracked[cgroupID]; !tracked {
 		return nil
 	}
 	if err := t.untrack(cgroupID); err != nil {
@@ -70,6 +76,7 @@ func (t *Tracer) Untrack(cgroupID uint64) error {
 
 // untrack takes the sandbox out of the maps. The caller holds mu.
 func (t *Tracer) untrack(cgroupID uint64) error {
+	outer, nested := t.enclosing(t.tracked[cgroupID])
 	delete(t.tracked, cgroupID)
 	sandboxes := t.shared["sandboxes"]
 	// Again until none is found: a cgroup may be made below one that is not taken out yet.
@@ -82,19 +89,39 @@ func (t *Tracer) untrack(cgroupID uint64) error {
 				members = append(members, cgroup)
 			}
 		}
-		if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		err := entries.Err()
+		// Changes meanwhile can end a listing early: then what it did not find says nothing.
+		aborted := errors.Is(err, ebpf.ErrIterationAborted)
+		if err != nil && !aborted {
 			return fmt.Errorf("listing watched cgroups: %w", err)
 		}
-		if len(members) == 0 {
+		if len(members) == 0 && !aborted {
 			break
 		}
 		for _, cgroup := range members {
-			if err := sandboxes.Delete(cgroup); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			if nested {
+				err = sandboxes.Update(cgroup, outer, ebpf.UpdateExist)
+			} else {
+				err = sandboxes.Delete(cgroup)
+			}
+			// One that is not there any more was removed meanwhile.
+			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 				return fmt.Errorf("taking out cgroup %d: %w", cgroup, err)
 			}
 		}
 	}
 	return t.closeCounts(cgroupID)
+}
+
+// enclosing is the innermost watched sandbox around a directory. The caller holds mu.
+func (t *Tracer) enclosing(dir string) (sandbox uint64, found bool) {
+	longest := -1
+	for id, outer := range t.tracked {
+		if strings.HasPrefix(dir, outer+"/") && len(outer) > longest {
+			sandbox, found, longest = id, true, len(outer)
+		}
+	}
+	return sandbox, found
 }
 
 // openCounts makes the account of a sandbox, before its first event.

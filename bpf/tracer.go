@@ -44,8 +44,9 @@ type Tracer struct {
 	bootstraps sync.Mutex
 
 	// mu guards what follows.
-	mu      sync.Mutex
-	tracked map[uint64]bool
+	mu sync.Mutex
+	// tracked is the watched sandboxes and their directories.
+	tracked map[uint64]string
 	refused uint64
 	// retired is the counts of sandboxes that are no longer watched, by probe.
 	retired []event.ProbeStats
@@ -104,7 +105,7 @@ func newTracer(cfg Config) (*Tracer, error) {
 	t := &Tracer{
 		cfg: cfg, log: cfg.Logger, mount: mount,
 		shared:  map[string]*ebpf.Map{},
-		tracked: map[uint64]bool{},
+		tracked: map[uint64]string{},
 		dec:     decoder{probes: probes(), clock: clock},
 	}
 	if t.log == nil {

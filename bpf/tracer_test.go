@@ -132,17 +132,40 @@ func TestKernelScopeOfDescendants(t *testing.T) {
 	if r, _ := one[*Fork](w, runIn(t, leaf, "/bin/true")); r.Sandbox != w.id {
 		t.Errorf("a process of a cgroup from before is in sandbox %d, want %d", r.Sandbox, w.id)
 	}
-	// Of nested sandboxes the innermost counts.
+	// Of nested sandboxes the innermost counts, in whatever order they are tracked.
 	id := cgroupID(t, inner)
-	if err := w.tracer.Track(id); err != nil {
-		t.Fatal(err)
+	sandboxOf := func(cgroup string) uint64 {
+		r, _ := one[*Fork](w, runIn(t, cgroup, "/bin/true"))
+		return r.Sandbox
 	}
-	if r, _ := one[*Fork](w, runIn(t, leaf, "/bin/true")); r.Sandbox != id {
-		t.Errorf("a process of the inner sandbox is in sandbox %d, want %d", r.Sandbox, id)
+	check := func(when string, wantInner, wantOuter uint64) {
+		t.Helper()
+		if got := sandboxOf(leaf); got != wantInner {
+			t.Errorf("%s, the inner one's process is in sandbox %d, want %d", when, got, wantInner)
+		}
+		if wantOuter == 0 {
+			if records := w.await(0, anything(runIn(t, w.cgroup, "/bin/true"))); len(records) != 0 {
+				t.Errorf("%s, saw the outer one's process", when)
+			}
+		} else if got := sandboxOf(w.cgroup); got != wantOuter {
+			t.Errorf("%s, the outer one's process is in sandbox %d, want %d", when, got, wantOuter)
+		}
 	}
-	if r, _ := one[*Fork](w, runIn(t, w.cgroup, "/bin/true")); r.Sandbox != w.id {
-		t.Errorf("a process of the outer sandbox is in sandbox %d, want %d", r.Sandbox, w.id)
+	step := func(change func(uint64) error, sandbox uint64) {
+		t.Helper()
+		if err := change(sandbox); err != nil {
+			t.Fatal(err)
+		}
 	}
+	check("with the outer alone", w.id, w.id)
+	step(w.tracer.Track, id)
+	check("with the inner tracked too", id, w.id)
+	step(w.tracer.Untrack, w.id)
+	check("with the inner alone", id, 0)
+	step(w.tracer.Track, w.id)
+	check("with the outer tracked after the inner", id, w.id)
+	step(w.tracer.Untrack, id)
+	check("with the outer alone again", w.id, w.id)
 }
 
 func TestKernelCgroups(t *testing.T) {
