@@ -64,25 +64,22 @@ int test_sandbox_cgroup_of(struct question *question)
 	return 0;
 }
 
-/* Sends one message; answers whether there was room. */
+/* Sends one message; returns whether there was room. */
 SEC("syscall")
 int test_event_submit(struct question *question)
 {
 	struct message *message = event_reserve(question->sandbox, sizeof(*message));
 
-	if (!message) {
-		question->answer = 0;
+	/* Told by the result: of stores to the context on both ways clang makes one that 6.1 refuses. */
+	if (!message)
 		return 0;
-	}
-	/* Before the rest: of two stores at the end clang makes one, through a pointer into the context. */
-	question->answer = 1;
 	event_header_fill(&message->header, question->sandbox, 7);
 	__builtin_memset(message->text, 'x', sizeof(message->text));
 	event_submit(message);
-	return 0;
+	return 1;
 }
 
-/* Sends the first bytes of a message; answers whether there was room. */
+/* Sends the first bytes of a message; returns whether there was room, 2 when it is not that long. */
 SEC("syscall")
 int test_event_output(struct question *question)
 {
@@ -91,8 +88,7 @@ int test_event_output(struct question *question)
 	__u64 size = question->size;
 
 	if (!message || size > sizeof(*message))
-		return 1;
+		return 2;
 	event_header_fill(&message->header, question->sandbox, 8);
-	question->answer = event_output(question->sandbox, message, size);
-	return 0;
+	return event_output(question->sandbox, message, size);
 }

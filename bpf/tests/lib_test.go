@@ -166,8 +166,7 @@ func TestKernelEventHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	after, _ := call(t, c, "test_event_submit", eventQuestion{Sandbox: 5})
-	if after.Answer != 1 {
+	if _, sent := call(t, c, "test_event_submit", eventQuestion{Sandbox: 5}); sent != 1 {
 		t.Fatal("an empty ring has no room")
 	}
 	reader.SetDeadline(time.Now().Add(time.Second))
@@ -212,8 +211,8 @@ func TestKernelEventCounts(t *testing.T) {
 	openCount(t, c, 0, 5)
 	send := func(sandbox uint64, n int) (sent uint64) {
 		for range n {
-			after, _ := call(t, c, "test_event_submit", eventQuestion{Sandbox: sandbox})
-			sent += after.Answer
+			_, result := call(t, c, "test_event_submit", eventQuestion{Sandbox: sandbox})
+			sent += uint64(result)
 		}
 		return sent
 	}
@@ -229,9 +228,9 @@ func TestKernelEventCounts(t *testing.T) {
 	if seen, dropped := count(t, c, 0); seen != more || dropped != more {
 		t.Errorf("%d seen, %d dropped of %d of a sandbox without an account", seen, dropped, more)
 	}
-	after, _ := call(t, c, "test_event_output", eventQuestion{Sandbox: 5, Size: 100})
-	if seen, _ := count(t, c, 5); after.Answer != 0 || seen != uint64(fits+more+1) {
-		t.Errorf("a full ring took an output (%d), or it was not counted: %d", after.Answer, seen)
+	_, sent := call(t, c, "test_event_output", eventQuestion{Sandbox: 5, Size: 100})
+	if seen, _ := count(t, c, 5); sent != 0 || seen != uint64(fits+more+1) {
+		t.Errorf("a full ring took an output (%d), or it was not counted: %d", sent, seen)
 	}
 }
 
@@ -244,7 +243,7 @@ func TestKernelEventOutput(t *testing.T) {
 	}
 	defer reader.Close()
 	for _, size := range []uint64{88, 89, 96, 152} {
-		if after, _ := call(t, c, "test_event_output", eventQuestion{Size: size}); after.Answer != 1 {
+		if _, sent := call(t, c, "test_event_output", eventQuestion{Size: size}); sent != 1 {
 			t.Fatalf("%d bytes found no room", size)
 		}
 		reader.SetDeadline(time.Now().Add(time.Second))
@@ -256,7 +255,7 @@ func TestKernelEventOutput(t *testing.T) {
 			t.Errorf("got %d bytes, want %d", len(record.RawSample), size)
 		}
 	}
-	if _, result := call(t, c, "test_event_output", eventQuestion{Size: 153}); result == 0 {
+	if _, result := call(t, c, "test_event_output", eventQuestion{Size: 153}); result != 2 {
 		t.Error("more than there is was sent")
 	}
 }
