@@ -67,8 +67,9 @@ fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	done
 
 .PHONY: bench
-bench: ## Benchmarks: in-kernel costs, slowdowns, events a second (docs/performance.md); need root
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## Benchmarks: in-kernel costs, slowdowns, events a second (writes docs/performance.md); need root
+	@$(INSTALL) go
+	go run ./test/bench
 
 .PHONY: generate
 generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19

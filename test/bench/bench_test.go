@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseBenchmarks(t *testing.T) {
+	got := parseBenchmarks("goos: linux\nBenchmarkA/b-c/inside-2   \t1\t 12.5 ns/run\t 2.25 x-empty\nBenchmarkB 10 3 ns/op\nok x 1s\n")
+	if len(got) != 2 || got[0].name != "A/b-c/inside" || got[0].metrics["x-empty"] != 2.25 || got[1].metrics["ns/op"] != 3 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestPage(t *testing.T) {
+	r := results{
+		kernel: []goBenchmark{
+			{"Kernel/open/file_on_sys_exit/inside", map[string]float64{"ns/run": 300, "x-empty": 6}},
+			{"Kernel/open/file_on_sys_exit/outside", map[string]float64{"ns/run": 60, "x-empty": 1.5}},
+		},
+		memory: []goBenchmark{{"Memory", map[string]float64{"map-bytes": 16 << 20}}},
+		slowdowns: []slowdown{{
+			workload: workload{name: "build", what: "go build"},
+			times: map[state][]time.Duration{
+				stateNone:    {time.Second, 2 * time.Second, time.Second},
+				stateOutside: {time.Second, 2 * time.Second, 2 * time.Second},
+				stateInside:  {2 * time.Second, 2 * time.Second, 3 * time.Second},
+			},
+			seen: 10,
+		}},
+		footprint: footprint{idle: 2048, peak: 4096},
+	}
+	page := writePage(&r)
+	for _, want := range []string{
+		"| open | `file_on_sys_exit` | 60 | 1.50 | 300 | 6.00 |",
+		"| build | 1s | 1.000 [1.000, 2.000] | 2.000 [1.000, 3.000] | 10 | 0 |",
+		"| kernel: maps | 16.0 |",
+		"| collector at rest (resident) | 2.0 |",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no line %q:\n%s", want, page)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// writePage writes everything that was measured as Markdown.
+func writePage(r *results) string {
+	var b strings.Builder
+	b.WriteString("# What watching costs\n\n")
+	b.WriteString("<!-- Written by `make bench`. Do not edit. -->\n\n")
+	fmt.Fprintf(&b, "Measured on %s, commit `%s`, Linux %s, %d processors (%s), load before: %s.\n",
+		r.began.UTC().Format("2006-01-02"), r.machine.version, r.machine.kernel, r.machine.processors,
+		r.machine.processor, r.machine.load)
+	b.WriteString("Times of different runs or machines cannot be compared: read the ratios.\n")
+	writeKernel(&b, r.kernel)
+	writeSlowdowns(&b, r.slowdowns)
+	writeUser(&b, r)
+	writeMemory(&b, r)
+	return b.String()
+}
+
+func writeKernel(b *strings.Builder, benchmarks []goBenchmark) {
+	b.WriteString(`
+## In the kernel
+
+Mean time of one run of each program, by the kernel's own statistics (` + "`BPF_ENABLE_STATS`" + `), beside an empty
+program on the same hook at the same time; the empty program's time is that of the two clock reads around
+it. Best of 5 repetitions, the ratio is the median of theirs. *Inside* is a process in a watched sandbox,
+*outside* one that is in none. A hook runs for everything: the means of open are over open and close.
+
+| work | program | outside: ns | × empty | inside: ns | × empty |
+|---|---|---:|---:|---:|---:|
+`)
+	type pair struct{ outside, inside map[string]float64 }
+	pairs := map[string]*pair{}
+	var order []string
+	for _, benchmark := range benchmarks {
+		parts := strings.Split(benchmark.name, "/")
+		if len(parts) != 4 {
+			continue
+		}
+		key := parts[1] + " | `" + parts[2] + "`"
+		if pairs[key] == nil {
+			pairs[key] = &pair{}
+			order = append(order, key)
+		}
+		if parts[3] == "inside" {
+			pairs[key].inside = benchmark.metrics
+		} else {
+			pairs[key].outside = benchmark.metrics
+		}
+	}
+	for _, key := range order {
+		p := pairs[key]
+		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.0f | %.2f |\n", key,
+			p.outside["ns/run"], p.outside["x-empty"], p.inside["ns/run"], p.inside["x-empty"])
+	}
+}
+
+func writeSlowdowns(b *strings.Builder, slowdowns []slowdown) {
+	b.WriteString(`
+## Slowdown of real work
+
+Wall-clock time with a collector (` + "`watchglass collect`" + `, all events written to a JSON file) by the time without
+one, runs of the three states taking turns. Median of the repetitions' ratios; smallest and largest in
+brackets, so that the machine's noise can be seen. The collector's own work is on the same processors.
+
+| work | without | collector watches another sandbox | collector watches this one | events | lost |
+|---|---:|---:|---:|---:|---:|
+`)
+	for i := range slowdowns {
+		s := &slowdowns[i]
+		without := slices.Clone(s.times[stateNone])
+		slices.Sort(without)
+		fmt.Fprintf(b, "| %s | %v | %s | %s | %.0f | %.0f |\n", s.workload.name, without[len(without)/2].Round(time.Millisecond),
+			ratioText(s.ratios(stateOutside)), ratioText(s.ratios(stateInside)), s.seen, s.lost)
+	}
+	b.WriteString("\n")
+	for i := range slowdowns {
+		fmt.Fprintf(b, "* %s: %s\n", slowdowns[i].workload.name, slowdowns[i].workload.what)
+	}
+}
+
+func ratioText(ratios []float64) string {
+	if len(ratios) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.3f [%.3f, %.3f]", ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
+}
+
+func writeUser(b *strings.Builder, r *results) {
+	b.WriteString(`
+## From the ring to the exporters
+
+One core. Decoding makes a record of bytes; the pipeline joins it to its process and sandbox, and
+publishes the event. Detectors and exporters come on top.
+
+| stage | record | ns | events/s | bytes | allocations |
+|---|---|---:|---:|---:|---:|
+`)
+	for _, stage := range []struct {
+		name       string
+		benchmarks []goBenchmark
+	}{{"decode", r.decode}, {"pipeline", r.pipeline}} {
+		for _, m := range sorted(stage.benchmarks) {
+			_, record, _ := strings.Cut(m.name, "/")
+			fmt.Fprintf(b, "| %s | %s | %.0f | %.0f | %.0f | %.0f |\n", stage.name, record,
+				m.metrics["ns/op"], m.metrics["events/s"], m.metrics["B/op"], m.metrics["allocs/op"])
+		}
+	}
+}
+
+func sorted(benchmarks []goBenchmark) []goBenchmark {
+	return slices.SortedFunc(slices.Values(benchmarks), func(a, b goBenchmark) int { return strings.Compare(a.name, b.name) })
+}
+
+func writeMemory(b *strings.Builder, r *results) {
+	b.WriteString("\n## Memory\n\n| what | MiB |\n|---|---:|\n")
+	for _, m := range r.memory {
+		for _, unit := range slices.Sorted(maps.Keys(m.metrics)) {
+			if what, found := strings.CutSuffix(unit, "-bytes"); found {
+				fmt.Fprintf(b, "| kernel: %ss | %.1f |\n", what, m.metrics[unit]/(1<<20))
+			}
+		}
+	}
+	fmt.Fprintf(b, "| collector at rest (resident) | %.1f |\n", float64(r.footprint.idle)/1024)
+	fmt.Fprintf(b, "| collector at most, under the workloads above (resident) | %.1f |\n", float64(r.footprint.peak)/1024)
+	b.WriteString("\nThe default configuration: a ring of 8 MiB is most of the maps. Maps with a value for each\n" +
+		"processor grow with their number. How many instructions the verifier goes through for each program\n" +
+		"is in [bpf/testdata/instructions.txt](../bpf/testdata/instructions.txt), which a test holds it to.\n")
+}

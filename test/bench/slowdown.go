@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// state is what watches a workload while it runs.
+type state string
+
+const (
+	// stateNone is no collector at all; stateOutside one that watches another sandbox, stateInside one
+	// that watches the workload's.
+	stateNone    state = "none"
+	stateOutside state = "outside"
+	stateInside  state = "inside"
+)
+
+// slowdown is how long one workload took in each state, in the order of the repetitions.
+type slowdown struct {
+	workload workload
+	times    map[state][]time.Duration
+	// seen and lost are the events of the last repetition inside.
+	seen, lost float64
+}
+
+// footprint is the collector's memory, in KiB: at rest, and at most, after all storms.
+type footprint struct{ idle, peak int64 }
+
+// session is one measurement of slowdowns.
+type session struct {
+	binary, dir string
+	options     *options
+	// watched and unwatched are the cgroups that workloads run in.
+	watched, unwatched string
+}
+
+// measure runs every workload in every state by turns.
+func (s *session) measure(ctx context.Context, r *results) error {
+	mount, err := cgroup2Mount()
+	if err != nil {
+		return err
+	}
+	s.watched = filepath.Join(mount, "watchglass-bench-in-"+strconv.Itoa(os.Getpid()))
+	s.unwatched = filepath.Join(mount, "watchglass-bench-out-"+strconv.Itoa(os.Getpid()))
+	for _, dir := range []string{s.watched, s.unwatched} {
+		if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a cgroup
+			return fmt.Errorf("making a cgroup: %w", err)
+		}
+		defer os.Remove(dir) //nolint:errcheck // empty by then
+	}
+	for _, w := range workloads() {
+		result := slowdown{workload: w, times: map[state][]time.Duration{}}
+		for i := range s.options.repetitions {
+			progress(fmt.Sprintf("measuring %s: repetition %d of %d", w.name, i+1, s.options.repetitions))
+			// The order changes, so that what happens meanwhile on the machine meets each state alike.
+			states := []state{stateNone, stateOutside, stateInside}
+			for j := range states {
+				at := states[(i+j)%len(states)]
+				if err := s.once(ctx, at, &result, &r.footprint); err != nil {
+					return fmt.Errorf("%s, collector %s: %w", w.name, at, err)
+				}
+			}
+		}
+		r.slowdowns = append(r.slowdowns, result)
+	}
+	return nil
+}
+
+// once runs a workload once, under a collector of its own.
+func (s *session) once(ctx context.Context, at state, result *slowdown, f *footprint) error {
+	var c *collector
+	if at != stateNone {
+		var err error
+		if c, err = s.startCollector(ctx); err != nil {
+			return err
+		}
+		if f.idle == 0 {
+			f.idle = c.memory("VmRSS")
+		}
+	}
+	cgroup := s.unwatched
+	if at == stateInside {
+		cgroup = s.watched
+	}
+	took, err := s.timeWorkload(ctx, &result.workload, cgroup)
+	if c != nil {
+		if at == stateInside && err == nil {
+			f.peak = max(f.peak, c.memory("VmHWM"))
+			result.seen, result.lost = c.account()
+		}
+		err = errors.Join(err, c.stop())
+	}
+	if err != nil {
+		return err
+	}
+	result.times[at] = append(result.times[at], took)
+	return nil
+}
+
+// timeWorkload runs the workload in a cgroup and says how long it took.
+func (s *session) timeWorkload(ctx context.Context, w *workload, cgroup string) (time.Duration, error) {
+	dir, err := os.MkdirTemp(s.dir, "work-")
+	if err != nil {
+		return 0, fmt.Errorf("making a directory: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // scratch
+	group, err := os.Open(cgroup)
+	if err != nil {
+		return 0, fmt.Errorf("opening the cgroup: %w", err)
+	}
+	defer group.Close() //nolint:errcheck // only read
+	cmd := w.command(ctx, dir, s.options.quick)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("running it: %w\n%s", err, out)
+	}
+	return time.Since(began), nil
+}
+
+// collector is a `watchglass collect` that writes every event to a file.
+type collector struct {
+	cmd     *exec.Cmd
+	log     *bytes.Buffer
+	address string
+}
+
+func (s *session) startCollector(ctx context.Context) (*collector, error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config := fmt.Sprintf(`log: {level: warn}
+sandboxes: {cgroups: ["/%s"]}
+exporters:
+  json: {enabled: true, path: %q, append: false}
+  prometheus: {enabled: true, address: %q}
+`, filepath.Base(s.watched), filepath.Join(s.dir, "events.json"), address)
+	file := filepath.Join(s.dir, "config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the configuration: %w", err)
+	}
+	c := &collector{log: &bytes.Buffer{}, address: address}
+	c.cmd = exec.CommandContext(ctx, s.binary, "collect", "--config", file) //nolint:gosec // just built
+	c.cmd.Stderr = c.log
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the collector: %w", err)
+	}
+	for range 200 {
+		if _, err := c.get("/readyz"); err == nil {
+			time.Sleep(200 * time.Millisecond)
+			return c, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil, errors.Join(errors.New("the collector does not become ready"), c.stop())
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	defer listener.Close() //nolint:errcheck // only to learn the port
+	return listener.Addr().String(), nil
+}
+
+func (c *collector) get(path string) (string, error) {
+	response, err := http.Get("http://" + c.address + path) //nolint:noctx // a moment, on the loopback
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close() //nolint:errcheck // only read
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errors.New(response.Status)
+	}
+	return string(body), err
+}
+
+// account is how many events the collector published and how many were lost, by its own metrics.
+func (c *collector) account() (seen, lost float64) {
+	time.Sleep(time.Second) // what is under way arrives
+	text, err := c.get("/metrics")
+	if err != nil {
+		return 0, 0
+	}
+	for line := range strings.Lines(text) {
+		name, rest, _ := strings.Cut(line, "{")
+		fields := strings.Fields(rest)
+		if len(fields) == 0 {
+			continue
+		}
+		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		if err != nil {
+			continue
+		}
+		switch name {
+		case "watchglass_events_total":
+			seen += value
+		case "watchglass_events_lost_total":
+			lost += value
+		}
+	}
+	return seen, lost
+}
+
+// memory reads one of the collector's lines of /proc/PID/status, in KiB.
+func (c *collector) memory(name string) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	for line := range strings.Lines(string(text)) {
+		if value, found := strings.CutPrefix(line, name+":"); found {
+			var size int64
+			if _, err := fmt.Sscan(value, &size); err == nil {
+				return size
+			}
+		}
+	}
+	return 0
+}
+
+func (c *collector) stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stopping the collector: %w\n%s", err, c.log)
+	}
+	if err := c.cmd.Wait(); err != nil {
+		return fmt.Errorf("the collector ended badly: %w\n%s", err, c.log)
+	}
+	return nil
+}
+
+// ratios are the times of a state by those of the same repetition without a collector, smallest first.
+func (s *slowdown) ratios(at state) []float64 {
+	var ratios []float64
+	for i, took := range s.times[at] {
+		ratios = append(ratios, float64(took)/float64(s.times[stateNone][i]))
+	}
+	slices.Sort(ratios)
+	return ratios
+}
+
+func cgroup2Mount() (string, error) {
+	file, err := os.Open("/proc/self/mounts")
+	if err != nil {
+		return "", fmt.Errorf("reading the mounts: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // only read
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if fields := strings.Fields(lines.Text()); len(fields) > 2 && fields[2] == "cgroup2" {
+			return fields[1], nil
+		}
+	}
+	return "", errors.New("cgroup2 is not mounted")
+}
