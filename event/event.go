@@ -176,7 +176,8 @@ type Process struct {
 	Start time.Time
 	// Executable is the path of the running program; Name its last element.
 	Executable, Name string
-	// Args is the arguments of the last exec; shared, never change it.
+	// Args is the first arguments of the last exec, as far as the process tree keeps them; the exec's own
+	// event has all. Shared, never change it.
 	Args []string
 	// Cgroup is the process's cgroup path, when it differs from the sandbox's.
 	Cgroup string

@@ -19,12 +19,16 @@ import (
 )
 
 const (
-	// maxChain is the longest chain of parents; a longer one is cut to keepChain, so that a process that
-	// forks and exits for ever does not keep all its ancestors in memory. Ancestors that the tree has
-	// forgotten live on in the chains of their descendants, so this times Config.Max bounds them.
-	maxChain, keepChain = 32, 16
+	// maxChain is the longest chain of parents and maxChainBytes the most memory of one; beyond either it is
+	// cut to keepChain and keepChainBytes, so that a process that forks and exits for ever does not keep all
+	// its ancestors in memory. Ancestors that the tree has forgotten live on in the chains of their
+	// descendants, so maxChainBytes times Config.Max bounds them.
+	maxChain, keepChain           = 32, 16
+	maxChainBytes, keepChainBytes = 16 << 10, 8 << 10
+	// argSize is what an argument takes besides its bytes.
+	argSize = 16
 	// maxArgs bounds the arguments kept of one process, in bytes; the event itself has all of them.
-	maxArgs = 4096
+	maxArgs = 2048
 )
 
 // Config is the bounds of a tree.
@@ -53,9 +57,10 @@ type Tree struct {
 type node struct {
 	process *event.Process
 	sandbox uint64
-	depth   int
-	exited  time.Time
-	element *list.Element
+	// depth and bytes are the length and the size of the chain of parents.
+	depth, bytes int
+	exited       time.Time
+	element      *list.Element
 }
 
 // New makes an empty tree.
@@ -122,9 +127,9 @@ func (t *Tree) enter(id event.ProcessID, r *bpf.Record) *node {
 // adopt gives a new process what it has from its parent: the program, until it execs, and the join.
 func (t *Tree) adopt(n, parent *node) {
 	p, from := n.process, parent.process
-	p.Parent, n.depth = from, parent.depth+1
-	if n.depth > maxChain {
-		p.Parent, n.depth = cut(from, keepChain), keepChain
+	p.Parent, n.depth, n.bytes = from, parent.depth+1, parent.bytes+size(from)
+	if n.depth > maxChain || n.bytes > maxChainBytes {
+		p.Parent, n.depth, n.bytes = cut(from)
 	}
 	p.Executable, p.Name, p.Args, p.Cgroup = from.Executable, from.Name, from.Args, from.Cgroup
 	p.Agent = agent.Inherit(from.Agent)
@@ -247,21 +252,33 @@ func (t *Tree) remove(n *node) {
 	t.size.Store(int64(len(t.nodes)))
 }
 
-// cut copies the nearest n ancestors and lets go of those beyond.
-func cut(p *event.Process, n int) *event.Process {
-	if p == nil || n == 0 {
-		return nil
+// cut copies the nearest ancestors, the parent in any case, and lets go of those beyond.
+func cut(from *event.Process) (chain *event.Process, depth, bytes int) {
+	last := &chain
+	for q := from; q != nil && depth < keepChain && (depth == 0 || bytes+size(q) <= keepChainBytes); q = q.Parent {
+		kept := *q
+		kept.Parent = nil
+		*last, last = &kept, &kept.Parent
+		depth, bytes = depth+1, bytes+size(q)
 	}
-	q := *p
-	q.Parent = cut(p.Parent, n-1)
-	return &q
+	return chain, depth, bytes
+}
+
+// size is about how much memory one process in a chain takes.
+func size(p *event.Process) int {
+	const fixed = 256
+	n := fixed + len(p.Executable) + len(p.Cgroup) // of which the name is a part
+	for _, arg := range p.Args {
+		n += argSize + len(arg)
+	}
+	return n
 }
 
 // cutArgs is args, or the first of them cloned where all would keep too much memory.
 func cutArgs(args []string) []string {
 	total := 0
 	for i, arg := range args {
-		total += len(arg) + 1
+		total += argSize + len(arg)
 		if total <= maxArgs {
 			continue
 		}
@@ -269,8 +286,10 @@ func cutArgs(args []string) []string {
 		for _, a := range args[:i] {
 			kept = append(kept, strings.Clone(a))
 		}
-		left := maxArgs - (total - len(arg) - 1)
-		return append(kept, strings.Clone(arg[:min(max(left, 0), len(arg))]))
+		if left := maxArgs - (total - len(arg)); left > 0 {
+			kept = append(kept, strings.Clone(arg[:left]))
+		}
+		return kept
 	}
 	return args
 }

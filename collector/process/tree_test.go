@@ -283,20 +283,45 @@ func TestLongChain(t *testing.T) {
 	}
 }
 
+// TestFatChain does so with as much text as a process can have.
+func TestFatChain(t *testing.T) {
+	w := newWorld(100)
+	path := "/" + strings.Repeat("d", 4000)
+	w.exec(task{pid: 1000, parent: 1}, path+" x")
+	for pid := uint32(1001); pid < 1500; pid++ {
+		p := w.fork(task{pid: pid, parent: pid - 1})
+		if p.Parent == nil {
+			t.Fatal("not even the parent is kept")
+		}
+		w.exec(task{pid: pid, parent: pid - 1}, path+" "+strings.Repeat("a ", 2000))
+		bytes := 0
+		for q := p.Parent; q != nil; q = q.Parent {
+			bytes += size(q)
+		}
+		if n := w.tree.nodes[p.UID]; bytes != n.bytes || chainLength(p) != n.depth || bytes > maxChainBytes {
+			t.Fatalf("process %d keeps %d bytes in %d ancestors, counted as %d in %d", pid, bytes, chainLength(p), n.bytes, n.depth)
+		}
+	}
+}
+
 func TestArgumentsKeptAreBounded(t *testing.T) {
 	w := newWorld(100)
-	long := strings.Repeat("x", 3000)
-	exec := &event.ProcessExec{Executable: "/bin/echo", Args: []string{"echo", long, long, long}, ArgsCount: 4}
-	p := w.tree.Exec(w.record(task{pid: 10, parent: 1}, exec), exec)
-	total := 0
-	for _, arg := range p.Args {
-		total += len(arg) + 1
-	}
-	if total > maxArgs+1 || len(p.Args) != 3 || p.Args[1] != long || !strings.HasPrefix(long, p.Args[2]) {
-		t.Errorf("%d arguments of %d bytes kept", len(p.Args), total)
-	}
-	if len(exec.Args) != 4 {
-		t.Error("the event lost arguments")
+	long := strings.Repeat("x", maxArgs*3/4)
+	for name, args := range map[string][]string{
+		"long": {"echo", long, long, long}, "many": strings.Split(strings.Repeat("a ", 10000), " "), "one": {strings.Repeat(long, 10)},
+	} {
+		exec := &event.ProcessExec{Executable: "/bin/echo", Args: args, ArgsCount: len(args)}
+		p := w.tree.Exec(w.record(task{pid: 10, parent: 1}, exec), exec)
+		total := 0
+		for i, arg := range p.Args {
+			total += argSize + len(arg)
+			if !strings.HasPrefix(args[i], arg) || arg != args[i] && i != len(p.Args)-1 {
+				t.Errorf("%s: argument %d is %q", name, i, arg)
+			}
+		}
+		if total > maxArgs || total < maxArgs-argSize || len(exec.Args) != len(args) {
+			t.Errorf("%s: %d arguments of %d bytes kept, the event has %d", name, len(p.Args), total, len(exec.Args))
+		}
 	}
 }
 
