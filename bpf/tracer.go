@@ -298,7 +298,8 @@ func (t *Tracer) read(sample *ringbuf.Record, limit int, handle func(*Record)) e
 func (t *Tracer) drain(sample *ringbuf.Record, handle func(*Record)) error {
 	const recordHeader = 8
 	t.reader.SetDeadline(time.Now())
-	for rest := t.reader.AvailableBytes(); rest > 0; {
+	_, used := t.RingStats()
+	for rest := int(used); rest > 0; {
 		err := t.reader.ReadInto(sample)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil
@@ -400,6 +401,8 @@ func (t *Tracer) Probes() []event.ProbeStats {
 
 // RingStats is the size of the ring and how much of it waits to be read, in bytes.
 func (t *Tracer) RingStats() (size, used uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.closed.Load() {
 		return 0, 0
 	}
@@ -417,6 +420,8 @@ func (t *Tracer) Close() error {
 	}
 	t.bootstraps.Lock()
 	defer t.bootstraps.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var errs []error
 	for i := range t.probes {
 		errs = append(errs, t.probes[i].close())

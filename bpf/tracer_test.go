@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -526,6 +527,42 @@ func TestKernelRunDrains(t *testing.T) {
 			t.Errorf("%s after closing says %v", name, err)
 		}
 	}
+}
+
+// TestKernelCloseMeanwhile closes a tracer under everything that uses it: errors, never a crash.
+func TestKernelCloseMeanwhile(t *testing.T) {
+	requireKernel(t)
+	tracer, err := Open(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := scratchCgroup(t)
+	id := cgroupID(t, dir)
+	var users sync.WaitGroup
+	for _, use := range []func(){
+		func() { _ = tracer.Track(id) },
+		func() { _ = tracer.Untrack(id) },
+		func() { _ = tracer.Bootstrap(id) },
+		func() { _, _ = tracer.Counts() },
+		func() { _, _ = tracer.SyscallCounts() },
+		func() { tracer.Probes() },
+		func() { tracer.RingStats() },
+		func() { tracer.Refused() },
+		func() { _ = tracer.Run(context.Background(), func(*Record) {}) },
+	} {
+		users.Go(func() {
+			for !tracer.closed.Load() {
+				use()
+			}
+			use()
+		})
+	}
+	runIn(t, dir, "/bin/true")
+	time.Sleep(100 * time.Millisecond)
+	if err := tracer.Close(); err != nil {
+		t.Error(err)
+	}
+	users.Wait()
 }
 
 func TestKernelDegrades(t *testing.T) {
