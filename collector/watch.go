@@ -23,6 +23,16 @@ func (p *Pipeline) stateOf(r *bpf.Record) *sandboxState {
 	return p.sandboxes[r.Sandbox]
 }
 
+// Know tells the pipeline at once of sandboxes that no record told of. It would find out by itself within
+// a tick; but one that is no longer watched by then has records under way that would be a stranger's.
+func (p *Pipeline) Know(sandboxes ...*event.Sandbox) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range sandboxes {
+		p.know(s, time.Now())
+	}
+}
+
 // know is the pipeline's own entry of a sandbox. A cgroup that is watched anew, after nobody did for a
 // while, is another sandbox: who is still alive in it is told anew, who is not was not told.
 func (p *Pipeline) know(s *event.Sandbox, now time.Time) *sandboxState {

@@ -193,7 +193,9 @@ func (w *watch) start() error {
 	if w.push != nil {
 		w.serve(serving, w.push.Run)
 	}
-	if _, err := w.registry.Scan(); err != nil {
+	found, err := w.registry.Scan()
+	w.pipeline.Know(found...)
+	if err != nil {
 		return err
 	}
 	w.scanned.Store(true)
@@ -211,6 +213,7 @@ func (w *watch) serve(ctx context.Context, run func(context.Context) error) {
 // choose puts other selectors in force.
 func (w *watch) choose(s sandbox.Selectors) error {
 	added, removed, err := w.registry.Select(s)
+	w.pipeline.Know(added...)
 	for _, sandbox := range added {
 		w.log.Info("watching a sandbox", "sandbox", sandbox.ID, "cgroup", sandbox.Cgroup)
 	}
