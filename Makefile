@@ -73,7 +73,7 @@ bench: ## Benchmarks: in-kernel costs, slowdowns, events a second (writes docs/p
 
 .PHONY: generate
 generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19
-	@$(INSTALL) generate
+	@$(INSTALL) go generate
 	go generate ./...
 
 .PHONY: generate-check
@@ -82,7 +82,7 @@ generate-check: generate ## Fail when regenerating changes what is committed
 
 .PHONY: lint
 lint: ## golangci-lint and clang-format
-	@$(INSTALL) lint
+	@$(INSTALL) go lint
 	$(GOLANGCI) run ./...
 	clang-format-19 --dry-run -Werror $(BPF_SOURCES)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs what a task needs and the machine lacks: install.sh go|demo|generate|lint|vm|e2e ...
+# Installs what a task needs and the machine lacks: install.sh go|demo|generate|lint|race|kernel|vm|e2e ...
 # Debian packages only. It starts no service and touches nothing that is already there.
 set -euo pipefail
 
@@ -33,12 +33,27 @@ for task in "$@"; do
 		want bwrap bubblewrap
 		want curl curl
 		;;
+	kernel)
+		# What the tests run under the collector: sandboxes, terminal programs, a compiler, ssh.
+		want git git
+		want bwrap bubblewrap
+		want curl curl
+		want vim vim
+		want less less
+		want cc gcc
+		want strip binutils
+		want ssh openssh-client
+		;;
 	generate)
 		want clang-19 clang-19
 		want llvm-strip-19 llvm-19
 		;;
 	lint) want clang-format-19 clang-format-19 ;;
-	race) want gcc gcc ;;
+	race)
+		want gcc gcc
+		# cgo needs the C library's headers, which gcc only recommends.
+		[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
+		;;
 	vm)
 		want qemu-system-x86_64 qemu-system-x86
 		want cpio cpio

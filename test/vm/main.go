@@ -275,13 +275,17 @@ func boot(ctx context.Context, image, initramfs string) error {
 	}
 }
 
+// terminalCommands is what a firmware sends to a terminal: it would clear the reader's, or reset it.
+const terminalCommands = `\x1b(?:\[[0-9;?]*[A-Za-z]|c)`
+
 // follow copies the console and returns what stands behind the last VM-EXIT.
 func follow(console io.Reader, to io.Writer) string {
 	verdict := ""
+	commands := regexp.MustCompile(terminalCommands)
 	lines := bufio.NewScanner(console)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		line := strings.TrimRight(lines.Text(), "\r")
+		line := commands.ReplaceAllString(strings.TrimRight(lines.Text(), "\r"), "")
 		if code, ok := strings.CutPrefix(line, "VM-EXIT "); ok {
 			verdict = code
 			continue

@@ -27,6 +27,7 @@ func TestVerdictIsTheMachinesLastWord(t *testing.T) {
 	for _, c := range []struct{ console, verdict, shown string }{
 		{"=== RUN\r\nPASS\r\nVM-EXIT 0\r\n", "0", "=== RUN\nPASS\n"},
 		{"VM-EXIT 0\nVM-EXIT 1\n", "1", ""},
+		{"\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS\r\n\x1bcVM-EXIT 0\n", "0", "SeaBIOS\n"},
 		{"Kernel panic\n", "", "Kernel panic\n"},
 	} {
 		var shown strings.Builder
