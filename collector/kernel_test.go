@@ -128,12 +128,31 @@ func (s *kernelSession) settle(t *testing.T) (seen, dropped uint64) {
 	}
 }
 
+// balance waits until the collector's own account says the same, over all sandboxes.
+func (s *kernelSession) balance(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		stats := s.pipeline.Stats()
+		var sent uint64
+		for _, p := range stats.Probes {
+			sent += p.Seen - p.Dropped
+		}
+		if sent == stats.Records {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sent, %d read: %+v", sent, stats.Records, stats)
+		}
+	}
+}
+
 // TestKernelBurst runs 2,000 short processes as fast as a shell can, and accounts for every record.
 func TestKernelBurst(t *testing.T) {
 	const n = 2000
 	s := startKernelSession(t, 16<<20)
 	s.run(t, "i=0; while [ $i -lt "+strconv.Itoa(n)+" ]; do /bin/true; i=$((i+1)); done")
 	_, dropped := s.settle(t)
+	s.balance(t)
 	if err := s.leaf.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}

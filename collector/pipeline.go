@@ -107,6 +107,7 @@ type Pipeline struct {
 	cause     *event.Event   // whose detection is going on
 	asked     *detector      // by whom
 	findings  []*event.Event // found by it
+	records   uint64
 	published map[event.Kind]uint64
 	losses    losses
 	strangers uint64 // records of sandboxes that nobody knows
@@ -257,6 +258,7 @@ func (p *Pipeline) handle(r *bpf.Record) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.records++
 	switch payload := r.Payload.(type) {
 	case *bpf.CgroupMade:
 		if s := p.s.Sandboxes.Made(payload.ID, payload.Path); s != nil {

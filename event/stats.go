@@ -5,6 +5,9 @@ package event
 // Stats is what the collector says of itself at one moment. Counters only grow while it runs.
 // exporters/metrics.go turns it into instruments; the end-of-session summary reads it too.
 type Stats struct {
+	// Records is how many of the kernel's records were read. What the probes saw and did not drop is read,
+	// could not be decoded, or waits in the ring.
+	Records uint64
 	// Events is how many events were published, by kind.
 	Events []Count
 	// Lost is every loss so far.

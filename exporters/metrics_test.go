@@ -30,6 +30,7 @@ func stats() event.Stats {
 			{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Sandbox: "b", Count: 4},
 		},
 		Probes:    []event.ProbeStats{{Name: "process", Attached: true, Seen: 9}, {Name: "file", Err: "EPERM", Seen: 5, Dropped: 2}},
+		Records:   9,
 		Exporters: []event.ExporterStats{{Name: "json", Exported: 6, Failed: 1, Dropped: 2, Queued: 3, Capacity: 100}},
 		Detectors: []event.DetectorStats{{Name: "secret-read", Entries: 4, Evicted: 5}, {Name: "unbacked-exec", Failed: true}},
 		Sandboxes: 2, SandboxesRefused: 1, Processes: 12, ProcessesEvicted: 1, RingBytes: 1 << 20, RingUsed: 4096,

@@ -12,7 +12,7 @@ import (
 type statsCollector struct {
 	stats func() event.Stats
 
-	published, lost                             *prometheus.Desc
+	records, published, lost                    *prometheus.Desc
 	attached, seen, dropped                     *prometheus.Desc
 	exported, failed, refused, queued, capacity *prometheus.Desc
 	working, remembered, forgotten              *prometheus.Desc
@@ -31,6 +31,8 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 		return d
 	}
 	const counter, gauge = "counter", "gauge"
+	c.records = desc(counter, "watchglass_records_read_total",
+		"Records of the kernel side that were read: what the probes saw and did not drop, but for what waits in the ring or could not be decoded.")
 	c.published = desc(counter, "watchglass_events_published_total",
 		"Events that the pipeline gave to the exporters, by kind.", "kind")
 	c.lost = desc(counter, "watchglass_events_lost_total",
@@ -83,6 +85,7 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
+	counter(c.records, stats.Records)
 	kinds := newBounded(maxKinds)
 	sums := map[string]uint64{}
 	for _, e := range stats.Events {
