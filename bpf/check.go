@@ -168,7 +168,7 @@ func checkProbes() []Requirement {
 		case p.err != nil:
 			r.Detail = p.err.Error()
 		default:
-			r.Detail = fmt.Sprintf("%d programs load and attach", len(p.collection.Programs))
+			r.Detail = fmt.Sprintf("loads and attaches, programs: %d", len(p.collection.Programs))
 		}
 		all = append(all, r)
 	}
