@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -272,6 +273,14 @@ func networkCases() []networkCase {
 			},
 		},
 		{
+			name: "32-bit UDP connect", listen: none, transport: udp,
+			do: func(peer netip.AddrPort) error { return run32(connectCode32(362, peer)) },
+		},
+		{
+			name: "32-bit UDP connect by socketcall", listen: none, transport: udp,
+			do: func(peer netip.AddrPort) error { return run32(connectCode32(102, peer)) },
+		},
+		{
 			name: "refused by seccomp", listen: "127.0.0.1:0", transport: tcp, err: event.Errno(unix.EPERM), claimed: true,
 			do: func(peer netip.AddrPort) error {
 				if err := refuseConnects(); err != nil {
@@ -282,6 +291,35 @@ func networkCases() []networkCase {
 			},
 		},
 	}
+}
+
+// connectCode32 makes a UDP socket and connects it with the connect (362) or the socketcall (102) of i386.
+func connectCode32(number uint32, peer netip.AddrPort) (*code32, []byte) {
+	var c code32
+	c.load(movEBX, unix.AF_INET)
+	c.load(movECX, unix.SOCK_DGRAM)
+	c.load(movEDX, 0)
+	c.load(movEAX, 359) // socket
+	c.call()
+	c.WriteByte(0xa3) // mov [data], eax: the first argument of socketcall
+	_ = binary.Write(&c, binary.LittleEndian, uint32(code32Data))
+	c.Write([]byte{0x89, 0xc3}) // mov ebx, eax
+	c.load(movECX, code32Data+12)
+	if number == 102 {
+		c.load(movEBX, 3) // SYS_CONNECT
+		c.load(movECX, code32Data)
+	}
+	c.load(movEDX, 16)
+	c.load(movEAX, number)
+	c.call()
+	c.exit()
+	data := binary.LittleEndian.AppendUint32(nil, 0)
+	data = binary.LittleEndian.AppendUint32(data, code32Data+12)
+	data = binary.LittleEndian.AppendUint32(data, 16)
+	data = binary.LittleEndian.AppendUint16(data, unix.AF_INET)
+	data = binary.BigEndian.AppendUint16(data, peer.Port())
+	data = append(data, peer.Addr().AsSlice()...)
+	return &c, append(data, make([]byte, 8)...)
 }
 
 // dial6 connects an IPv6 socket, to an address that may be IPv4, sends and receives.

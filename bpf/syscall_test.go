@@ -30,7 +30,7 @@ func helperCalls([]string) (string, error) {
 
 // helperCalls32 becomes a 32-bit program that opens its argument and exits.
 func helperCalls32(args []string) (string, error) {
-	return "", run32(args[0], openCode32(5, args[0]+"/missing"))
+	return "", run32(openCode32(5, args[0]+"/missing"))
 }
 
 func countOf(counts []event.Count, name string) int64 {
