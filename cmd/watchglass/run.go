@@ -223,7 +223,7 @@ func withRemedy(err error) error {
 	return err
 }
 
-// attend runs the command and returns its exit code. Afterwards nobody is alive in its cgroup.
+// attend runs the command and returns its exit code.
 func (s *session) attend() (int, error) {
 	ended, err := s.desk.start(&s.command)
 	if err != nil || ended != 0 {

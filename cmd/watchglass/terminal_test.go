@@ -309,3 +309,19 @@ func TestKernelTerminalPipeline(t *testing.T) {
 	s.keys("exit\n")
 	s.exit()
 }
+
+// TestKernelTerminalLive shows the timeline on a second terminal, in colour there and nothing raw.
+func TestKernelTerminalLive(t *testing.T) {
+	testenv.RequireEBPF(t)
+	second := newScreen(t, exec.CommandContext(t.Context(), "sh", "-c", "tty; read line"))
+	path := strings.TrimSpace(second.expect(`/dev/pts/[0-9]+`))
+	got := finish(t, program(t, "run", "--quiet", "--live="+path, "--", "sh", "-c", `/bin/echo "$(printf 'a\033[2Jb')" >/dev/null`))
+	if got.code != 0 || got.stderr != "" || got.stdout != "" {
+		t.Errorf("%+v", got)
+	}
+	if shown := second.expect("sandbox.stop"); strings.Contains(shown, "\x1b[2J") || !strings.Contains(shown, `/bin/echo`) || !strings.Contains(shown, "\x1b[1m") {
+		t.Errorf("the second terminal shows %q", shown)
+	}
+	second.keys("\n")
+	second.exit()
+}
