@@ -144,12 +144,24 @@ func (j *Joiner) withoutCall(before, claimed *event.Agent, exec *event.ProcessEx
 	case own == nil && claimed == nil:
 		return inherited(before)
 	case own == nil:
-		return claimed
+		return ofSession(before, claimed)
 	case claimed == nil || own.Name != claimed.Name:
 		return own
 	}
 	claimed.Method, claimed.Confidence = own.Method, own.Confidence
 	return claimed
+}
+
+// ofSession adds to a claim what is known of the same session, as when a tool runs a program with a part of
+// its environment.
+func ofSession(before, claimed *event.Agent) *event.Agent {
+	switch {
+	case before == nil || before.Name != claimed.Name, contradicts(claimed, before):
+		return claimed
+	case claimed.SessionID == "" && claimed.ConversationID == "":
+		return inherited(before)
+	}
+	return completed(claimed, before)
 }
 
 // Inherit is what a new process works for: whatever its parent does.

@@ -99,6 +99,8 @@ func TestJoin(t *testing.T) {
 			{exec: "/usr/lib/node_modules/@anthropic-ai/claude-code/bin/claude.exe /usr/lib/node_modules/.bin/claude -p x", as: "/usr/lib/node_modules/.bin/claude", want: "claude-code executable strong"},
 			{exec: "/bin/bash /bin/bash -c ls", env: []string{"CLAUDECODE=1", claudeSess}, want: "claude-code env exact session=fa48d6c6-289d-4942-a1e9-1a7cf63809ec"},
 			{exec: "/bin/ls ls", want: "claude-code inherited exact session=fa48d6c6-289d-4942-a1e9-1a7cf63809ec"},
+			{exec: "/bin/sh sh", env: []string{"CLAUDECODE=1"}, want: "claude-code inherited exact session=fa48d6c6-289d-4942-a1e9-1a7cf63809ec"},
+			{exec: "/bin/sh sh", env: []string{"CLAUDECODE=1", "CLAUDE_CODE_SESSION_ID=other"}, want: "claude-code env exact session=other"},
 		},
 		"claude as rg is a tool": {
 			{exec: "/usr/bin/claude.exe claude", want: "claude-code executable strong"},
@@ -115,12 +117,16 @@ func TestJoin(t *testing.T) {
 		"gemini": {
 			{exec: "/usr/bin/node node /usr/lib/node_modules/.bin/gemini -p x", want: "gemini-cli executable strong"},
 			{exec: "/usr/bin/node /usr/bin/node --max-old-space-size=12052 /usr/lib/node_modules/@google/gemini-cli/bundle/gemini.js -p x", want: "gemini-cli executable strong"},
-			{exec: "/usr/bin/bash bash -c ls", env: []string{"GEMINI_CLI=1", "TRACEPARENT=00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"}, want: "gemini-cli env strong"},
+			{exec: "/usr/bin/bash bash -c ls", env: []string{"GEMINI_CLI=1", "TRACEPARENT=00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"}, want: "gemini-cli inherited strong"},
 			{exec: "/bin/sh sh hook", env: []string{"GEMINI_CLI=1", "GEMINI_SESSION_ID=s1"}, want: "gemini-cli env exact session=s1"},
 		},
 		"opencode": {
 			{exec: "/usr/lib/opencode /usr/lib/node_modules/.bin/opencode run x", as: "/usr/lib/node_modules/.bin/opencode", env: []string{"OPENCODE=1"}, want: "opencode executable strong"},
-			{exec: "/bin/bash bash -c ls", env: []string{"OPENCODE=1"}, want: "opencode env strong"},
+			{exec: "/bin/bash bash -c ls", env: []string{"OPENCODE=1"}, want: "opencode inherited strong"},
+		},
+		"a mark alone": {
+			{exec: "/bin/bash bash", env: []string{"GEMINI_CLI=1"}, want: "gemini-cli env strong"},
+			{exec: "/bin/bash bash", env: []string{"OPENCODE=1"}, want: "opencode env strong"},
 		},
 		"an agent started from another's tool environment is itself": {
 			{exec: "/usr/bin/claude claude", env: []string{"OPENCODE=1"}, want: "claude-code executable strong"},
@@ -131,8 +137,10 @@ func TestJoin(t *testing.T) {
 		},
 		"what is no id is none": {
 			{exec: "/bin/sh sh", env: []string{"CODEX_THREAD_ID=t1", "CODEX_TOOL_CALL_ID=" + strings.Repeat("a", 129)}, want: "codex env exact conversation=t1"},
+			{exec: "/bin/sh sh", env: []string{"CODEX_TOOL_CALL_ID="}, want: "codex inherited exact conversation=t1"},
+		},
+		"nor are control characters": {
 			{exec: "/bin/sh sh", env: []string{"CODEX_THREAD_ID=\x1b]0;x\a", "CODEX_SESSION_ID=a\nb", "CODEX_TOOL_CALL_ID=a b"}, want: "codex env strong"},
-			{exec: "/bin/sh sh", env: []string{"CODEX_TOOL_CALL_ID="}, want: "codex inherited strong"},
 		},
 	}
 	for name, steps := range tests {
