@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -57,8 +58,10 @@ type Tracer struct {
 type loadedProbe struct {
 	probe
 	collection *ebpf.Collection
-	links      []link.Link
-	iterator   *link.Iter
+	// hooks is what the programs' sections say to attach them to.
+	hooks    map[string]ebpf.AttachType
+	links    []link.Link
+	iterator *link.Iter
 	// attached is true when every program is; err is why one is not.
 	attached bool
 	err      error
@@ -120,12 +123,14 @@ func newTracer(cfg Config) (*Tracer, error) {
 
 // openProbes loads and attaches what is wanted, and leaves in each probe how that went.
 func (t *Tracer) openProbes() {
+	// Reading the kernel's types is most of the work: once for all, and not kept.
+	cache := btf.NewCache()
 	for i := range t.probes {
 		p := &t.probes[i]
 		if p.off {
 			continue
 		}
-		if err := t.load(p, i); err != nil {
+		if err := t.load(p, i, cache); err != nil {
 			p.fail(fmt.Errorf("loading probe %s: %w", p.name, explain(err)))
 			continue
 		}
@@ -160,7 +165,7 @@ func (t *Tracer) open() error {
 }
 
 // load loads one object into the kernel, with the maps that others share.
-func (t *Tracer) load(p *loadedProbe, index int) error {
+func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 	spec, err := p.load()
 	if err != nil {
 		return fmt.Errorf("reading the object: %w", err)
@@ -168,7 +173,7 @@ func (t *Tracer) load(p *loadedProbe, index int) error {
 	if err := t.prepare(spec, p, index); err != nil {
 		return err
 	}
-	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{}}
+	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{}, Cache: cache}
 	for name, m := range t.shared {
 		if spec.Maps[name] != nil {
 			options.MapReplacements[name] = m
@@ -178,7 +183,10 @@ func (t *Tracer) load(p *loadedProbe, index int) error {
 	if err != nil {
 		return fmt.Errorf("loading the object: %w", err)
 	}
-	p.collection = collection
+	p.collection, p.hooks = collection, map[string]ebpf.AttachType{}
+	for name, program := range spec.Programs {
+		p.hooks[name] = program.AttachType
+	}
 	for _, name := range sharedMaps() {
 		m := collection.Maps[name]
 		if m == nil || t.shared[name] != nil {
@@ -231,15 +239,11 @@ func (t *Tracer) attach(p *loadedProbe) error {
 
 // attachProgram attaches a program where its section says. None of the ways needs tracefs.
 func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Program) error {
-	spec, err := p.load()
-	if err != nil {
-		return fmt.Errorf("reading the object: %w", err)
-	}
-	attachType := spec.Programs[name].AttachType
 	switch program.Type() {
 	case ebpf.Tracing:
-		if attachType == ebpf.AttachTraceIter {
-			p.iterator, err = link.AttachIter(link.IterOptions{Program: program})
+		if p.hooks[name] == ebpf.AttachTraceIter {
+			iterator, err := link.AttachIter(link.IterOptions{Program: program})
+			p.iterator = iterator
 			return err
 		}
 		l, err := link.AttachTracing(link.TracingOptions{Program: program})
@@ -249,7 +253,7 @@ func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Progra
 		p.links = append(p.links, l)
 		return nil
 	case ebpf.CGroupSockAddr, ebpf.CGroupSKB, ebpf.CGroupSock:
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: t.mount, Attach: attachType, Program: program})
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: t.mount, Attach: p.hooks[name], Program: program})
 		if err != nil {
 			return err
 		}
