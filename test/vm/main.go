@@ -183,7 +183,7 @@ func pack(ctx context.Context, work string, o options) (string, error) {
 		}
 	}
 	// Short: what is many elsewhere is some in an emulated machine.
-	args := "-test.run=" + o.run + "\n-test.short\n-test.timeout=7m\n"
+	args := "-test.run=" + o.run + "\n-test.short\n-test.timeout=15m\n"
 	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(args), 0o644); err != nil {
 		return "", err
 	}
