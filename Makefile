@@ -83,7 +83,7 @@ generate-check: generate ## Fail when regenerating changes what is committed
 .PHONY: lint
 lint: ## golangci-lint and clang-format
 	@$(INSTALL) go lint
-	$(GOLANGCI) run ./...
+	$(GOLANGCI) run --allow-serial-runners ./...
 	clang-format-19 --dry-run -Werror $(BPF_SOURCES)
 
 .PHONY: format
