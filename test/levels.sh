@@ -40,7 +40,8 @@ cannot() {
 	fi
 }
 
-level unit "go race" make --no-print-directory test-unit
+internal/tools/install.sh go || exit 1
+level unit race make --no-print-directory test-unit
 if ((EUID != 0)); then
 	cannot kernel "needs root to load BPF programs"
 	cannot e2e "needs root to load BPF programs"
