@@ -3,8 +3,9 @@
 // Command genbpf compiles every *.bpf.c of the current directory and writes its Go side.
 //
 // It owns the compiler, its flags and the list of types that get a Go twin: those that a source names in
-// ABI_STRUCT. The output depends on the sources alone, not on where the checkout is. It must not be
-// needed to build Watchglass: what it writes is committed.
+// ABI_STRUCT. The output depends on the sources alone, not on where the checkout is: sources are compiled
+// in a copy at a fixed place, because clang orders some types by where in memory its own copies of path
+// names happen to put them. It must not be needed to build Watchglass: what it writes is committed.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 // compiler is pinned: another version's objects differ byte for byte, and may not pass an old kernel's verifier.
@@ -22,6 +24,9 @@ const compiler = "clang-19"
 
 // suffix is how sources end; what stands before it is the probe's name.
 const suffix = ".bpf.c"
+
+// stage is where sources are compiled. Fixed, and not below TMPDIR: see the package comment.
+const stage = "/tmp/watchglass-genbpf"
 
 func main() {
 	if err := generate(os.Args[1:]); err != nil {
@@ -52,6 +57,11 @@ func generate(probes []string) error {
 	if len(sources) == 0 {
 		return errors.New("no *" + suffix + " in the current directory")
 	}
+	unlock, err := prepareStage(root)
+	if err != nil {
+		return fmt.Errorf("preparing %s: %w", stage, err)
+	}
+	defer unlock()
 	for _, source := range sources {
 		if err := compile(root, source); err != nil {
 			return fmt.Errorf("compiling %s: %w", source, err)
@@ -60,25 +70,76 @@ func generate(probes []string) error {
 	return nil
 }
 
-// compile runs bpf2go on one source.
+// prepareStage copies everything that sources may include to the stage, which is this process's until the
+// returned function is called.
+func prepareStage(root string) (unlock func(), err error) {
+	lock, err := os.OpenFile(stage+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", lock.Name(), err), lock.Close())
+	}
+	unlock = func() { _ = errors.Join(os.RemoveAll(stage), lock.Close()) }
+	if err := os.RemoveAll(stage); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	for _, dir := range []string{"bpf", "headers"} {
+		if err := os.CopyFS(filepath.Join(stage, dir), os.DirFS(filepath.Join(root, dir))); err != nil {
+			unlock()
+			return nil, err
+		}
+	}
+	return unlock, nil
+}
+
+// compile runs bpf2go on the stage's copy of one source, and brings what it wrote to the current directory.
 func compile(root, source string) error {
 	text, err := os.ReadFile(source)
 	if err != nil {
 		return fmt.Errorf("reading the source: %w", err)
 	}
+	here, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("finding the current directory: %w", err)
+	}
+	place, err := filepath.Rel(root, here)
+	if err != nil {
+		return fmt.Errorf("finding the place in the module: %w", err)
+	}
+	// "go tool" itself only runs inside of the module.
+	tool, err := exec.Command("go", "tool", "-n", "bpf2go").Output()
+	if err != nil {
+		return fmt.Errorf("finding bpf2go: %w", err)
+	}
 	// Other targets need a vmlinux.h of their own: names of types differ between architectures.
-	args := []string{"tool", "bpf2go", "-cc", compiler, "-target", "amd64", "-no-global-types"}
+	args := []string{"-cc", compiler, "-target", "amd64", "-no-global-types"}
 	for _, m := range regexp.MustCompile(`(?m)^ABI_(?:STRUCT|ENUM)\((\w+)\)`).FindAllSubmatch(text, -1) {
 		args = append(args, "-type", string(m[1]))
 	}
-	args = append(args, strings.TrimSuffix(source, suffix), source, "--",
+	name := strings.TrimSuffix(source, suffix)
+	args = append(args, name, source, "--",
 		"-mcpu=v3", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-Wpadded",
-		"-ffile-prefix-map="+root+"=.",
-		"-isystem", filepath.Join(root, "headers"))
-	cmd := exec.Command("go", args...)
+		"-ffile-prefix-map="+stage+"=.",
+		"-isystem", filepath.Join(stage, "headers"))
+	cmd := exec.Command(strings.TrimSpace(string(tool)), args...)
+	cmd.Dir = filepath.Join(stage, place)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("running bpf2go: %w", err)
+	}
+	written, err := filepath.Glob(filepath.Join(cmd.Dir, name+"_x86_bpfel*"))
+	if err != nil || len(written) == 0 {
+		return fmt.Errorf("bpf2go wrote nothing for %s: %w", name, err)
+	}
+	for _, file := range written {
+		bytes, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("reading what bpf2go wrote: %w", err)
+		}
+		if err := os.WriteFile(filepath.Base(file), bytes, 0o644); err != nil {
+			return fmt.Errorf("keeping what bpf2go wrote: %w", err)
+		}
 	}
 	return nil
 }
