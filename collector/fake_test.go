@@ -23,6 +23,7 @@ type fakeSource struct {
 	counts    map[uint64]map[string][2]uint64 // by sandbox and probe: seen, dropped
 	syscalls  []bpf.SyscallCounts
 	undecoded uint64
+	refused   uint64
 	failure   error // of Run
 	broken    error // of Counts and SyscallCounts
 	more      chan struct{}
@@ -108,6 +109,12 @@ func (s *fakeSource) Probes() []event.ProbeStats {
 }
 
 func (*fakeSource) RingStats() (size, used uint64) { return 4096, 0 }
+
+func (s *fakeSource) Refused() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
+}
 
 func (s *fakeSource) Undecoded() uint64 {
 	s.mu.Lock()

@@ -117,6 +117,7 @@ func (p *Pipeline) countLosses() {
 	}
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "malformed"}, p.s.Source.Undecoded())
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "unknown_sandbox"}, p.strangers)
+	p.losses.set(lossKey{stage: event.LossRing, lost: "cgroup", reason: "refused"}, p.s.Source.Refused())
 	for _, o := range p.outputs {
 		p.losses.set(lossKey{stage: event.LossExport, lost: o.settings.Exporter.Name(), reason: "refused"}, o.lost.Load())
 	}

@@ -28,6 +28,8 @@ type Source interface {
 	RingStats() (size, used uint64)
 	// Undecoded is how many records could not be decoded.
 	Undecoded() uint64
+	// Refused is how many cgroups are not watched for lack of room: nothing of them is seen.
+	Refused() uint64
 }
 
 // Sandboxes is which cgroups are watched; *sandbox.Registry is one. Its methods may be called from any goroutine.

@@ -37,6 +37,7 @@ var update = flag.Bool("update", false, "rewrite the events in testdata")
 //	lost SANDBOX PROBE N          the kernel counts N dropped records
 //	syscalls SANDBOX NAME=N…      the kernel's counters stand at this
 //	undecoded N                   so many records could not be decoded so far
+//	refused N                     so many cgroups found no room so far
 //	after DURATION                time passes, then the pipeline's clock ticks
 //	finish                        the source has ended
 type timeline struct {
@@ -121,6 +122,8 @@ func (tl *timeline) step(line string) {
 		tl.source.syscalls = []bpf.SyscallCounts{{Sandbox: tl.number(words[1]), Counts: tl.counts(words[2:])}}
 	case "undecoded":
 		tl.source.undecoded = tl.number(words[1])
+	case "refused":
+		tl.source.refused = tl.number(words[1])
 	case "after":
 		d, err := time.ParseDuration(words[1])
 		if err != nil {
