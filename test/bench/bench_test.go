@@ -5,7 +5,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestParseBenchmarks(t *testing.T) {
@@ -24,10 +23,10 @@ func TestPage(t *testing.T) {
 		memory: []goBenchmark{{"Memory", map[string]float64{"map-bytes": 16 << 20}}},
 		slowdowns: []slowdown{{
 			workload: workload{name: "build", what: "go build"},
-			times: map[state][]time.Duration{
-				stateNone:    {time.Second, 2 * time.Second, time.Second},
-				stateOutside: {time.Second, 2 * time.Second, 2 * time.Second},
-				stateInside:  {2 * time.Second, 2 * time.Second, 3 * time.Second},
+			times: map[state][]duration{
+				stateNone:    {{wall: 1e9, processor: 1e9}, {wall: 2e9, processor: 1e9}, {wall: 1e9, processor: 1e9}},
+				stateOutside: {{wall: 1e9, processor: 1e9}, {wall: 2e9, processor: 1e9}, {wall: 2e9, processor: 1e9}},
+				stateInside:  {{wall: 2e9, processor: 1e9}, {wall: 2e9, processor: 3e9}, {wall: 3e9, processor: 3e9}},
 			},
 			seen: 10,
 		}},
@@ -36,7 +35,8 @@ func TestPage(t *testing.T) {
 	page := writePage(&r)
 	for _, want := range []string{
 		"| open | `file_on_sys_exit` | 60 | 1.50 | 300 | 6.00 |",
-		"| build | 1s | 1.000 [1.000, 2.000] | 2.000 [1.000, 3.000] | 10 | 0 |",
+		"| build | wall | 1s | 1.000 [1.000, 2.000] | 2.000 [1.000, 3.000] | 10 | 0 |",
+		"| build | CPU | 1s | 1.000 [1.000, 1.000] | 3.000 [1.000, 3.000] | 10 | 0 |",
 		"| kernel: maps | 16.0 |",
 		"| collector at rest (resident) | 2.0 |",
 	} {

@@ -68,19 +68,32 @@ func writeSlowdowns(b *strings.Builder, slowdowns []slowdown) {
 	b.WriteString(`
 ## Slowdown of real work
 
-Wall-clock time with a collector (` + "`watchglass collect`" + `, all events written to a JSON file) by the time without
-one, runs of the three states taking turns. Median of the repetitions' ratios; smallest and largest in
-brackets, so that the machine's noise can be seen. The collector's own work is on the same processors.
+Time with a collector (` + "`watchglass collect`" + `, all events written to a JSON file) by the time without one, runs
+of the three states taking turns: *wall* by the clock, with the collector working on the same processors;
+*CPU* of the workload alone, which other work on the machine disturbs less. Median of the repetitions'
+ratios; smallest and largest in brackets, so that the noise can be seen.
 
-| work | without | collector watches another sandbox | collector watches this one | events | lost |
-|---|---:|---:|---:|---:|---:|
+| work | time | without | collector watches another sandbox | collector watches this one | events | lost |
+|---|---|---:|---:|---:|---:|---:|
 `)
 	for i := range slowdowns {
 		s := &slowdowns[i]
-		without := slices.Clone(s.times[stateNone])
-		slices.Sort(without)
-		fmt.Fprintf(b, "| %s | %v | %s | %s | %.0f | %.0f |\n", s.workload.name, without[len(without)/2].Round(time.Millisecond),
-			ratioText(s.ratios(stateOutside)), ratioText(s.ratios(stateInside)), s.seen, s.lost)
+		for _, clock := range []struct {
+			name string
+			by   func(duration) time.Duration
+		}{
+			{"wall", func(d duration) time.Duration { return d.wall }},
+			{"CPU", func(d duration) time.Duration { return d.processor }},
+		} {
+			var without []time.Duration
+			for _, d := range s.times[stateNone] {
+				without = append(without, clock.by(d))
+			}
+			slices.Sort(without)
+			fmt.Fprintf(b, "| %s | %s | %v | %s | %s | %.0f | %.0f |\n", s.workload.name, clock.name,
+				without[len(without)/2].Round(time.Millisecond),
+				ratioText(s.ratios(stateOutside, clock.by)), ratioText(s.ratios(stateInside, clock.by)), s.seen, s.lost)
+		}
 	}
 	b.WriteString("\n")
 	for i := range slowdowns {

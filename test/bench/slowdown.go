@@ -35,10 +35,14 @@ const (
 // slowdown is how long one workload took in each state, in the order of the repetitions.
 type slowdown struct {
 	workload workload
-	times    map[state][]time.Duration
+	times    map[state][]duration
 	// seen and lost are the events of the last repetition inside.
 	seen, lost float64
 }
+
+// duration is how long a workload took: by the clock on the wall, and by the processors' (its children's
+// included, the collector's not), which a busy machine disturbs less.
+type duration struct{ wall, processor time.Duration }
 
 // footprint is the collector's memory, in KiB: at rest, and at most, after all storms.
 type footprint struct{ idle, peak int64 }
@@ -66,7 +70,7 @@ func (s *session) measure(ctx context.Context, r *results) error {
 		defer os.Remove(dir) //nolint:errcheck // empty by then
 	}
 	for _, w := range workloads() {
-		result := slowdown{workload: w, times: map[state][]time.Duration{}}
+		result := slowdown{workload: w, times: map[state][]duration{}}
 		for i := range s.options.repetitions {
 			progress(fmt.Sprintf("measuring %s: repetition %d of %d", w.name, i+1, s.options.repetitions))
 			// The order changes, so that what happens meanwhile on the machine meets each state alike.
@@ -115,15 +119,15 @@ func (s *session) once(ctx context.Context, at state, result *slowdown, f *footp
 }
 
 // timeWorkload runs the workload in a cgroup and says how long it took.
-func (s *session) timeWorkload(ctx context.Context, w *workload, cgroup string) (time.Duration, error) {
+func (s *session) timeWorkload(ctx context.Context, w *workload, cgroup string) (duration, error) {
 	dir, err := os.MkdirTemp(s.dir, "work-")
 	if err != nil {
-		return 0, fmt.Errorf("making a directory: %w", err)
+		return duration{}, fmt.Errorf("making a directory: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // scratch
 	group, err := os.Open(cgroup)
 	if err != nil {
-		return 0, fmt.Errorf("opening the cgroup: %w", err)
+		return duration{}, fmt.Errorf("opening the cgroup: %w", err)
 	}
 	defer group.Close() //nolint:errcheck // only read
 	cmd := w.command(ctx, dir, s.options.quick)
@@ -131,9 +135,10 @@ func (s *session) timeWorkload(ctx context.Context, w *workload, cgroup string) 
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return 0, fmt.Errorf("running it: %w\n%s", err, out)
+		return duration{}, fmt.Errorf("running it: %w\n%s", err, out)
 	}
-	return time.Since(began), nil
+	used := cmd.ProcessState
+	return duration{wall: time.Since(began), processor: used.UserTime() + used.SystemTime()}, nil
 }
 
 // collector is a `watchglass collect` that writes every event to a file.
@@ -248,10 +253,10 @@ func (c *collector) stop() error {
 }
 
 // ratios are the times of a state by those of the same repetition without a collector, smallest first.
-func (s *slowdown) ratios(at state) []float64 {
+func (s *slowdown) ratios(at state, by func(duration) time.Duration) []float64 {
 	var ratios []float64
 	for i, took := range s.times[at] {
-		ratios = append(ratios, float64(took)/float64(s.times[stateNone][i]))
+		ratios = append(ratios, float64(by(took))/float64(by(s.times[stateNone][i])))
 	}
 	slices.Sort(ratios)
 	return ratios
