@@ -67,7 +67,10 @@ func (m *Metrics) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ticker.C:
-			m.logged(m.Push(ctx))
+			// Cut short by the end, it is made up for by the last one below.
+			if err := m.Push(ctx); ctx.Err() == nil {
+				m.logged(err)
+			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalTimeout)
 			defer cancel()
