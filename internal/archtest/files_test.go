@@ -38,6 +38,30 @@ func TestFilesNameNoCheckout(t *testing.T) {
 	}
 }
 
+// TestLinks follows the relative links of every page.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#\s]+)`)
+	found := 0
+	for _, path := range paths(t) {
+		if filepath.Ext(path) != ".md" {
+			continue
+		}
+		for _, match := range link.FindAllSubmatch(read(t, path), -1) {
+			target := string(match[1])
+			if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+				continue
+			}
+			found++
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(path), target)); err != nil {
+				t.Errorf("%s links to %s, which is not there", path, target)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page links to another: is the pattern right?")
+	}
+}
+
 // TestMakeTargetsExist looks up every `make target` that a page tells its reader to type.
 func TestMakeTargetsExist(t *testing.T) {
 	targets := map[string]bool{}
