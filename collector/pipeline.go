@@ -56,6 +56,8 @@ type Settings struct {
 	Logger   *slog.Logger
 	// BootID is the kernel's id of this boot.
 	BootID string
+	// Instance is unique per start and makes the UIDs of events; "" means NewInstance.
+	Instance string
 	// MaxProcesses bounds the process tree; 0 means 65,536.
 	MaxProcesses int
 	// SummaryInterval is how often system calls are summarised; 0 means 10 s.
@@ -67,6 +69,9 @@ type Settings struct {
 func (s *Settings) setDefaults() error {
 	if s.Source == nil || s.Sandboxes == nil || s.Logger == nil || s.BootID == "" {
 		return errors.New("collector: no source, sandboxes, logger or boot id")
+	}
+	if s.Instance == "" {
+		s.Instance = NewInstance()
 	}
 	if s.MaxProcesses == 0 {
 		s.MaxProcesses = 65536
@@ -136,7 +141,7 @@ func New(s Settings) (*Pipeline, error) {
 		return nil, err
 	}
 	p := &Pipeline{
-		s: s, instance: newInstance(),
+		s: s, instance: s.Instance,
 		tree:      process.New(process.Config{BootID: s.BootID, Max: s.MaxProcesses, Grace: processGrace}),
 		sandboxes: map[uint64]*sandboxState{}, byKind: map[event.Kind][]*detector{},
 		published: map[event.Kind]uint64{}, losses: newLosses(), summary: time.Now(),
@@ -155,15 +160,15 @@ func New(s Settings) (*Pipeline, error) {
 	return p, nil
 }
 
-// newInstance is unique per start: eight random bytes in hexadecimal.
-func newInstance() string {
+// NewInstance is an id for a start of the collector, service.instance.id: eight random bytes in hexadecimal.
+func NewInstance() string {
 	var b [8]byte
 	// Documented never to fail: the program ends instead.
 	_, _ = rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }
 
-// Instance is the id of this start, service.instance.id.
+// Instance is the id of this start.
 func (p *Pipeline) Instance() string { return p.instance }
 
 // Running says whether Run is reading records.

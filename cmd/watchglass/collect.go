@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/policy"
 )
@@ -79,8 +80,8 @@ func collect(cfg *config, path string) error {
 		return withRemedy(err)
 	}
 	d := &daemon{path: path, cfg: cfg, log: log, level: level}
-	settings := watchSettings{config: cfg, mount: mount, log: log, selectors: true, environment: true}
-	if settings.outputs, err = cfg.Exporters.outputs(); err != nil {
+	settings := watchSettings{config: cfg, mount: mount, log: log, selectors: true, environment: true, instance: collector.NewInstance()}
+	if settings.outputs, err = cfg.Exporters.outputs(programResource(settings.instance)); err != nil {
 		return err
 	}
 	if cfg.Exporters.Prometheus.Enabled {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/collector"
+	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters/json"
 	"github.com/watchglass/watchglass/exporters/text"
 )
@@ -53,13 +54,13 @@ func openText(path string, flags int, cfg text.Config) (collector.Exporter, erro
 
 // outputs is the exporters that the flags of `watchglass run` ask for. Files wait for the disk, so that
 // they are complete; a terminal that stands still must not hold the session up.
-func (o *runOptions) outputs() ([]collector.ExporterSettings, error) {
+func (o *runOptions) outputs(resource []event.Attribute) ([]collector.ExporterSettings, error) {
 	var list []collector.ExporterSettings
 	if o.json == "-" {
 		return nil, errors.New(`--json -: standard output is the command's; open another descriptor, as in: --json /dev/fd/3 3>events.jsonl`)
 	}
 	if o.json != "" {
-		exporter, err := json.Open(json.Config{Path: o.json}, programResource())
+		exporter, err := json.Open(json.Config{Path: o.json}, resource)
 		if err != nil {
 			return nil, err
 		}
@@ -92,10 +93,10 @@ func (o *runOptions) openLive() (collector.Exporter, error) {
 }
 
 // outputs is the exporters of `watchglass collect` that are files.
-func (c *exportersConfig) outputs() ([]collector.ExporterSettings, error) {
+func (c *exportersConfig) outputs(resource []event.Attribute) ([]collector.ExporterSettings, error) {
 	var list []collector.ExporterSettings
 	if c.JSON.Enabled {
-		exporter, err := json.Open(c.JSON.Config, programResource())
+		exporter, err := json.Open(c.JSON.Config, resource)
 		if err != nil {
 			return nil, err
 		}

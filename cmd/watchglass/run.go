@@ -181,8 +181,8 @@ func (s *session) open(ctx context.Context) error {
 		return withRemedy(err)
 	}
 	s.command.cgroup = s.leaf.FD()
-	settings := watchSettings{config: s.cfg, mount: mount, log: s.log, environment: s.options.otlp}
-	if settings.outputs, err = s.options.outputs(); err != nil {
+	settings := watchSettings{config: s.cfg, mount: mount, log: s.log, environment: s.options.otlp, instance: collector.NewInstance()}
+	if settings.outputs, err = s.options.outputs(programResource(settings.instance)); err != nil {
 		return err
 	}
 	s.summarizer = collector.NewSummarizer(s.leaf.ID)

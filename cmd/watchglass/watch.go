@@ -31,6 +31,8 @@ type watchSettings struct {
 	selectors bool
 	// environment says whether the OTEL_EXPORTER_OTLP_ variables are meant for this program.
 	environment bool
+	// instance is the id of this start: see collector.NewInstance.
+	instance string
 	// outputs is the exporters besides those for metrics and OTLP.
 	outputs []collector.ExporterSettings
 	// metrics is where to serve metrics; nil for nowhere.
@@ -109,7 +111,7 @@ func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collec
 			return nil, fmt.Errorf("otlp exporter: %w", err)
 		}
 	}
-	settings := otlp.Settings{Resource: programResource(), Logger: s.log}
+	settings := otlp.Settings{Resource: programResource(s.instance), Logger: s.log}
 	var outputs []collector.ExporterSettings
 	if cfg.LogsEnabled() {
 		logs, err := otlp.OpenLogs(cfg, settings)
@@ -149,7 +151,8 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	}
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
-		Classify: w.policy.Class, Logger: s.log, BootID: boot, ShutdownTimeout: exportTime,
+		Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
+		ShutdownTimeout: exportTime,
 	})
 	return err
 }
@@ -256,10 +259,12 @@ func (w *watch) close() error {
 }
 
 // programResource is what is known of this program and this machine: the resource of all that is sent.
-func programResource() []event.Attribute {
+func programResource(instance string) []event.Attribute {
 	attributes := []event.Attribute{
 		{Key: event.ServiceName, Value: event.String("watchglass")},
 		{Key: event.ServiceVersion, Value: event.String(version())},
+		{Key: event.ServiceInstanceID, Value: event.String(instance)},
+		{Key: event.OSType, Value: event.String("linux")},
 	}
 	if name, err := os.Hostname(); err == nil {
 		attributes = append(attributes, event.Attribute{Key: event.HostName, Value: event.String(name)})

@@ -29,3 +29,15 @@ func TestSessionsVariablesAreTheAgents(t *testing.T) {
 		t.Error("with leave, a protocol that Watchglass does not speak is no error")
 	}
 }
+
+// The resource names the start whose id begins the uid of every event, so that a restart can be told
+// from a gap.
+func TestResourceNamesThisStart(t *testing.T) {
+	found := map[event.Key]string{}
+	for _, a := range programResource("abc") {
+		found[a.Key] = a.Value.Text()
+	}
+	if found[event.ServiceInstanceID] != "abc" || found[event.ServiceName] != "watchglass" || found[event.OSType] != "linux" {
+		t.Errorf("resource: %v", found)
+	}
+}
