@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -197,21 +196,11 @@ func scratchCgroup(t *testing.T) string {
 // cgroup2Mount is where the cgroup2 hierarchy is mounted.
 func cgroup2Mount(t *testing.T) string {
 	t.Helper()
-	file, err := os.Open("/proc/self/mountinfo")
+	dir, err := findCgroup2()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		before, after, found := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(before)
-		if found && strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 {
-			return fields[4]
-		}
-	}
-	t.Fatal("cgroup2 is not mounted")
-	return ""
+	return dir
 }
 
 // cgroupID is the kernel's id of a cgroup: its directory's inode.

@@ -205,7 +205,7 @@ type Agent struct {
 // HasTrace says whether the agent's trace context is known.
 func (a *Agent) HasTrace() bool { return a != nil && a.TraceID != [16]byte{} }
 
-// TraceIDHex and SpanIDHex are the ids as lower-case hexadecimal.
+// TraceIDHex is the trace id as lower-case hexadecimal.
 func (a *Agent) TraceIDHex() string { return hex.EncodeToString(a.TraceID[:]) }
 
 // SpanIDHex is the span id as lower-case hexadecimal.

@@ -133,11 +133,6 @@ func (f *FileOpen) AppendBody(dst []byte) []byte {
 	return dst
 }
 
-// DeviceName writes a device number, major<<20|minor, as major:minor.
-func DeviceName(dev uint32) string {
-	return string(appendDevice(make([]byte, 0, 12), dev))
-}
-
 func appendDevice(dst []byte, dev uint32) []byte {
 	dst = strconv.AppendUint(dst, uint64(dev>>20), 10)
 	dst = append(dst, ':')

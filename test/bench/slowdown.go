@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -19,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/watchglass/watchglass/collector/sandbox"
 )
 
 // state is what watches a workload while it runs.
@@ -57,12 +58,12 @@ type session struct {
 
 // measure runs every workload in every state by turns.
 func (s *session) measure(ctx context.Context, r *results) error {
-	mount, err := cgroup2Mount()
+	mount, err := sandbox.FindMount()
 	if err != nil {
 		return err
 	}
-	s.watched = filepath.Join(mount, "watchglass-bench-in-"+strconv.Itoa(os.Getpid()))
-	s.unwatched = filepath.Join(mount, "watchglass-bench-out-"+strconv.Itoa(os.Getpid()))
+	s.watched = filepath.Join(mount.Dir, "watchglass-bench-in-"+strconv.Itoa(os.Getpid()))
+	s.unwatched = filepath.Join(mount.Dir, "watchglass-bench-out-"+strconv.Itoa(os.Getpid()))
 	for _, dir := range []string{s.watched, s.unwatched} {
 		if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a cgroup
 			return fmt.Errorf("making a cgroup: %w", err)
@@ -260,19 +261,4 @@ func (s *slowdown) ratios(at state, by func(duration) time.Duration) []float64 {
 	}
 	slices.Sort(ratios)
 	return ratios
-}
-
-func cgroup2Mount() (string, error) {
-	file, err := os.Open("/proc/self/mounts")
-	if err != nil {
-		return "", fmt.Errorf("reading the mounts: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // only read
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) > 2 && fields[2] == "cgroup2" {
-			return fields[1], nil
-		}
-	}
-	return "", errors.New("cgroup2 is not mounted")
 }
