@@ -90,6 +90,145 @@ const (
 	JoinConfidence Key = "watchglass.join.confidence"
 )
 
+// Attributes of claims: of everything that an agent said.
+const (
+	// GenAIAgentVersion is the agent's version, as it says.
+	GenAIAgentVersion Key = "gen_ai.agent.version"
+	// GenAIAgentID is the sub-agent that speaks, as the agent names it; absent for the main one.
+	GenAIAgentID Key = "gen_ai.agent.id"
+	// GenAIOperationName is the operation: execute_tool, chat, invoke_agent.
+	GenAIOperationName Key = "gen_ai.operation.name"
+	// GenAIProviderName is who serves the model.
+	GenAIProviderName Key = "gen_ai.provider.name"
+	// GenAIRequestModel is the model that was asked for.
+	GenAIRequestModel Key = "gen_ai.request.model"
+	// GenAIResponseModel is the model that answered.
+	GenAIResponseModel Key = "gen_ai.response.model"
+	// GenAIResponseID is the provider's id of the answer.
+	GenAIResponseID Key = "gen_ai.response.id"
+	// GenAIFirstChunk is the time to the first chunk of the answer in seconds.
+	GenAIFirstChunk Key = "gen_ai.response.time_to_first_chunk"
+	// GenAIInputTokens is the tokens of the request, cached ones included.
+	GenAIInputTokens Key = "gen_ai.usage.input_tokens"
+	// GenAIOutputTokens is the tokens of the answer.
+	GenAIOutputTokens Key = "gen_ai.usage.output_tokens"
+	// GenAIReasoningTokens is the tokens of the answer that are reasoning.
+	GenAIReasoningTokens Key = "gen_ai.usage.reasoning.output_tokens"
+	// GenAICacheReadTokens is the tokens of the request that came from the provider's cache.
+	GenAICacheReadTokens Key = "gen_ai.usage.cache_read.input_tokens"
+	// GenAICacheCreationTokens is the tokens of the request that went into it.
+	GenAICacheCreationTokens Key = "gen_ai.usage.cache_creation.input_tokens"
+	// GenAIInputMessages is the prompt. Told only on request.
+	GenAIInputMessages Key = "gen_ai.input.messages"
+	// GenAIToolName is the tool's name.
+	GenAIToolName Key = "gen_ai.tool.name"
+	// GenAIToolType is function or extension.
+	GenAIToolType Key = "gen_ai.tool.type"
+	// GenAIToolCallArguments is the call's arguments as the agent gives them.
+	GenAIToolCallArguments Key = "gen_ai.tool.call.arguments"
+	// GenAIToolCallResult is the call's result as the agent gives it. Told only on request.
+	GenAIToolCallResult Key = "gen_ai.tool.call.result"
+	// MCPMethodName is the method of the Model Context Protocol: tools/call.
+	MCPMethodName Key = "mcp.method.name"
+	// HTTPResponseStatusCode is the HTTP status of the answer.
+	HTTPResponseStatusCode Key = "http.response.status_code"
+	// ServerPort is the port of the server that is meant.
+	ServerPort Key = "server.port"
+	// ClientAddress is the address from which the decision was asked for.
+	ClientAddress Key = "client.address"
+	// ClientPort is its port.
+	ClientPort Key = "client.port"
+	// ErrorMessage is the error's text, as the agent gives it.
+	ErrorMessage Key = "watchglass.error.message"
+	// ClaimChannel is how the claim came: log, span, hook, metric, or facts where the kernel alone tells it.
+	ClaimChannel Key = "watchglass.claim.channel"
+	// ClaimTimeSource is where the event's time is from: record, observed, span, derived, received, hook, kernel.
+	ClaimTimeSource Key = "watchglass.claim.time_source"
+	// ClaimReceived is when the claim came in (RFC 3339, UTC).
+	ClaimReceived Key = "watchglass.claim.received"
+	// ClaimSender is who sent it, as the kernel knows: owner, foreign (the session is another sandbox's), unattributed.
+	ClaimSender Key = "watchglass.claim.sender"
+	// TurnID is the agent's own id of the turn.
+	TurnID Key = "watchglass.agent.turn.id"
+	// ParentSessionID is the session.id of the session that started this one as a sub-agent.
+	ParentSessionID Key = "watchglass.agent.parent_session.id"
+	// ApprovalMode is the agent's approval policy, as it says.
+	ApprovalMode Key = "watchglass.agent.approval_mode"
+	// SandboxClaimed is the sandbox that the agent says it applies.
+	SandboxClaimed Key = "watchglass.agent.sandbox.claimed"
+	// SandboxOutcomeKey is what became of a call in the agent's sandbox: denied, escalated.
+	SandboxOutcomeKey Key = "watchglass.agent.sandbox.outcome"
+	// AgentCost is what the request cost in US dollars, as the agent says.
+	AgentCost Key = "watchglass.agent.cost.usd"
+	// AgentAttempt is the number of the attempt, from 0.
+	AgentAttempt Key = "watchglass.agent.request.attempt"
+	// AgentDuration is how long it took in seconds, as the agent says.
+	AgentDuration Key = "watchglass.agent.duration"
+	// PromptLength is the prompt's length in characters.
+	PromptLength Key = "watchglass.agent.prompt.length"
+	// MCPServerName is the server of the Model Context Protocol that was called.
+	MCPServerName Key = "watchglass.mcp.server.name"
+	// SessionEndReason is why a session ended: exit, claimed, sandbox_gone, evicted.
+	SessionEndReason Key = "watchglass.session.end_reason"
+	// SessionDuration is how long the session was, in seconds.
+	SessionDuration Key = "watchglass.session.duration"
+	// SessionTurns is the number of its turns.
+	SessionTurns Key = "watchglass.session.turns"
+	// SessionToolCalls is the number of its tool calls.
+	SessionToolCalls Key = "watchglass.session.tool_calls"
+	// SessionProcesses is the number of its processes.
+	SessionProcesses Key = "watchglass.session.processes"
+	// ToolPhase is start, end, or joined for what the kernel saw of a call.
+	ToolPhase Key = "watchglass.tool.phase"
+	// ToolCommand is the command line that the agent says it runs.
+	ToolCommand Key = "watchglass.tool.command"
+	// ToolWorkingDirectory is the directory in which the agent says it runs it.
+	ToolWorkingDirectory Key = "watchglass.tool.working_directory"
+	// ToolSuccess is whether the call succeeded, as the agent says; exit code 0 is not meant.
+	ToolSuccess Key = "watchglass.tool.success"
+	// ToolClaimedExitCode is the exit code, as the agent says; process.exit.code is the kernel's.
+	ToolClaimedExitCode Key = "watchglass.tool.claimed_exit_code"
+	// ToolRunning is true when the process goes on after the call's result.
+	ToolRunning Key = "watchglass.tool.running"
+	// ToolRoots is the watchglass.process.uid of the processes that the call started.
+	ToolRoots Key = "watchglass.tool.root_uids"
+	// ToolProcesses is how many processes belonged to the call.
+	ToolProcesses Key = "watchglass.tool.processes"
+	// ToolFilesRead is how many opens for reading they made.
+	ToolFilesRead Key = "watchglass.tool.files_read"
+	// ToolFilesWritten is how many opens for writing.
+	ToolFilesWritten Key = "watchglass.tool.files_written"
+	// ToolConnections is how many connections.
+	ToolConnections Key = "watchglass.tool.connections"
+	// ApprovalID is the id of what was to be approved.
+	ApprovalID Key = "watchglass.approval.id"
+	// ApprovalStateKey is requested, granted, denied or expired.
+	ApprovalStateKey Key = "watchglass.approval.state"
+	// ApprovalSource is who or what decided: user, config, hook, reviewer, unknown.
+	ApprovalSource Key = "watchglass.approval.source"
+	// ApprovalScope is what the decision holds for: call, session, rule.
+	ApprovalScope Key = "watchglass.approval.scope"
+	// ApprovalReason is why, as the agent says.
+	ApprovalReason Key = "watchglass.approval.reason"
+	// PolicyDecisionKey is allow, deny or ask.
+	PolicyDecisionKey Key = "watchglass.policy.decision"
+	// PolicyID is the policy that decided.
+	PolicyID Key = "watchglass.policy.id"
+	// PolicySubject is what was decided on.
+	PolicySubject Key = "watchglass.policy.subject"
+	// PolicyEnforcement is who enforces it: kernel, proxy, hook, none.
+	PolicyEnforcement Key = "watchglass.policy.enforcement"
+	// PolicyReason is why, as the one who decided says.
+	PolicyReason Key = "watchglass.policy.reason"
+	// MismatchType is how claim and fact disagree: exit_code, sandbox, command, denied_but_ran,
+	// effect_without_call, call_without_effect, claims_stopped, foreign_session, call_conflict.
+	MismatchType Key = "watchglass.mismatch.type"
+	// MismatchClaimed is what was claimed.
+	MismatchClaimed Key = "watchglass.mismatch.claimed"
+	// MismatchFact is what the kernel saw.
+	MismatchFact Key = "watchglass.mismatch.fact"
+)
+
 // Attributes of file events.
 const (
 	// FilePath is the file's path: for a success the kernel's own path of the opened file, else the path that was asked for.

@@ -116,7 +116,11 @@ func (e *Event) AppendAttributes(dst []Attribute) []Attribute {
 		dst = append(dst, Attribute{CaptureTruncated, Bool(true)})
 	}
 	if e.Process != nil {
-		dst = e.Process.AppendAttributes(dst)
+		dst = e.Process.appendOwn(dst)
+		// A claim says itself which session and call it is about.
+		if _, claim := e.Payload.(Said); !claim && e.Process.Agent != nil {
+			dst = e.Process.Agent.appendAttributes(dst)
+		}
 	}
 	return e.Payload.AppendAttributes(dst)
 }
@@ -193,12 +197,13 @@ type Agent struct {
 	Name string
 	// SessionID and ConversationID are the agent's own ids; "" when not known.
 	SessionID, ConversationID string
-	// CallID is the tool call that owns the process; "" outside of any.
-	CallID string
+	// Turn is the agent's id of the turn; CallID the tool call that owns the process and Tool its tool; "" outside
+	// of any. Approval is the id of the approval that the call got; "" when none is known.
+	Turn, CallID, Tool, Approval string
 	// TraceID and SpanID are the agent's span that owns the process; zero when not known.
 	TraceID [16]byte
 	SpanID  [8]byte
-	// Method is how this is known (env, inherited, executable), Confidence how sure it is (exact, strong, inferred).
+	// Method is how this is known (collector/agent has the values), Confidence how sure it is (exact, strong, inferred).
 	Method, Confidence string
 }
 
@@ -211,8 +216,8 @@ func (a *Agent) TraceIDHex() string { return hex.EncodeToString(a.TraceID[:]) }
 // SpanIDHex is the span id as lower-case hexadecimal.
 func (a *Agent) SpanIDHex() string { return hex.EncodeToString(a.SpanID[:]) }
 
-// AppendAttributes appends the attributes that say which process caused an event.
-func (p *Process) AppendAttributes(dst []Attribute) []Attribute {
+// appendOwn appends the attributes that say which process caused an event, but for what it works for.
+func (p *Process) appendOwn(dst []Attribute) []Attribute {
 	dst = append(dst,
 		Attribute{ProcessPID, Int(int64(p.PID))},
 		Attribute{ProcessCreationTime, Timestamp(p.Start)},
@@ -231,18 +236,17 @@ func (p *Process) AppendAttributes(dst []Attribute) []Attribute {
 	}
 	dst = appendString(dst, ProcessExecutableName, p.Name)
 	dst = appendString(dst, ProcessExecutablePath, p.Executable)
-	dst = appendString(dst, ProcessLinuxCgroup, p.Cgroup)
-	if p.Agent != nil {
-		dst = p.Agent.appendAttributes(dst)
-	}
-	return dst
+	return appendString(dst, ProcessLinuxCgroup, p.Cgroup)
 }
 
 func (a *Agent) appendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, GenAIAgentName, a.Name)
 	dst = appendString(dst, SessionID, a.SessionID)
 	dst = appendString(dst, GenAIConversationID, a.ConversationID)
+	dst = appendString(dst, TurnID, a.Turn)
 	dst = appendString(dst, GenAIToolCallID, a.CallID)
+	dst = appendString(dst, GenAIToolName, a.Tool)
+	dst = appendString(dst, ApprovalID, a.Approval)
 	dst = appendString(dst, JoinMethod, a.Method)
 	return appendString(dst, JoinConfidence, a.Confidence)
 }

@@ -14,6 +14,7 @@ import (
 func payloads() []Payload {
 	rule := &Rule{ID: "secret-read", Severity: SeverityHigh}
 	peer := netip.MustParseAddrPort("192.0.2.1:443")
+	claim := Claim{Agent: "codex", Session: "s", Channel: ChannelLog, Sender: SenderOwner, Received: time.Unix(1, 0)}
 	return []Payload{
 		&ProcessExec{Args: []string{"ls", "-l"}, ArgsCount: 2},
 		&ProcessExit{Code: 7},
@@ -23,6 +24,16 @@ func payloads() []Payload {
 		&SyscallSummary{Counts: []Count{{"read", 1}}},
 		&SandboxStart{}, &SandboxStop{},
 		&Finding{Rule: rule, Title: "t", Count: 1, State: FindingNew},
+		&SessionStart{Claim: claim, Model: "m"}, &SessionEnd{Claim: claim, Reason: "exit"},
+		&Prompt{Claim: claim, Length: 3}, &ModelRequest{Claim: claim, Input: 1},
+		&ToolCall{
+			Claim: claim, Phase: PhaseJoined, ID: "call_1", Name: "exec", HasExit: true, MCPServer: "m",
+			Roots: []ProcessID{1}, Exited: true, Running: true, Outcome: OutcomeSuccess,
+		},
+		&Approval{Claim: claim, CallID: "call_1", State: ApprovalDenied},
+		&PolicyDecision{Claim: claim, Decision: DecisionDeny, Client: peer, Server: "example.org", ServerPort: 443},
+		&SandboxOutcome{Claim: claim, Outcome: "denied"}, &AgentError{Claim: claim, Type: "t"},
+		&ClaimMismatch{Claim: claim, Type: MismatchExitCode, Claimed: "0", Fact: "7", Roots: []ProcessID{1}},
 		&Loss{Stage: LossRing, Lost: "file", Count: 3, Reason: "ring_full"},
 	}
 }
@@ -45,6 +56,20 @@ func TestEveryPayloadTellsItself(t *testing.T) {
 			if a.Value.Kind() == ValueInvalid {
 				t.Errorf("%s: attribute %s has no value", p.Kind(), a.Key)
 			}
+			if seen[a.Key] {
+				t.Errorf("%s: attribute %s stands twice", p.Kind(), a.Key)
+			}
+			seen[a.Key] = true
+		}
+	}
+}
+
+// TestClaimsSpeakForThemselves: the sender's own join and the claim must not both say which session it is.
+func TestClaimsSpeakForThemselves(t *testing.T) {
+	process := &Process{UID: 1, Agent: &Agent{Name: "codex", SessionID: "sender's", CallID: "c", Method: "env"}}
+	for _, p := range payloads() {
+		seen := map[Key]bool{}
+		for _, a := range (&Event{Process: process, Payload: p}).AppendAttributes(nil) {
 			if seen[a.Key] {
 				t.Errorf("%s: attribute %s stands twice", p.Kind(), a.Key)
 			}

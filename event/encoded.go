@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+import "time"
+
+// Encoded is an event in its durable form: what the journal stores and every destination sends. The bytes
+// are protobuf messages of OTLP (opentelemetry.proto.resource.v1.Resource, …logs.v1.LogRecord); nobody but
+// exporters looks into them. What else is here is what queues, filters and local history choose by.
+type Encoded struct {
+	// Seq is the event's number, unique and growing per Instance.
+	Seq uint64
+	// Instance is the start of the collector that made it.
+	Instance string
+	Time     time.Time
+	Kind     Kind
+	Severity Severity
+	// Sandbox and Session are ids; "" when there is none.
+	Sandbox, Session string
+	// Resource and Record are the encoded messages. Records of one sandbox share their Resource's bytes.
+	Resource, Record []byte
+}
