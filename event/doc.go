@@ -13,4 +13,4 @@
 // that enumeration, so none of them changes when an event gains a field.
 package event
 
-//go:generate go run ../internal/gendocs . ../docs/telemetry.md
+//go:generate go run ../internal/gendocs . ../docs/telemetry.md registry.go

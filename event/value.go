@@ -237,3 +237,17 @@ type Attribute struct {
 	Key   Key
 	Value Value
 }
+
+// AttributeInfo is what is known of an attribute: its name, the form of its value and what it says.
+type AttributeInfo struct {
+	Key  Key
+	Form ValueKind
+	Doc  string
+}
+
+// KindInfo is what is known of a kind of event: what it is and the attributes of its own.
+type KindInfo struct {
+	Kind       Kind
+	Doc        string
+	Attributes []Key
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gendocs writes docs/telemetry.md from the sources: attribute names and their descriptions from
-// event/attr.go, events and what they carry from the payloads.
+// Command gendocs writes docs/telemetry.md and event/registry.go from the sources: attribute names and their
+// descriptions from event/attr.go, events and what they carry from the payloads.
 //
 // It reads the sources as text, so that the documentation cannot say what the code does not. It must not
 // hold any name of an attribute or event itself. Metrics have a page of their own: see exporters.
@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"fmt"
 	"go/ast"
+	"go/format"
 	"go/parser"
 	"go/token"
 	"maps"
@@ -25,17 +26,19 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: gendocs EVENT_PACKAGE_DIRECTORY OUTPUT_FILE")
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: gendocs EVENT_PACKAGE_DIRECTORY OUTPUT_FILE...")
 		os.Exit(2)
 	}
-	text, err := generate(os.Args[1])
-	if err == nil {
-		err = os.WriteFile(os.Args[2], text, 0o644)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "gendocs:", err)
-		os.Exit(1)
+	for _, output := range os.Args[2:] {
+		text, err := generate(os.Args[1], filepath.Ext(output))
+		if err == nil {
+			err = os.WriteFile(output, text, 0o644)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "gendocs:", err)
+			os.Exit(1)
+		}
 	}
 }
 
@@ -51,13 +54,17 @@ numbers: debug 5, info 9, low 10, medium and warn 13, high 17, critical 21.
 Metrics: see [metrics.md](metrics.md).
 `
 
-// generate writes the page from the sources of package event in dir.
-func generate(dir string) ([]byte, error) {
+// generate writes the page (.md) or the registry (.go) from the sources of package event in dir.
+func generate(dir, form string) ([]byte, error) {
 	s, err := load(dir)
 	if err != nil {
 		return nil, err
 	}
 	var out bytes.Buffer
+	if form == ".go" {
+		s.writeRegistry(&out)
+		return format.Source(out.Bytes())
+	}
 	out.WriteString(preamble)
 	s.writeEvents(&out)
 	s.writeAttributes(&out)
@@ -189,9 +196,13 @@ func (s *source) readTypes(f *ast.FuncDecl) {
 			}
 			switch helper.Name {
 			case "appendString":
-				s.typed(n.Args[1], "string")
-			case "appendStrings":
-				s.typed(n.Args[1], "string[]")
+				s.typed(n.Args[1], event.ValueString.String())
+			case "appendStrings", "appendIDs":
+				s.typed(n.Args[1], event.ValueStrings.String())
+			case "appendInt":
+				s.typed(n.Args[1], event.ValueInt.String())
+			case "appendSeconds":
+				s.typed(n.Args[1], event.ValueDouble.String())
 			}
 		}
 		return true
@@ -247,17 +258,31 @@ func (s *source) reaches(function string, table map[string]attribute, seen map[s
 		}
 		if _, known := table[ident.Name]; known {
 			names = append(names, ident.Name)
-		} else if s.functions[ident.Name] != nil {
-			names = append(names, s.reaches(ident.Name, table, seen)...)
+		} else {
+			names = append(names, s.reaches(s.helper(ident.Name), table, seen)...)
 		}
 		return true
 	})
 	return names
 }
 
-func (s *source) writeEvents(out *bytes.Buffer) {
-	out.WriteString("\n## Events\n")
-	payloads := map[string]string{} // kind constant to type
+// helper is the function or the unexported method of that name, as functions has it. Methods of interfaces,
+// which several types have, are no helpers.
+func (s *source) helper(name string) string {
+	if s.functions[name] != nil || name == "" || ast.IsExported(name) {
+		return name
+	}
+	for function := range s.functions {
+		if _, method, ok := strings.Cut(function, "."); ok && method == name {
+			return function
+		}
+	}
+	return name
+}
+
+// payloads is the type of each kind's payload, by the kind constant's name.
+func (s *source) payloads() map[string]string {
+	payloads := map[string]string{}
 	for name := range s.functions {
 		typeName, method, ok := strings.Cut(name, ".")
 		if !ok || method != "Kind" {
@@ -267,15 +292,31 @@ func (s *source) writeEvents(out *bytes.Buffer) {
 			payloads[kind] = typeName
 		}
 	}
-	for _, kind := range slices.SortedFunc(maps.Keys(payloads), func(a, b string) int {
+	return payloads
+}
+
+// sortedKinds is the kind constants in the order of the kinds' names.
+func (s *source) sortedKinds(payloads map[string]string) []string {
+	return slices.SortedFunc(maps.Keys(payloads), func(a, b string) int {
 		return cmp.Compare(s.kinds[a].name, s.kinds[b].name)
-	}) {
+	})
+}
+
+// carried is the key constants that a payload has, in the order of the sources.
+func (s *source) carried(typeName string) []string {
+	return dedupe(s.reaches(typeName+".AppendAttributes", s.keys, map[string]bool{}))
+}
+
+func (s *source) writeEvents(out *bytes.Buffer) {
+	out.WriteString("\n## Events\n")
+	payloads := s.payloads()
+	for _, kind := range s.sortedKinds(payloads) {
 		typeName := payloads[kind]
 		fmt.Fprintf(out, "\n### `%s`\n\n%s\n\n", s.kinds[kind].name, capital(s.kinds[kind].doc))
 		if severities := s.severities(typeName); severities != "" {
 			fmt.Fprintf(out, "Severity: %s.\n\n", severities)
 		}
-		for _, key := range dedupe(s.reaches(typeName+".AppendAttributes", s.keys, map[string]bool{})) {
+		for _, key := range s.carried(typeName) {
 			fmt.Fprintf(out, "* `%s`\n", s.keys[key].name)
 		}
 	}
@@ -310,6 +351,42 @@ func (s *source) writeAttributes(out *bytes.Buffer) {
 			fmt.Fprintf(out, "| `%s` | %s | %s |\n", key.name, cmp.Or(s.types[name], "string"), cell(capital(key.doc)))
 		}
 	}
+}
+
+// writeRegistry writes what the page says as Go, for what must know all attributes: rules, mappings.
+func (s *source) writeRegistry(out *bytes.Buffer) {
+	fmt.Fprint(out, `// SPDX-License-Identifier: Apache-2.0
+
+// Code generated by internal/gendocs from this package. DO NOT EDIT.
+
+package event
+
+// Attributes is every attribute that an event or a resource can have, in the order of attr.go.
+func Attributes() []AttributeInfo {
+	return []AttributeInfo{
+`)
+	forms := map[string]string{
+		event.ValueStrings.String(): "ValueStrings", event.ValueInt.String(): "ValueInt",
+		event.ValueDouble.String(): "ValueDouble", event.ValueBool.String(): "ValueBool", event.ValueMap.String(): "ValueMap",
+	}
+	for _, g := range s.groups {
+		for _, name := range g.names {
+			fmt.Fprintf(out, "{%s, %s, %q},\n", name, cmp.Or(forms[s.types[name]], "ValueString"), capital(s.keys[name].doc))
+		}
+	}
+	fmt.Fprint(out, `}
+}
+
+// Kinds is every kind of event with the attributes of its own, besides those that every event has and those
+// of its process and sandbox.
+func Kinds() []KindInfo {
+	return []KindInfo{
+`)
+	payloads := s.payloads()
+	for _, kind := range s.sortedKinds(payloads) {
+		fmt.Fprintf(out, "{%s, %q, []Key{%s}},\n", kind, capital(s.kinds[kind].doc), strings.Join(s.carried(payloads[kind]), ", "))
+	}
+	out.WriteString("}\n}\n")
 }
 
 func firstSentence(doc string) string {
