@@ -144,8 +144,8 @@ func (p *Pipeline) Stats() event.Stats {
 	defer p.mu.Unlock()
 	p.countLosses()
 	stats := event.Stats{
-		Records: p.records,
-		Probes:  p.s.Source.Probes(), Sandboxes: len(p.s.Sandboxes.Sandboxes()),
+		Records: p.records, Claims: p.claims.taken, ClaimsUnattributed: p.claims.unattributed,
+		Probes: p.s.Source.Probes(), Sandboxes: len(p.s.Sandboxes.Sandboxes()),
 		SandboxesRefused: p.s.Sandboxes.Refused(), Processes: p.tree.Len(), ProcessesEvicted: p.tree.Evicted(),
 	}
 	stats.RingBytes, stats.RingUsed = p.s.Source.RingStats()

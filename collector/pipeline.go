@@ -118,6 +118,7 @@ type Pipeline struct {
 	published map[event.Kind]uint64
 	losses    losses
 	strangers uint64 // records of sandboxes that nobody knows
+	claims    claims
 	summary   time.Time
 }
 

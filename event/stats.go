@@ -8,6 +8,9 @@ type Stats struct {
 	// Records is how many of the kernel's records were read. What the probes saw and did not drop is read,
 	// could not be decoded, or waits in the ring.
 	Records uint64
+	// Claims is how many statements of agents came in; ClaimsUnattributed those of them whose sender is in
+	// no sandbox that is known.
+	Claims, ClaimsUnattributed uint64
 	// Events is how many events were published, by kind.
 	Events []Count
 	// Lost is every loss so far.

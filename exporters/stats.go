@@ -13,6 +13,7 @@ type statsCollector struct {
 	stats func() event.Stats
 
 	records, published, lost                    *prometheus.Desc
+	claims, claimsUnattributed                  *prometheus.Desc
 	attached, seen, dropped                     *prometheus.Desc
 	exported, failed, refused, queued, capacity *prometheus.Desc
 	working, remembered, forgotten              *prometheus.Desc
@@ -33,6 +34,10 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 	const counter, gauge = "counter", "gauge"
 	c.records = desc(counter, "watchglass_records_read_total",
 		"Records of the kernel side that were read: what the probes saw and did not drop, but for what waits in the ring or could not be decoded.")
+	c.claims = desc(counter, "watchglass_claims_total",
+		"Statements of agents about themselves that came in.")
+	c.claimsUnattributed = desc(counter, "watchglass_claims_unattributed_total",
+		"Statements of agents whose sender is in no sandbox that is known. They are kept, and believed in nothing.")
 	c.published = desc(counter, "watchglass_events_published_total",
 		"Events that the pipeline gave to the exporters, by kind.", "kind")
 	c.lost = desc(counter, "watchglass_events_lost_total",
@@ -86,6 +91,8 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
 	counter(c.records, stats.Records)
+	counter(c.claims, stats.Claims)
+	counter(c.claimsUnattributed, stats.ClaimsUnattributed)
 	kinds := newBounded(maxKinds)
 	sums := map[string]uint64{}
 	for _, e := range stats.Events {

@@ -93,6 +93,14 @@ func (t *Tree) Identity(pid uint32, start uint64) event.ProcessID {
 // record's header tells.
 func (t *Tree) Seen(r *bpf.Record) *event.Process { return t.seen(r).process }
 
+// Find is the process with an identity, nil when the tree does not have it.
+func (t *Tree) Find(id event.ProcessID) *event.Process {
+	if n := t.nodes[id]; n != nil {
+		return n.process
+	}
+	return nil
+}
+
 // Known says whether the record's process is in the tree.
 func (t *Tree) Known(r *bpf.Record) bool {
 	return t.nodes[t.Identity(r.Task.PID, r.Task.Start)] != nil
