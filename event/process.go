@@ -3,8 +3,10 @@
 package event
 
 import (
+	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -80,9 +82,33 @@ func (p *ProcessExec) AppendAttributes(dst []Attribute) []Attribute {
 		if p.named(v.Name, i) {
 			continue // getenv gives the first; a second of the same name is there to deceive
 		}
-		dst = append(dst, Attribute{ProcessEnvironment + "." + Key(v.Name), String(v.Value)})
+		dst = append(dst, Attribute{environmentKey(v.Name), String(v.Value)})
 	}
 	return dst
+}
+
+// maxEnvironmentKeys bounds what environmentKey remembers: more than the names that the kernel can look for.
+const maxEnvironmentKeys = 256
+
+// environmentKeys is the keys made so far, by the variable's name.
+var environmentKeys atomic.Pointer[map[string]Key] //nolint:gochecknoglobals // a pure function's results; making one anew for each exec allocates
+
+// environmentKey is the attribute of a variable: the prefix, a dot, and its name.
+func environmentKey(name string) Key {
+	known := environmentKeys.Load()
+	if known == nil {
+		known = &map[string]Key{}
+	}
+	if key, ok := (*known)[name]; ok {
+		return key
+	}
+	key := ProcessEnvironment + "." + Key(name)
+	if len(*known) < maxEnvironmentKeys {
+		more := maps.Clone(*known)
+		more[string(key[len(ProcessEnvironment)+1:])] = key
+		environmentKeys.Store(&more) // another goroutine's may be overwritten, and is made anew
+	}
+	return key
 }
 
 // named says whether one of the first n environment variables has the name.

@@ -57,6 +57,7 @@ const (
 	formDecimal             // num
 	formDevice              // num is major<<20|minor
 	formIPv4                // num is the address
+	formIPv6                // high and num are the address, str its zone
 )
 
 // Value is one attribute value: a small tagged union that holds scalars without allocating.
@@ -65,6 +66,7 @@ type Value struct {
 	kind ValueKind
 	form form
 	num  uint64
+	high uint64
 	str  string
 	list []string
 	pair []Count
@@ -126,11 +128,18 @@ func deviceValue(dev uint32) Value {
 }
 
 func addressValue(addr netip.Addr) Value {
-	if !addr.Is4() {
+	if addr.Is4() {
+		b := addr.As4()
+		return Value{kind: ValueString, form: formIPv4, num: uint64(binary.BigEndian.Uint32(b[:]))}
+	}
+	if !addr.IsValid() {
 		return String(addr.String())
 	}
-	b := addr.As4()
-	return Value{kind: ValueString, form: formIPv4, num: uint64(binary.BigEndian.Uint32(b[:]))}
+	b := addr.As16()
+	return Value{
+		kind: ValueString, form: formIPv6, str: addr.Zone(),
+		high: binary.BigEndian.Uint64(b[:8]), num: binary.BigEndian.Uint64(b[8:]),
+	}
 }
 
 // Kind says which of the As methods is meaningful.
@@ -163,8 +172,21 @@ func (v Value) AppendString(dst []byte) []byte {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], uint32(v.num))
 		return netip.AddrFrom4(b).AppendTo(dst)
+	case formIPv6:
+		var b [16]byte
+		binary.BigEndian.PutUint64(b[:8], v.high)
+		binary.BigEndian.PutUint64(b[8:], v.num)
+		return appendIPv6(dst, netip.AddrFrom16(b), v.str)
 	}
 	return dst
+}
+
+func appendIPv6(dst []byte, addr netip.Addr, zone string) []byte {
+	dst = addr.AppendTo(dst)
+	if zone == "" {
+		return dst
+	}
+	return append(append(dst, '%'), zone...)
 }
 
 // AsInt is the integer of a ValueInt, else 0.

@@ -43,7 +43,7 @@ func (e *encoder) append(dst []byte, ev *event.Event) []byte {
 	dst = append(dst, `","body":`...)
 	e.body = ev.Payload.AppendBody(e.body[:0])
 	dst = e.appendBytes(dst, "body", e.body)
-	dst = appendTrace(dst, ev.Process)
+	dst = appendTrace(dst, ev)
 	dst = append(dst, `,"resource":`...)
 	e.attributes = append(e.attributes[:0], e.resource...)
 	if ev.Sandbox != nil {
@@ -63,18 +63,19 @@ func (e *encoder) append(dst []byte, ev *event.Event) []byte {
 	return append(dst, '}', '\n')
 }
 
-func appendTrace(dst []byte, p *event.Process) []byte {
-	if p == nil || !p.Agent.HasTrace() {
+func appendTrace(dst []byte, ev *event.Event) []byte {
+	trace, span := ev.Trace()
+	if trace == [16]byte{} {
 		return dst
 	}
 	dst = append(dst, `,"trace_id":"`...)
-	dst = hex.AppendEncode(dst, p.Agent.TraceID[:])
+	dst = hex.AppendEncode(dst, trace[:])
 	dst = append(dst, '"')
-	if p.Agent.SpanID == [8]byte{} {
+	if span == [8]byte{} {
 		return dst
 	}
 	dst = append(dst, `,"span_id":"`...)
-	dst = hex.AppendEncode(dst, p.Agent.SpanID[:])
+	dst = hex.AppendEncode(dst, span[:])
 	return append(dst, '"')
 }
 

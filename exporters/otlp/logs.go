@@ -160,10 +160,10 @@ func (l *Logs) record(ev *event.Event) *logs.LogRecord {
 		record.Attributes = append(record.Attributes,
 			&common.KeyValue{Key: string(event.CaptureEscaped), Value: listValue(escaped)})
 	}
-	if ev.Process != nil && ev.Process.Agent.HasTrace() {
-		record.TraceId = slices.Clone(ev.Process.Agent.TraceID[:])
-		if ev.Process.Agent.SpanID != [8]byte{} {
-			record.SpanId = slices.Clone(ev.Process.Agent.SpanID[:])
+	if trace, span := ev.Trace(); trace != [16]byte{} {
+		record.TraceId = slices.Clone(trace[:])
+		if span != [8]byte{} {
+			record.SpanId = slices.Clone(span[:])
 		}
 	}
 	clear(l.scratch)

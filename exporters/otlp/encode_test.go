@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
+	logs "go.opentelemetry.io/proto/otlp/logs/v1"
+	resource "go.opentelemetry.io/proto/otlp/resource/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters/internal/sample"
+)
+
+// encoded is a record and its resource, decoded.
+func decode(t testing.TB, e event.Encoded) (*resource.Resource, *logs.LogRecord) {
+	t.Helper()
+	var res resource.Resource
+	var record logs.LogRecord
+	strict := proto.UnmarshalOptions{DiscardUnknown: false}
+	if err := strict.Unmarshal(e.Resource, &res); err != nil {
+		t.Fatalf("%s: resource: %v", e.Kind, err)
+	}
+	if err := strict.Unmarshal(e.Record, &record); err != nil {
+		t.Fatalf("%s: record: %v", e.Kind, err)
+	}
+	if len(record.ProtoReflect().GetUnknown())+len(res.ProtoReflect().GetUnknown()) > 0 {
+		t.Fatalf("%s: fields that OTLP does not have: %v", e.Kind, &record)
+	}
+	return &res, &record
+}
+
+// claims is one of each claim, with everything said.
+func claims() []event.Payload {
+	claim := event.Claim{
+		Agent: "codex", Version: "0.46", Session: "s-1", Conversation: "c-1", Turn: "t-1", SubAgent: "reviewer",
+		ParentSession: "s-0", Channel: event.ChannelLog, TimeSource: event.TimeRecord, Received: sample.Start(),
+		Sender: event.SenderOwner, TraceID: [16]byte{1, 15: 2}, SpanID: [8]byte{3, 7: 4},
+	}
+	traceOnly := claim
+	traceOnly.SpanID = [8]byte{}
+	peer := netip.MustParseAddrPort("[2001:db8::1]:443")
+	return []event.Payload{
+		&event.SessionStart{Claim: claim, Provider: "openai", Model: "m", ApprovalMode: "on-request", Sandbox: "workspace-write"},
+		&event.SessionEnd{Claim: claim, Reason: "exit", Duration: time.Minute, Turns: 1, ToolCalls: 2, Processes: 3},
+		&event.Prompt{Claim: traceOnly, Length: 3, Text: "fix\xffit"},
+		&event.ModelRequest{
+			Claim: claim, Provider: "openai", Model: "m", ResponseModel: "m-1", ResponseID: "r", Input: 1, Output: 2,
+			Reasoning: 3, CacheRead: 4, CacheCreation: 5, CostUSD: 0.25, Duration: time.Second, FirstChunk: time.Millisecond,
+			Status: 200, Attempt: 1, Error: "none",
+		},
+		&event.ToolCall{
+			Claim: claim, Phase: event.PhaseJoined, ID: "call_1", Name: "exec", Type: "function", MCPServer: "m",
+			Command: "make", WorkingDirectory: "/src", Arguments: "{}", Result: "ok", Outcome: event.OutcomeFailure,
+			HasExit: true, ClaimedExit: -1, Error: "x", Duration: time.Second, Running: true, Roots: []event.ProcessID{1, 1 << 63},
+			Method: "env", Confidence: "exact", Exited: true, ExitCode: 2,
+			Totals: event.ToolTotals{Processes: 1, FilesRead: 2, FilesWritten: 3, Connections: 4, BytesSent: 5, BytesReceived: 6},
+		},
+		&event.Approval{
+			Claim: claim, ID: "a", CallID: "call_1", Tool: "exec", Command: "rm -r /", State: event.ApprovalDenied,
+			Decider: "user", Scope: "call", Reason: "no", Latency: time.Second,
+		},
+		&event.PolicyDecision{
+			Claim: claim, Decision: event.DecisionDeny, Policy: "p", Subject: "example.org", Reason: "r", Enforcement: "proxy",
+			Server: "example.org", ServerPort: 443, Client: peer, Transport: event.TransportTCP,
+		},
+		&event.SandboxOutcome{Claim: claim, CallID: "call_1", Tool: "exec", Outcome: "denied", Duration: time.Second},
+		&event.AgentError{Claim: claim, Type: "api_error", Message: "overloaded", Status: 529},
+		&event.ClaimMismatch{
+			Claim: claim, Type: event.MismatchExitCode, CallID: "call_1", Tool: "exec", Claimed: "0", Fact: "7",
+			Method: "env", Confidence: "exact", Roots: []event.ProcessID{1},
+		},
+	}
+}
+
+// everything is the sample, all claims, and what is long, empty, hostile or at the end of its range.
+func everything() []*event.Event {
+	events := sample.Events()
+	add := func(p *event.Process, payload event.Payload) {
+		ev := *events[1]
+		ev.Seq, ev.Process, ev.Payload = uint64(len(events)+1), p, payload
+		events = append(events, &ev)
+	}
+	for _, payload := range claims() {
+		add(sample.Process(), payload)
+	}
+	long := strings.Repeat("x", 127)
+	add(nil, &event.ProcessExec{Args: []string{long, long + "x", strings.Repeat("\xff", 1<<14)}, ArgsCount: 3})
+	add(&event.Process{Start: sample.Start()}, &event.ProcessExec{
+		Executable: "/x", Args: []string{}, Env: []event.EnvVar{{Name: "A\xff" + long, Value: ""}, {Name: "B", Value: "\\"}},
+	})
+	add(nil, &event.SyscallSummary{Counts: []event.Count{{Name: "a\xff", N: -1}, {Name: "b\\", N: 1 << 62}}})
+	add(nil, &event.NetworkConnect{Transport: event.TransportUDP, Peer: netip.MustParseAddrPort("[fe80::1%eth0]:53")})
+	early := *events[0]
+	early.Time, early.Observed, early.Seq, early.Instance = time.Time{}, time.Unix(0, 0), 1<<64-1, "i\xff"
+	return append(events, &early)
+}
+
+// TestEncode holds the encoder to what the generated types make of the same event.
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	program := sample.Resource()
+	e, reference := NewEncoder(program), &Logs{settings: Settings{Resource: program}}
+	var dst []byte
+	for _, ev := range everything() {
+		var encoded event.Encoded
+		before := len(dst)
+		encoded, dst = e.Append(dst, ev)
+		res, record := decode(t, encoded)
+		if diff := cmp.Diff(reference.record(ev), record, protocmp.Transform()); diff != "" {
+			t.Errorf("%s:\n%s", ev.Kind(), diff)
+		}
+		if diff := cmp.Diff(reference.resource(ev.Sandbox)(), res, protocmp.Transform()); diff != "" {
+			t.Errorf("%s: resource:\n%s", ev.Kind(), diff)
+		}
+		want := event.Encoded{
+			Seq: ev.Seq, Instance: ev.Instance, Time: ev.Time, Kind: ev.Kind(), Severity: ev.Payload.Severity(),
+			Session: ev.Session(), Record: dst[before:], Resource: encoded.Resource,
+		}
+		if ev.Sandbox != nil {
+			want.Sandbox = ev.Sandbox.ID
+		}
+		if diff := cmp.Diff(want, encoded); diff != "" {
+			t.Errorf("%s: %s", ev.Kind(), diff)
+		}
+	}
+}
+
+// TestEncodeAllocates: nothing, once warm, whatever the event, but for a list of process ids: it comes once
+// in a tool call, and its texts are made when the event tells its attributes.
+func TestEncodeAllocates(t *testing.T) {
+	e := NewEncoder(sample.Resource())
+	dst := make([]byte, 0, 1<<20)
+	for _, ev := range everything() {
+		want := 0
+		switch payload := ev.Payload.(type) {
+		case *event.ToolCall:
+			want = 1 + len(payload.Roots)
+		case *event.ClaimMismatch:
+			want = 1 + len(payload.Roots)
+		}
+		if n := testing.AllocsPerRun(100, func() { _, dst = e.Append(dst[:0], ev) }); n != float64(want) {
+			t.Errorf("%s %.20q: %v allocations, want %d", ev.Kind(), ev.Payload.AppendBody(nil), n, want)
+		}
+	}
+}
+
+// TestResources: the cache forgets, and shares what it has.
+func TestResources(t *testing.T) {
+	t.Parallel()
+	e := NewEncoder(nil)
+	first := &event.Sandbox{ID: "first"}
+	before := e.resource(first)
+	for i := range 3*maxResources + 1 {
+		res := e.resource(&event.Sandbox{ID: fmt.Sprint(i)})
+		if !strings.Contains(string(res), fmt.Sprint(i)) {
+			t.Fatalf("sandbox %d got the resource %q", i, res)
+		}
+		if got := e.resource(first); &got[0] != &before[0] {
+			t.Fatalf("after %d others, the resource of a sandbox in use was made anew", i)
+		}
+	}
+	if n := len(e.resources.recent) + len(e.resources.old); n > 2*maxResources {
+		t.Errorf("%d resources are kept, want at most %d", n, 2*maxResources)
+	}
+}
+
+// TestAssemble holds the requests to what the generated types make.
+func TestAssemble(t *testing.T) {
+	t.Parallel()
+	e, reference := NewEncoder(sample.Resource()), &Logs{settings: Settings{Resource: sample.Resource()}}
+	var a Assembler
+	var dst []byte
+	sandboxes := []*event.Sandbox{sample.Sandbox(), nil, {ID: "other"}, sample.Sandbox()} // the last is another of the same
+	for _, n := range []int{1, 2, len(everything())} {
+		request := newRequest()
+		var batch []event.Encoded
+		for i, ev := range everything()[:n] {
+			ev.Sandbox = sandboxes[i*i%len(sandboxes)]
+			var encoded event.Encoded
+			encoded, dst = e.Append(dst, ev)
+			batch = append(batch, encoded)
+			request.add(reference.resource(ev.Sandbox), ev.Sandbox, reference.record(ev))
+		}
+		var got collogs.ExportLogsServiceRequest
+		if err := proto.Unmarshal(a.Append(nil, batch), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(request.message(), &got, protocmp.Transform()); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if got := a.Append(nil, nil); len(got) != 0 {
+		t.Errorf("a request of nothing has %d bytes", len(got))
+	}
+}
+
+// FuzzAssemble: whatever strings a sandbox makes, the request can be decoded, and holds each record once, under
+// its own resource.
+func FuzzAssemble(f *testing.F) {
+	f.Add("a", "b", uint64(7), uint8(3))
+	f.Add("\xff\\", strings.Repeat("long", 50), uint64(1<<40), uint8(40))
+	f.Fuzz(func(t *testing.T, a, b string, pick uint64, n uint8) {
+		e, sandboxes := NewEncoder(nil), []*event.Sandbox{nil, {ID: a}, {ID: b}, {ID: a, Name: b}}
+		var dst []byte
+		var batch []event.Encoded
+		for i := range int(n % 24) {
+			ev := &event.Event{Instance: a, Seq: uint64(i), Sandbox: sandboxes[pick>>(i%32*2)&3]}
+			ev.Payload = &event.ProcessExec{Args: []string{a, b}, Env: []event.EnvVar{{Name: b, Value: a}}}
+			if i%3 == 0 {
+				ev.Payload = &event.SyscallSummary{Counts: []event.Count{{Name: a, N: int64(i)}, {Name: b, N: int64(pick)}}}
+			}
+			var encoded event.Encoded
+			encoded, dst = e.Append(dst, ev)
+			batch = append(batch, encoded)
+		}
+		var got collogs.ExportLogsServiceRequest
+		if err := proto.Unmarshal(new(Assembler).Append(nil, batch), &got); err != nil {
+			t.Fatal(err)
+		}
+		var want, have []string
+		for _, encoded := range batch {
+			res, record := decode(t, encoded)
+			want = append(want, canonical(t, res)+canonical(t, record))
+		}
+		seen := map[string]bool{}
+		for _, group := range got.GetResourceLogs() {
+			if name := canonical(t, group.GetResource()); seen[name] {
+				t.Errorf("the resource %s stands twice", name)
+			} else {
+				seen[name] = true
+			}
+			for _, record := range group.GetScopeLogs()[0].GetLogRecords() {
+				have = append(have, canonical(t, group.GetResource())+canonical(t, record))
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(have)
+		if diff := cmp.Diff(want, have); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// canonical is a message in the one form that equal ones share.
+func canonical(t testing.TB, m proto.Message) string {
+	t.Helper()
+	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
