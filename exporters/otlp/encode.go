@@ -41,22 +41,17 @@ func NewEncoder(program []event.Attribute) *Encoder {
 	return &Encoder{program: slices.Clone(program)}
 }
 
-// Append appends the event's log record to dst and returns the durable form, whose Record is that part of the
-// extended dst: it is good for as long as the caller leaves those bytes alone. Resource is shared by the
-// records of a sandbox and never changes.
-func (e *Encoder) Append(dst []byte, ev *event.Event) (event.Encoded, []byte) {
-	start := len(dst)
+// Encode sets every field of to. The record is appended to to.Record[:0], whose memory is used again; the
+// resource's bytes are shared by the records of a sandbox and never change.
+func (e *Encoder) Encode(to *event.Encoded, ev *event.Event) {
 	severity := ev.Payload.Severity()
-	kind := ev.Kind()
-	dst = e.appendRecord(dst, ev, severity)
-	encoded := event.Encoded{
-		Seq: ev.Seq, Instance: ev.Instance, Time: ev.Time, Kind: kind, Severity: severity, Session: ev.Session(),
-		Resource: e.resource(ev.Sandbox), Record: dst[start:len(dst):len(dst)],
+	*to = event.Encoded{
+		Seq: ev.Seq, Instance: ev.Instance, Time: ev.Time, Kind: ev.Kind(), Severity: severity, Session: ev.Session(),
+		Resource: e.resource(ev.Sandbox), Record: e.appendRecord(to.Record[:0], ev, severity),
 	}
 	if ev.Sandbox != nil {
-		encoded.Sandbox = ev.Sandbox.ID
+		to.Sandbox = ev.Sandbox.ID
 	}
-	return encoded, dst
 }
 
 func (e *Encoder) appendRecord(dst []byte, ev *event.Event, severity event.Severity) []byte {

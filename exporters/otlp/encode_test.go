@@ -110,11 +110,9 @@ func TestEncode(t *testing.T) {
 	t.Parallel()
 	program := sample.Resource()
 	e, reference := NewEncoder(program), &Logs{settings: Settings{Resource: program}}
-	var dst []byte
+	var encoded event.Encoded
 	for _, ev := range everything() {
-		var encoded event.Encoded
-		before := len(dst)
-		encoded, dst = e.Append(dst, ev)
+		e.Encode(&encoded, ev)
 		res, record := decode(t, encoded)
 		if diff := cmp.Diff(reference.record(ev), record, protocmp.Transform()); diff != "" {
 			t.Errorf("%s:\n%s", ev.Kind(), diff)
@@ -124,7 +122,7 @@ func TestEncode(t *testing.T) {
 		}
 		want := event.Encoded{
 			Seq: ev.Seq, Instance: ev.Instance, Time: ev.Time, Kind: ev.Kind(), Severity: ev.Payload.Severity(),
-			Session: ev.Session(), Record: dst[before:], Resource: encoded.Resource,
+			Session: ev.Session(), Record: encoded.Record, Resource: encoded.Resource,
 		}
 		if ev.Sandbox != nil {
 			want.Sandbox = ev.Sandbox.ID
@@ -139,7 +137,7 @@ func TestEncode(t *testing.T) {
 // in a tool call, and its texts are made when the event tells its attributes.
 func TestEncodeAllocates(t *testing.T) {
 	e := NewEncoder(sample.Resource())
-	dst := make([]byte, 0, 1<<20)
+	to := event.Encoded{Record: make([]byte, 0, 1<<20)}
 	for _, ev := range everything() {
 		want := 0
 		switch payload := ev.Payload.(type) {
@@ -148,7 +146,7 @@ func TestEncodeAllocates(t *testing.T) {
 		case *event.ClaimMismatch:
 			want = 1 + len(payload.Roots)
 		}
-		if n := testing.AllocsPerRun(100, func() { _, dst = e.Append(dst[:0], ev) }); n != float64(want) {
+		if n := testing.AllocsPerRun(100, func() { e.Encode(&to, ev) }); n != float64(want) {
 			t.Errorf("%s %.20q: %v allocations, want %d", ev.Kind(), ev.Payload.AppendBody(nil), n, want)
 		}
 	}
@@ -179,7 +177,6 @@ func TestAssemble(t *testing.T) {
 	t.Parallel()
 	e, reference := NewEncoder(sample.Resource()), &Logs{settings: Settings{Resource: sample.Resource()}}
 	var a Assembler
-	var dst []byte
 	sandboxes := []*event.Sandbox{sample.Sandbox(), nil, {ID: "other"}, sample.Sandbox()} // the last is another of the same
 	for _, n := range []int{1, 2, len(everything())} {
 		request := newRequest()
@@ -187,7 +184,7 @@ func TestAssemble(t *testing.T) {
 		for i, ev := range everything()[:n] {
 			ev.Sandbox = sandboxes[i*i%len(sandboxes)]
 			var encoded event.Encoded
-			encoded, dst = e.Append(dst, ev)
+			e.Encode(&encoded, ev)
 			batch = append(batch, encoded)
 			request.add(reference.resource(ev.Sandbox), ev.Sandbox, reference.record(ev))
 		}
@@ -211,7 +208,6 @@ func FuzzAssemble(f *testing.F) {
 	f.Add("\xff\\", strings.Repeat("long", 50), uint64(1<<40), uint8(40))
 	f.Fuzz(func(t *testing.T, a, b string, pick uint64, n uint8) {
 		e, sandboxes := NewEncoder(nil), []*event.Sandbox{nil, {ID: a}, {ID: b}, {ID: a, Name: b}}
-		var dst []byte
 		var batch []event.Encoded
 		for i := range int(n % 24) {
 			ev := &event.Event{Instance: a, Seq: uint64(i), Sandbox: sandboxes[pick>>(i%32*2)&3]}
@@ -220,7 +216,7 @@ func FuzzAssemble(f *testing.F) {
 				ev.Payload = &event.SyscallSummary{Counts: []event.Count{{Name: a, N: int64(i)}, {Name: b, N: int64(pick)}}}
 			}
 			var encoded event.Encoded
-			encoded, dst = e.Append(dst, ev)
+			e.Encode(&encoded, ev)
 			batch = append(batch, encoded)
 		}
 		var got collogs.ExportLogsServiceRequest
