@@ -42,9 +42,9 @@ const (
 	ProcessArgsCount Key = "process.args_count"
 	// ProcessWorkingDirectory is the working directory at the time of the exec.
 	ProcessWorkingDirectory Key = "process.working_directory"
-	// ProcessUserID is the real user id in the initial user namespace.
+	// ProcessUserID is the effective user id in the initial user namespace.
 	ProcessUserID Key = "process.user.id"
-	// ProcessGroupID is the real group id in the initial user namespace.
+	// ProcessGroupID is the effective group id in the initial user namespace.
 	ProcessGroupID Key = "watchglass.process.group.id"
 	// ProcessLinuxCgroup is the path of the process's cgroup below the cgroup2 mount.
 	ProcessLinuxCgroup Key = "process.linux.cgroup"
@@ -62,7 +62,8 @@ const (
 	ProcessRootUID Key = "watchglass.process.root_uid"
 	// ProcessAncestry is the executable names from the parent upwards, as far as known and at most 16.
 	ProcessAncestry Key = "watchglass.process.ancestry"
-	// ProcessOrigin is where an unusual executable came from: image, memfd, deleted, tmpfs or script.
+	// ProcessOrigin is where the executable came from: file, image (a lower layer of an overlay), upper (its layer that
+	// is written to), memfd, deleted or tmpfs.
 	ProcessOrigin Key = "watchglass.process.origin"
 	// ProcessScript is the path that was asked to be executed when the kernel ran an interpreter instead.
 	ProcessScript Key = "watchglass.process.script"
@@ -72,6 +73,50 @@ const (
 	ExitSignal Key = "watchglass.exit.signal"
 	// ExitCoreDumped is true when the kernel wrote a core dump.
 	ExitCoreDumped Key = "watchglass.exit.core_dumped"
+)
+
+// Attributes of what a process may do, at its exec.
+const (
+	// ProcessRealUserID is the real user id; absent when it and the saved one are the effective one.
+	ProcessRealUserID Key = "process.real_user.id"
+	// ProcessSavedUserID is the saved user id; absent as the real one is.
+	ProcessSavedUserID Key = "process.saved_user.id"
+	// ProcessGroupLeaderPID is the process group, in the initial PID namespace.
+	ProcessGroupLeaderPID Key = "process.group_leader.pid"
+	// ProcessSessionLeaderPID is the terminal session, in the initial PID namespace.
+	ProcessSessionLeaderPID Key = "process.session_leader.pid"
+	// ProcessTTY is the name of the controlling terminal; absent without one.
+	ProcessTTY Key = "watchglass.process.tty"
+	// ProcessLoginUID is the user id of the login, as audit keeps it; absent when there was none.
+	ProcessLoginUID Key = "watchglass.process.login_uid"
+	// ProcessSecureExec is true when the program got ids or capabilities that its caller did not have.
+	ProcessSecureExec Key = "watchglass.process.secure_exec"
+	// ProcessSetID is the set-id bits of the executable: setuid, setgid.
+	ProcessSetID Key = "watchglass.process.executable.set_id"
+	// ProcessExecutableWritable is true when the executable's file system can be written to.
+	ProcessExecutableWritable Key = "watchglass.process.executable.writable_mount"
+	// ProcessInterpreter is the path of the interpreter that runs the script; absent when none does.
+	ProcessInterpreter Key = "watchglass.process.interpreter"
+	// ProcessCapsEffective is the effective capabilities, by name.
+	ProcessCapsEffective Key = "watchglass.process.capabilities.effective"
+	// ProcessCapsPermitted is the permitted capabilities, by name.
+	ProcessCapsPermitted Key = "watchglass.process.capabilities.permitted"
+	// ProcessCapsBounding is the capabilities that an exec can give at most, by name.
+	ProcessCapsBounding Key = "watchglass.process.capabilities.bounding"
+	// ProcessInitialUserNS is true when the process is in the initial user namespace: its capabilities are over the node.
+	ProcessInitialUserNS Key = "watchglass.process.initial_user_namespace"
+	// ProcessNamespaces is the inode numbers of the namespaces, by their names in /proc/PID/ns.
+	ProcessNamespaces Key = "watchglass.process.namespaces"
+	// ProcessOwnNamespaces is the names of the namespaces that are not the node's own.
+	ProcessOwnNamespaces Key = "watchglass.process.namespaces.own"
+	// ProcessUnknownNamespaces is the names of those of which the node's own is not known.
+	ProcessUnknownNamespaces Key = "watchglass.process.namespaces.unknown"
+	// ProcessNoNewPrivs is true when no exec can give the process more rights (no_new_privs).
+	ProcessNoNewPrivs Key = "watchglass.process.no_new_privs"
+	// ProcessSeccomp is how system calls are filtered: disabled, strict, filter.
+	ProcessSeccomp Key = "watchglass.process.seccomp"
+	// ProcessSeccompFilters is how many seccomp filters there are.
+	ProcessSeccompFilters Key = "watchglass.process.seccomp.filters"
 )
 
 // Attributes of the agent, its session and its tool calls.
