@@ -3,10 +3,6 @@
 package bpf
 
 import (
-	"os"
-	"strconv"
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
@@ -17,35 +13,11 @@ func namespaceNames() [8]string {
 	return [...]string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
 }
 
-// nodeNamespaces is the inode numbers of the node's own namespaces, in that order, 0 where not known. They
-// are those of process 1, but only where /proc is that of the initial PID namespace: in a container without
-// it, process 1 is the container's own. The other numbers are the kernel's constants (linux/proc_ns.h).
+// nodeNamespaces is the inode numbers of the node's own namespaces, in that order, as far as they are
+// constants of the kernel (linux/proc_ns.h). The iterator finds the others on a kernel thread, which /proc does
+// not show without CAP_SYS_PTRACE, and which a PID namespace of the collector's own hides.
 func nodeNamespaces() [8]uint32 {
-	const initialPID = 0xeffffffc
-	numbers := [...]uint32{0: 0xeffffffb, 1: 0xefffffff, 4: initialPID, 5: 0xeffffffa, 6: 0xeffffffd, 7: 0xeffffffe}
-	if namespaceOf("self", "pid") != initialPID {
-		return numbers
-	}
-	for i, name := range namespaceNames() {
-		if numbers[i] == 0 {
-			numbers[i] = namespaceOf("1", name)
-		}
-	}
-	return numbers
-}
-
-// namespaceOf is the inode number of a process's namespace, 0 when it cannot be told.
-func namespaceOf(pid, name string) uint32 {
-	link, err := os.Readlink("/proc/" + pid + "/ns/" + name)
-	if err != nil {
-		return 0
-	}
-	_, number, _ := strings.Cut(strings.TrimSuffix(link, "]"), ":[")
-	n, err := strconv.ParseUint(number, 10, 32)
-	if err != nil {
-		return 0
-	}
-	return uint32(n)
+	return [...]uint32{0: 0xeffffffb, 1: 0xefffffff, 4: 0xeffffffc, 5: 0xeffffffa, 6: 0xeffffffd, 7: 0xeffffffe}
 }
 
 // privileges is what the new program may do.

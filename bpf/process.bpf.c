@@ -407,8 +407,11 @@ static __always_inline void exec_executable(struct exec_room *room, struct mm_st
 		exec->flags |= EXEC_DELETED;
 }
 
-/* node_namespaces is the node's own, in the order of task_namespaces, 0 where not known; the loader sets it. */
-const volatile __u32 node_namespaces[TASK_NAMESPACES];
+/*
+ * node_namespaces is the node's own, in the order of task_namespaces, 0 where not known. The loader sets
+ * those that are constants of the kernel, the first run of the iterator the others.
+ */
+volatile __u32 node_namespaces[TASK_NAMESPACES];
 
 static __always_inline void exec_own_namespaces(struct exec *exec)
 {
@@ -416,9 +419,11 @@ static __always_inline void exec_own_namespaces(struct exec *exec)
 	__u32 i;
 
 	for (i = 0; i < TASK_NAMESPACES; i++) {
-		if (!node_namespaces[i])
+		__u32 node = node_namespaces[i];
+
+		if (!node)
 			exec->namespaces_unknown |= 1u << i;
-		else if (numbers[i] != node_namespaces[i])
+		else if (numbers[i] != node)
 			exec->namespaces_own |= 1u << i;
 	}
 }
@@ -600,6 +605,19 @@ struct {
 	__type(value, struct existing_room);
 } existing_rooms SEC(".maps");
 
+/* node_learn takes the namespaces of a kernel thread, which are the node's own, for those not known yet. */
+static __always_inline void node_learn(struct task_struct *thread)
+{
+	struct task_namespaces namespaces = {};
+	const __u32 *numbers = (const __u32 *)&namespaces;
+	__u32 i;
+
+	task_read_namespaces(&namespaces, thread);
+	for (i = 0; i < TASK_NAMESPACES; i++)
+		if (!node_namespaces[i])
+			node_namespaces[i] = numbers[i];
+}
+
 /*
  * Reports each process that is alive in a sandbox. Run by user space after the other hooks are in
  * place, so that a process is told twice rather than not at all.
@@ -621,8 +639,11 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 
 	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
 		return 0;
-	if ((BPF_CORE_READ(task, flags) & PF_KTHREAD) ||
-	    BPF_CORE_READ(task, signal, live.counter) == 0)
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD) {
+		node_learn(task);
+		return 0;
+	}
+	if (BPF_CORE_READ(task, signal, live.counter) == 0)
 		return 0;
 	cgroup = sandbox_cgroup_of(task);
 	sandbox = sandbox_of(cgroup);

@@ -3,8 +3,10 @@
 package event
 
 import (
+	"maps"
 	"math/bits"
 	"strconv"
+	"sync/atomic"
 )
 
 // Capabilities is a set of Linux capabilities, a bit each by its number.
@@ -13,8 +15,33 @@ type Capabilities uint64
 // Has says whether the set has the capability of that number.
 func (c Capabilities) Has(number int) bool { return number >= 0 && number < 64 && c>>number&1 != 0 }
 
+// maxCapabilityLists bounds what Names remembers: few sets are in use on one node.
+const maxCapabilityLists = 256
+
+// capabilityLists is the lists made so far.
+var capabilityLists atomic.Pointer[map[Capabilities][]string] //nolint:gochecknoglobals // a pure function's results; making one anew for each exec allocates
+
 // Names is the kernel's names of the capabilities, by number: "CAP_CHOWN". One that has no name yet is "CAP_41".
+// The list is shared and must not be changed.
 func (c Capabilities) Names() []string {
+	known := capabilityLists.Load()
+	if known == nil {
+		known = &map[Capabilities][]string{}
+	}
+	list, ok := (*known)[c]
+	if ok {
+		return list
+	}
+	list = c.list()
+	if len(*known) < maxCapabilityLists {
+		more := maps.Clone(*known)
+		more[c] = list
+		capabilityLists.Store(&more) // another goroutine's may be overwritten, and is made anew
+	}
+	return list
+}
+
+func (c Capabilities) list() []string {
 	names := capabilityNames()
 	list := make([]string, 0, bits.OnesCount64(uint64(c)))
 	for rest := uint64(c); rest != 0; rest &= rest - 1 {
