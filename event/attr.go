@@ -340,6 +340,64 @@ const (
 	SyscallErrors Key = "watchglass.syscall.errors"
 )
 
+// Attributes of resource usage. Times, bytes and counts are since the cgroup was made.
+const (
+	// ResourceSource is the kinds of cgroup that counted: cgroup2, cgroup1. What neither counts is absent, which is not zero.
+	ResourceSource Key = "watchglass.resource.source"
+	// ResourceCPUTime is the processor time in seconds.
+	ResourceCPUTime Key = "watchglass.resource.cpu.time"
+	// ResourceCPUUser is the part of it in user mode.
+	ResourceCPUUser Key = "watchglass.resource.cpu.user"
+	// ResourceCPUSystem is the part of it in the kernel.
+	ResourceCPUSystem Key = "watchglass.resource.cpu.system"
+	// ResourceCPUPeriods is how many periods of the processor quota passed.
+	ResourceCPUPeriods Key = "watchglass.resource.cpu.periods"
+	// ResourceCPUThrottled is in how many of them the quota was used up.
+	ResourceCPUThrottled Key = "watchglass.resource.cpu.throttled.periods"
+	// ResourceCPUThrottledTime is for how long processes had to wait for the next period, in seconds.
+	ResourceCPUThrottledTime Key = "watchglass.resource.cpu.throttled.time"
+	// ResourceMemoryUsage is the memory in use in bytes, the page cache of its files included.
+	ResourceMemoryUsage Key = "watchglass.resource.memory.usage"
+	// ResourceMemoryPeak is the most that was in use.
+	ResourceMemoryPeak Key = "watchglass.resource.memory.peak"
+	// ResourceMemoryLimit is how much may be; absent when there is no limit.
+	ResourceMemoryLimit Key = "watchglass.resource.memory.limit"
+	// ResourceMemoryAnonymous is the part of the usage that belongs to no file.
+	ResourceMemoryAnonymous Key = "watchglass.resource.memory.anonymous"
+	// ResourceMemoryFile is the part of the usage that is the page cache.
+	ResourceMemoryFile Key = "watchglass.resource.memory.file"
+	// ResourceMemorySwap is what is swapped out, in bytes.
+	ResourceMemorySwap Key = "watchglass.resource.memory.swap"
+	// ResourceMemoryMajorFaults is how many accesses to memory had to wait for a disk.
+	ResourceMemoryMajorFaults Key = "watchglass.resource.memory.major_faults"
+	// ResourceOOMKills is how many processes the kernel killed for lack of memory.
+	ResourceOOMKills Key = "watchglass.resource.memory.oom_kills"
+	// ResourceIOReadBytes is the bytes read from block devices.
+	ResourceIOReadBytes Key = "watchglass.resource.io.read_bytes"
+	// ResourceIOWrittenBytes is the bytes written to block devices.
+	ResourceIOWrittenBytes Key = "watchglass.resource.io.written_bytes"
+	// ResourceIOReads is the read operations of block devices.
+	ResourceIOReads Key = "watchglass.resource.io.reads"
+	// ResourceIOWrites is the write operations of block devices.
+	ResourceIOWrites Key = "watchglass.resource.io.writes"
+	// ResourceTasks is the number of processes and threads.
+	ResourceTasks Key = "watchglass.resource.tasks"
+	// ResourceTasksLimit is how many there may be; absent when there is no limit.
+	ResourceTasksLimit Key = "watchglass.resource.tasks.limit"
+	// PressureCPUSome is for how long some tasks stood still for lack of a processor, in seconds.
+	PressureCPUSome Key = "watchglass.resource.pressure.cpu.some"
+	// PressureCPUFull is for how long all tasks that wanted to run did.
+	PressureCPUFull Key = "watchglass.resource.pressure.cpu.full"
+	// PressureMemorySome is for how long some tasks stood still for lack of memory, in seconds.
+	PressureMemorySome Key = "watchglass.resource.pressure.memory.some"
+	// PressureMemoryFull is for how long all tasks that wanted to run did.
+	PressureMemoryFull Key = "watchglass.resource.pressure.memory.full"
+	// PressureIOSome is for how long some tasks stood still waiting for block devices, in seconds.
+	PressureIOSome Key = "watchglass.resource.pressure.io.some"
+	// PressureIOFull is for how long all tasks that wanted to run did.
+	PressureIOFull Key = "watchglass.resource.pressure.io.full"
+)
+
 // Attributes of sandboxes: the resource of an event, and their start and stop.
 const (
 	// SandboxID is the identity of the sandbox: a hash of boot id and cgroup.
