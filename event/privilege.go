@@ -129,8 +129,8 @@ type Privileges struct {
 	SeccompFilters int
 }
 
-// appendAttributes appends what is known; nothing for nil.
-func (p *Privileges) appendAttributes(dst []Attribute) []Attribute {
+// appendPrivileges appends what is known; nothing for nil.
+func (p *Privileges) appendPrivileges(dst []Attribute) []Attribute {
 	if p == nil {
 		return dst
 	}

@@ -98,7 +98,7 @@ func (p *ProcessExec) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, ProcessOrigin, string(p.Origin))
 	dst = p.appendFile(dst)
 	dst = p.appendTerminal(dst)
-	dst = p.Privileges.appendAttributes(dst)
+	dst = p.Privileges.appendPrivileges(dst)
 	if len(p.Ancestry) > 0 {
 		dst = append(dst, Attribute{ProcessAncestry, Strings(p.Ancestry)})
 	}
