@@ -33,7 +33,7 @@ func (p *Pipeline) Claim(s *agent.Statement) {
 		e.Sandbox = state.sandbox
 	}
 	if s.Origin.Known() {
-		e.Process = p.tree.Find(p.tree.Identity(s.Origin.PID, s.Origin.Start))
+		e.Process = p.tree.Locate(s.Origin)
 	}
 	if e.Sandbox == nil {
 		p.claims.unattributed++

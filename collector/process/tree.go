@@ -47,8 +47,9 @@ type Tree struct {
 	seed   uint64
 	joiner *agent.Joiner
 	nodes  map[event.ProcessID]*node
-	live   *list.List // of *node, oldest first
-	exited *list.List // of *node, first exited first
+	pids   map[uint32]*node // the latest process of each pid
+	live   *list.List       // of *node, oldest first
+	exited *list.List       // of *node, first exited first
 
 	size    atomic.Int64
 	evicted atomic.Uint64
@@ -57,6 +58,8 @@ type Tree struct {
 type node struct {
 	process *event.Process
 	sandbox uint64
+	// start is in nanoseconds since boot.
+	start uint64
 	// depth and bytes are the length and the size of the chain of parents.
 	depth, bytes int
 	exited       time.Time
@@ -67,7 +70,7 @@ type node struct {
 func New(cfg Config) *Tree {
 	return &Tree{
 		cfg: cfg, seed: hashString(cfg.BootID), joiner: agent.NewJoiner(),
-		nodes: map[event.ProcessID]*node{}, live: list.New(), exited: list.New(),
+		nodes: map[event.ProcessID]*node{}, pids: map[uint32]*node{}, live: list.New(), exited: list.New(),
 	}
 }
 
@@ -101,6 +104,18 @@ func (t *Tree) Find(id event.ProcessID) *event.Process {
 	return nil
 }
 
+// Locate is the process that an origin names, nil when the tree does not have it. The origin's start time may be
+// of /proc, which is coarser than the kernel's.
+func (t *Tree) Locate(o agent.Origin) *event.Process {
+	if p := t.Find(t.Identity(o.PID, o.Start)); p != nil {
+		return p
+	}
+	if n := t.pids[o.PID]; n != nil && o.SameProcess(n.process.PID, n.start) {
+		return n.process
+	}
+	return nil
+}
+
 // Known says whether the record's process is in the tree.
 func (t *Tree) Known(r *bpf.Record) bool {
 	return t.nodes[t.Identity(r.Task.PID, r.Task.Start)] != nil
@@ -121,13 +136,13 @@ func (t *Tree) enter(id event.ProcessID, r *bpf.Record) *node {
 		ParentUID: t.Identity(r.Task.ParentPID, r.Task.ParentStart), RootUID: id,
 		UserID: r.Task.UserID, GroupID: r.Task.GroupID, Start: r.Task.StartTime, Name: r.Task.Comm,
 	}
-	n := &node{process: p, sandbox: r.Sandbox}
+	n := &node{process: p, sandbox: r.Sandbox, start: r.Task.Start}
 	if parent := t.nodes[p.ParentUID]; parent != nil && p.ParentUID != 0 && parent.sandbox == r.Sandbox {
 		t.adopt(n, parent)
 	}
 	t.makeRoom(r.Time)
 	n.element = t.live.PushBack(n)
-	t.nodes[id] = n
+	t.nodes[id], t.pids[p.PID] = n, n
 	t.size.Store(int64(len(t.nodes)))
 	return n
 }
@@ -257,6 +272,9 @@ func (t *Tree) remove(n *node) {
 		t.exited.Remove(n.element)
 	}
 	delete(t.nodes, n.process.UID)
+	if t.pids[n.process.PID] == n {
+		delete(t.pids, n.process.PID)
+	}
 	t.size.Store(int64(len(t.nodes)))
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/agent"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -152,6 +153,35 @@ func TestPidsAreReused(t *testing.T) {
 	}
 	if late := w.seen(task{pid: 10, parent: 1, start: 10}); late != first {
 		t.Errorf("a late record of the first went to %+v", late)
+	}
+}
+
+func TestLocate(t *testing.T) {
+	w := newWorld(100)
+	first := w.fork(task{pid: 10, parent: 1, start: 1234})
+	w.exit(task{pid: 10, parent: 1, start: 1234})
+	second := w.fork(task{pid: 10, parent: 1, start: 5678})
+	for _, test := range []struct {
+		start uint64
+		want  *event.Process
+	}{
+		{1_234_000_000, first},
+		{5_678_000_000, second},
+		{5_670_000_000, second}, // as /proc has it
+		{5_680_000_000, nil},    // a tick later: another process
+		{1_230_000_000, nil},    // by its pid only the latest is found
+		{0, nil},
+	} {
+		if got := w.tree.Locate(agent.Origin{PID: 10, Start: test.start}); got != test.want {
+			t.Errorf("start %d: %v, want %v", test.start, got, test.want)
+		}
+	}
+	if got := w.tree.Locate(agent.Origin{}); got != nil {
+		t.Errorf("nobody is %v", got)
+	}
+	w.tree.Forget(sandbox)
+	if got := w.tree.Locate(agent.Origin{PID: 10, Start: 5_670_000_000}); got != nil {
+		t.Errorf("a forgotten one is %v", got)
 	}
 }
 
