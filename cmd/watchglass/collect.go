@@ -90,6 +90,9 @@ func collect(cfg *config, path string) error {
 	if d.watch, err = openWatch(settings); err != nil {
 		return err
 	}
+	if err := d.watch.openHooks(cfg.Claims.Hooks); err != nil {
+		return errors.Join(err, d.watch.close())
+	}
 	if len(cfg.Sandboxes.Cgroups) == 0 {
 		log.Warn("sandboxes.cgroups is empty: nothing will be watched")
 	}
@@ -195,10 +198,10 @@ func needsRestart(inForce, wanted *config) []string {
 		a, b any
 	}{
 		{"log.format", inForce.Log, wanted.Log},
-		{"sandboxes.max", inForce.Sandboxes.Max, wanted.Sandboxes.Max},
-		{"sandboxes.usage_interval", inForce.Sandboxes.UsageInterval, wanted.Sandboxes.UsageInterval},
+		{"sandboxes.max", inForce.Sandboxes, wanted.Sandboxes},
 		{"kernel", inForce.Kernel, wanted.Kernel},
 		{"detectors", inForce.Detectors, wanted.Detectors},
+		{"claims", inForce.Claims, wanted.Claims},
 		{"exporters", inForce.Exporters, wanted.Exporters},
 	} {
 		if !reflect.DeepEqual(section.a, section.b) {

@@ -23,11 +23,13 @@ const (
 )
 
 // command is the command of `watchglass run`. It is a child like a shell's: the same files,
-// environment, working directory and signal dispositions as this process was given.
+// working directory and signal dispositions as this process was given, and its environment but for where
+// hooks are to speak to.
 type command struct {
 	// args is the command's name and arguments, path the file that runs.
 	args []string
 	path string
+	env  []string
 	// cgroup is a descriptor of the cgroup that it is born in.
 	cgroup int
 	// terminal is lent to it; nil when there is none to lend.
@@ -97,7 +99,7 @@ func executable(path string) error {
 // start starts the command. What cannot be executed is an *errCommand.
 func (c *command) start() error {
 	attr := &syscall.ProcAttr{
-		Env: syscall.Environ(),
+		Env: c.env,
 		// Descriptors from 3 on that this process was given are open on exec and pass by themselves
 		// (a shell's <(…) needs that); those that it opened are not.
 		Files: []uintptr{0, 1, 2},

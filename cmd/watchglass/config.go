@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector/sandbox"
@@ -34,6 +33,7 @@ type config struct {
 	Kernel    kernelConfig    `yaml:"kernel"`
 	Policy    policy.Config   `yaml:"policy"`
 	Detectors detectorsConfig `yaml:"detectors"`
+	Claims    claimsConfig    `yaml:"claims"`
 	Exporters exportersConfig `yaml:"exporters"`
 }
 
@@ -45,8 +45,6 @@ type logConfig struct {
 type sandboxesConfig struct {
 	Cgroups []string `yaml:"cgroups"`
 	Max     int      `yaml:"max"`
-	// UsageInterval is how often usage is measured; 0 never.
-	UsageInterval time.Duration `yaml:"usage_interval"`
 }
 
 type kernelConfig struct {
@@ -130,6 +128,9 @@ func (c *config) Validate() error {
 	if err := c.Detectors.Validate(); err != nil {
 		return err // begins with "detectors."
 	}
+	if err := c.Claims.validate(); err != nil {
+		return err
+	}
 	return c.Exporters.validate()
 }
 
@@ -150,9 +151,6 @@ const mostSandboxes = 1 << 16
 func (c *sandboxesConfig) validate() error {
 	if c.Max < 1 || c.Max > mostSandboxes {
 		return fmt.Errorf("sandboxes.max: %d is not between 1 and %d", c.Max, mostSandboxes)
-	}
-	if c.UsageInterval != 0 && c.UsageInterval < time.Second {
-		return fmt.Errorf("sandboxes.usage_interval: must be 0s or at least 1s, not %v", c.UsageInterval)
 	}
 	_, err := sandbox.ParseSelectors(c.Cgroups)
 	if wrong := new(sandbox.SelectorError); errors.As(err, &wrong) {

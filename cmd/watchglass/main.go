@@ -34,6 +34,10 @@ func (e *exitError) Unwrap() error { return e.err }
 
 // execute runs the program with these arguments and returns its exit code.
 func execute(args []string) int {
+	if isHook(args) {
+		runHook(args[1:], os.Stdin)
+		return 0
+	}
 	root := newRoot()
 	root.SetArgs(args)
 	ran, err := root.ExecuteC()
@@ -68,6 +72,6 @@ all sandboxes of a machine.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newCollect(), newCheck(), newVersion())
+	root.AddCommand(newRun(), newCollect(), newCheck(), newVersion(), newHook())
 	return root
 }

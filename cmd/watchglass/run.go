@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -99,7 +100,7 @@ func (o *runOptions) run(args []string) error {
 		return commandError(err)
 	}
 	s := &session{options: o, cfg: cfg, log: log, desk: openDesk()}
-	s.command = command{args: args, path: path, terminal: borrowTerminal(os.Stdin, os.Stdout)}
+	s.command = command{args: args, path: path, env: os.Environ(), terminal: borrowTerminal(os.Stdin, os.Stdout)}
 	return s.run()
 }
 
@@ -193,6 +194,12 @@ func (s *session) open(ctx context.Context) error {
 	if s.watch, err = openWatch(settings); err != nil {
 		return err
 	}
+	// The session is worth watching without its hooks too.
+	if err := s.watch.openHooks(s.cfg.Claims.Hooks.forSession()); err != nil {
+		s.log.Warn("what the agent tells its hooks is not heard", "error", err)
+	} else if s.watch.hooks != nil {
+		s.command.env = withVariable(s.command.env, hookSocketVariable, s.watch.hooks.Path())
+	}
 	if s.watch.server != nil && !s.options.quiet {
 		fmt.Fprintf(os.Stderr, "watchglass: metrics are at http://%s/metrics\n", s.watch.server.Address())
 	}
@@ -272,7 +279,6 @@ func (s *session) close(ctx context.Context) error {
 	var errs []error
 	if s.desk.wasStarted() {
 		errs = append(errs, s.settle(ctx))
-		s.watch.pipeline.Measure() // the last word: what is used is forgotten with the cgroup
 	}
 	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 	defer cancel()
@@ -283,6 +289,9 @@ func (s *session) close(ctx context.Context) error {
 	draining, cancelDraining := context.WithTimeout(ctx, drainTime)
 	defer cancelDraining()
 	errs = append(errs, s.watch.stop(draining))
+	if s.watch.hooks != nil {
+		_ = os.Remove(filepath.Dir(s.watch.hooks.Path())) // its own, unless somebody put something there
+	}
 	if s.sandbox != nil && s.desk.wasStarted() {
 		errs = append(errs, s.summarise())
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector"
+	"github.com/watchglass/watchglass/collector/agent/hook"
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters"
@@ -49,13 +50,16 @@ type watch struct {
 	pipeline  *collector.Pipeline
 	server    *prometheus.Server
 	push      *otlp.Metrics
+	hooks     *hook.Server
 
 	// failed gets the error of a part that ended by itself.
 	failed chan error
 	// reading ends the pipeline, serving what serves metrics.
 	reading, serving context.CancelFunc
 	pipelineDone     chan error
-	servers          sync.WaitGroup
+	// stopHearing ends the serving of hooks and waits for it.
+	stopHearing func()
+	servers     sync.WaitGroup
 	// scanned is true once the sandboxes that existed at the start are watched.
 	scanned atomic.Bool
 	// stats is the pipeline's account at the end.
@@ -91,7 +95,6 @@ func (w *watch) open(s watchSettings) error {
 	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
 		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
 			Metrics: metrics, Logger: s.log, Healthy: w.healthy, Ready: w.ready,
-			Sandboxes: exporters.NewSandboxMetrics(func() []event.SandboxStats { return w.pipeline.SandboxStats() }, s.metrics.MaxSandboxes),
 		})
 		if err != nil {
 			return err
@@ -150,29 +153,12 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	if w.registry, err = sandbox.New(registry); err != nil {
 		return err
 	}
-	usage, err := newUsage(s)
-	if err != nil {
-		return err
-	}
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
-		Usage: usage, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
+		Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
 		ShutdownTimeout: exportTime,
 	})
 	return err
-}
-
-// newUsage is what measures what the sandboxes use.
-func newUsage(s *watchSettings) (collector.Usage, error) {
-	interval := s.config.Sandboxes.UsageInterval
-	if interval == 0 {
-		return collector.Usage{}, nil
-	}
-	controllers, err := sandbox.FindControllers()
-	if err != nil {
-		return collector.Usage{}, err
-	}
-	return collector.Usage{Read: sandbox.NewMeter(s.mount, controllers).Read, Interval: interval}, nil
 }
 
 // healthy says why no events are read, nil when they are.
@@ -214,6 +200,7 @@ func (w *watch) start() error {
 	if w.push != nil {
 		w.serve(serving, w.push.Run)
 	}
+	w.hear()
 	found, err := w.registry.Scan()
 	w.pipeline.Know(found...)
 	if err != nil {
@@ -248,6 +235,9 @@ func (w *watch) choose(s sandbox.Selectors) error {
 // then everything is unloaded. ctx bounds how long that may take.
 func (w *watch) stop(ctx context.Context) error {
 	var errs []error
+	if w.stopHearing != nil {
+		w.stopHearing() // what was said is published by the pipeline still
+	}
 	if w.reading != nil {
 		w.reading()
 		select {
@@ -269,6 +259,9 @@ func (w *watch) close() error {
 	var errs []error
 	if w.server != nil {
 		errs = append(errs, w.server.Close())
+	}
+	if w.hooks != nil {
+		errs = append(errs, w.hooks.Close())
 	}
 	if w.tracer != nil {
 		errs = append(errs, w.tracer.Close())
