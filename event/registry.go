@@ -194,5 +194,6 @@ func Kinds() []KindInfo {
 		{KindSyscallSummary, "How often each system call was made in a sandbox over an interval.", []Key{SyscallWindow, SyscallCounts, SyscallErrors}},
 		{KindLoss, "The loss of events, told as an event.", []Key{LossStage, LossKind, LossCount, LossReason}},
 		{KindToolCall, "The start or the end of a tool call, or what the kernel saw of it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIOperationName, ToolPhase, GenAIToolName, GenAIToolType, GenAIToolCallID, MCPMethodName, MCPServerName, ToolCommand, ToolWorkingDirectory, GenAIToolCallArguments, GenAIToolCallResult, ToolSuccess, ToolClaimedExitCode, ErrorMessage, AgentDuration, ToolRunning, ToolRoots, JoinMethod, JoinConfidence, ProcessExitCode, ToolProcesses, ToolFilesRead, ToolFilesWritten, ToolConnections, NetworkBytesSent, NetworkBytesReceived}},
+		{KindTurnEnd, "The end of a turn: the agent waits for its user, or a sub-agent is done.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived}},
 	}
 }
