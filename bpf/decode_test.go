@@ -101,6 +101,9 @@ func fields(payload any) string {
 		if at, ok := value.(time.Time); ok {
 			value = at.UTC()
 		}
+		if field := v.Field(i); field.Kind() == reflect.Pointer && !field.IsNil() {
+			value = field.Elem().Interface()
+		}
 		fmt.Fprintf(&b, "%s: %+q\n", v.Type().Field(i).Name, fmt.Sprintf("%+v", value))
 	}
 	return b.String()

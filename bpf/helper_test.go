@@ -237,6 +237,7 @@ func helperActions() map[string]helperAction {
 		"leader exits first": helperLeaderExitsFirst,
 		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,
+		"confine":            helperConfine,
 
 		"bench getppid": helperBench("getppid"),
 		"bench open":    helperBench("open"),

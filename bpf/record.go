@@ -30,7 +30,7 @@ type Record struct {
 type Task struct {
 	// PID, TID and ParentPID are in the initial PID namespace, VPID is the process id in the task's own.
 	PID, TID, ParentPID, VPID uint32
-	// UserID and GroupID are the real ids in the initial user namespace.
+	// UserID and GroupID are the effective ids in the initial user namespace.
 	UserID, GroupID uint32
 	// Start and ParentStart are the start times of the process and of its parent, in nanoseconds of
 	// the boot clock. With the boot id and the pid they are the identity of a process.

@@ -161,7 +161,11 @@ func (t *Tracer) open() error {
 	}
 	t.reader = reader
 	// Sandbox 0 takes the account of what belongs to none.
-	return t.openCounts(0)
+	if err := t.openCounts(0); err != nil {
+		return err
+	}
+	// No process is in sandbox 0; but the iterator finds the node's own namespaces by the way.
+	return t.Bootstrap(0)
 }
 
 // load loads one object into the kernel, with the maps that others share.

@@ -62,6 +62,8 @@ type Settings struct {
 	MaxProcesses int
 	// SummaryInterval is how often system calls are summarised; 0 means 10 s.
 	SummaryInterval time.Duration
+	// Usage is how what sandboxes use is measured.
+	Usage Usage
 	// ShutdownTimeout bounds how long exporters may take to deliver what is left; 0 means 10 s.
 	ShutdownTimeout time.Duration
 }
@@ -134,6 +136,7 @@ type sandboxState struct {
 	syscalls  syscallCounts
 	names     nameCache
 	cgroups   cgroupPaths
+	tally     tally
 }
 
 // New makes a pipeline that is ready to run.
@@ -194,6 +197,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	ticking, stop := context.WithCancel(ctx)
 	var ticker sync.WaitGroup
 	ticker.Go(func() { p.tickUntil(ticking) })
+	ticker.Go(func() { p.measureUntil(ticking) })
 
 	p.running.Store(true)
 	p.tick(time.Now())
@@ -364,6 +368,7 @@ func (p *Pipeline) number(e *event.Event) {
 
 func (p *Pipeline) export(e *event.Event) {
 	p.published[e.Kind()]++
+	p.count(e)
 	for _, o := range p.outputs {
 		if !o.queue.push(e) && e.Kind() != event.KindLoss {
 			p.losses.note(lossKey{

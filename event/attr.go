@@ -42,9 +42,9 @@ const (
 	ProcessArgsCount Key = "process.args_count"
 	// ProcessWorkingDirectory is the working directory at the time of the exec.
 	ProcessWorkingDirectory Key = "process.working_directory"
-	// ProcessUserID is the real user id in the initial user namespace.
+	// ProcessUserID is the effective user id in the initial user namespace.
 	ProcessUserID Key = "process.user.id"
-	// ProcessGroupID is the real group id in the initial user namespace.
+	// ProcessGroupID is the effective group id in the initial user namespace.
 	ProcessGroupID Key = "watchglass.process.group.id"
 	// ProcessLinuxCgroup is the path of the process's cgroup below the cgroup2 mount.
 	ProcessLinuxCgroup Key = "process.linux.cgroup"
@@ -62,7 +62,8 @@ const (
 	ProcessRootUID Key = "watchglass.process.root_uid"
 	// ProcessAncestry is the executable names from the parent upwards, as far as known and at most 16.
 	ProcessAncestry Key = "watchglass.process.ancestry"
-	// ProcessOrigin is where an unusual executable came from: image, memfd, deleted, tmpfs or script.
+	// ProcessOrigin is where the executable came from: file, image (a lower layer of an overlay), upper (its layer that
+	// is written to), memfd, deleted or tmpfs.
 	ProcessOrigin Key = "watchglass.process.origin"
 	// ProcessScript is the path that was asked to be executed when the kernel ran an interpreter instead.
 	ProcessScript Key = "watchglass.process.script"
@@ -72,6 +73,50 @@ const (
 	ExitSignal Key = "watchglass.exit.signal"
 	// ExitCoreDumped is true when the kernel wrote a core dump.
 	ExitCoreDumped Key = "watchglass.exit.core_dumped"
+)
+
+// Attributes of what a process may do, at its exec.
+const (
+	// ProcessRealUserID is the real user id; absent when it and the saved one are the effective one.
+	ProcessRealUserID Key = "process.real_user.id"
+	// ProcessSavedUserID is the saved user id; absent as the real one is.
+	ProcessSavedUserID Key = "process.saved_user.id"
+	// ProcessGroupLeaderPID is the process group, in the initial PID namespace.
+	ProcessGroupLeaderPID Key = "process.group_leader.pid"
+	// ProcessSessionLeaderPID is the terminal session, in the initial PID namespace.
+	ProcessSessionLeaderPID Key = "process.session_leader.pid"
+	// ProcessTTY is the name of the controlling terminal; absent without one.
+	ProcessTTY Key = "watchglass.process.tty"
+	// ProcessLoginUID is the user id of the login, as audit keeps it; absent when there was none.
+	ProcessLoginUID Key = "watchglass.process.login_uid"
+	// ProcessSecureExec is true when the program got ids or capabilities that its caller did not have.
+	ProcessSecureExec Key = "watchglass.process.secure_exec"
+	// ProcessSetID is the set-id bits of the executable: setuid, setgid.
+	ProcessSetID Key = "watchglass.process.executable.set_id"
+	// ProcessExecutableWritable is true when the executable's file system can be written to.
+	ProcessExecutableWritable Key = "watchglass.process.executable.writable_mount"
+	// ProcessInterpreter is the path of the interpreter that runs the script; absent when none does.
+	ProcessInterpreter Key = "watchglass.process.interpreter"
+	// ProcessCapsEffective is the effective capabilities, by name.
+	ProcessCapsEffective Key = "watchglass.process.capabilities.effective"
+	// ProcessCapsPermitted is the permitted capabilities, by name.
+	ProcessCapsPermitted Key = "watchglass.process.capabilities.permitted"
+	// ProcessCapsBounding is the capabilities that an exec can give at most, by name.
+	ProcessCapsBounding Key = "watchglass.process.capabilities.bounding"
+	// ProcessInitialUserNS is true when the process is in the initial user namespace: its capabilities are over the node.
+	ProcessInitialUserNS Key = "watchglass.process.initial_user_namespace"
+	// ProcessNamespaces is the inode numbers of the namespaces, by their names in /proc/PID/ns.
+	ProcessNamespaces Key = "watchglass.process.namespaces"
+	// ProcessOwnNamespaces is the names of the namespaces that are not the node's own.
+	ProcessOwnNamespaces Key = "watchglass.process.namespaces.own"
+	// ProcessUnknownNamespaces is the names of those of which the node's own is not known.
+	ProcessUnknownNamespaces Key = "watchglass.process.namespaces.unknown"
+	// ProcessNoNewPrivs is true when no exec can give the process more rights (no_new_privs).
+	ProcessNoNewPrivs Key = "watchglass.process.no_new_privs"
+	// ProcessSeccomp is how system calls are filtered: disabled, strict, filter.
+	ProcessSeccomp Key = "watchglass.process.seccomp"
+	// ProcessSeccompFilters is how many seccomp filters there are.
+	ProcessSeccompFilters Key = "watchglass.process.seccomp.filters"
 )
 
 // Attributes of the agent, its session and its tool calls.
@@ -293,6 +338,64 @@ const (
 	SyscallCounts Key = "watchglass.syscall.counts"
 	// SyscallErrors is how often each system call failed in the interval.
 	SyscallErrors Key = "watchglass.syscall.errors"
+)
+
+// Attributes of resource usage. Times, bytes and counts are since the cgroup was made.
+const (
+	// ResourceSource is the kinds of cgroup that counted: cgroup2, cgroup1. What neither counts is absent, which is not zero.
+	ResourceSource Key = "watchglass.resource.source"
+	// ResourceCPUTime is the processor time in seconds.
+	ResourceCPUTime Key = "watchglass.resource.cpu.time"
+	// ResourceCPUUser is the part of it in user mode.
+	ResourceCPUUser Key = "watchglass.resource.cpu.user"
+	// ResourceCPUSystem is the part of it in the kernel.
+	ResourceCPUSystem Key = "watchglass.resource.cpu.system"
+	// ResourceCPUPeriods is how many periods of the processor quota passed.
+	ResourceCPUPeriods Key = "watchglass.resource.cpu.periods"
+	// ResourceCPUThrottled is in how many of them the quota was used up.
+	ResourceCPUThrottled Key = "watchglass.resource.cpu.throttled.periods"
+	// ResourceCPUThrottledTime is for how long processes had to wait for the next period, in seconds.
+	ResourceCPUThrottledTime Key = "watchglass.resource.cpu.throttled.time"
+	// ResourceMemoryUsage is the memory in use in bytes, the page cache of its files included.
+	ResourceMemoryUsage Key = "watchglass.resource.memory.usage"
+	// ResourceMemoryPeak is the most that was in use.
+	ResourceMemoryPeak Key = "watchglass.resource.memory.peak"
+	// ResourceMemoryLimit is how much may be; absent when there is no limit.
+	ResourceMemoryLimit Key = "watchglass.resource.memory.limit"
+	// ResourceMemoryAnonymous is the part of the usage that belongs to no file.
+	ResourceMemoryAnonymous Key = "watchglass.resource.memory.anonymous"
+	// ResourceMemoryFile is the part of the usage that is the page cache.
+	ResourceMemoryFile Key = "watchglass.resource.memory.file"
+	// ResourceMemorySwap is what is swapped out, in bytes.
+	ResourceMemorySwap Key = "watchglass.resource.memory.swap"
+	// ResourceMemoryMajorFaults is how many accesses to memory had to wait for a disk.
+	ResourceMemoryMajorFaults Key = "watchglass.resource.memory.major_faults"
+	// ResourceOOMKills is how many processes the kernel killed for lack of memory.
+	ResourceOOMKills Key = "watchglass.resource.memory.oom_kills"
+	// ResourceIOReadBytes is the bytes read from block devices.
+	ResourceIOReadBytes Key = "watchglass.resource.io.read_bytes"
+	// ResourceIOWrittenBytes is the bytes written to block devices.
+	ResourceIOWrittenBytes Key = "watchglass.resource.io.written_bytes"
+	// ResourceIOReads is the read operations of block devices.
+	ResourceIOReads Key = "watchglass.resource.io.reads"
+	// ResourceIOWrites is the write operations of block devices.
+	ResourceIOWrites Key = "watchglass.resource.io.writes"
+	// ResourceTasks is the number of processes and threads.
+	ResourceTasks Key = "watchglass.resource.tasks"
+	// ResourceTasksLimit is how many there may be; absent when there is no limit.
+	ResourceTasksLimit Key = "watchglass.resource.tasks.limit"
+	// PressureCPUSome is for how long some tasks stood still for lack of a processor, in seconds.
+	PressureCPUSome Key = "watchglass.resource.pressure.cpu.some"
+	// PressureCPUFull is for how long all tasks that wanted to run did.
+	PressureCPUFull Key = "watchglass.resource.pressure.cpu.full"
+	// PressureMemorySome is for how long some tasks stood still for lack of memory, in seconds.
+	PressureMemorySome Key = "watchglass.resource.pressure.memory.some"
+	// PressureMemoryFull is for how long all tasks that wanted to run did.
+	PressureMemoryFull Key = "watchglass.resource.pressure.memory.full"
+	// PressureIOSome is for how long some tasks stood still waiting for block devices, in seconds.
+	PressureIOSome Key = "watchglass.resource.pressure.io.some"
+	// PressureIOFull is for how long all tasks that wanted to run did.
+	PressureIOFull Key = "watchglass.resource.pressure.io.full"
 )
 
 // Attributes of sandboxes: the resource of an event, and their start and stop.

@@ -174,7 +174,7 @@ type Process struct {
 	UID, ParentUID, RootUID ProcessID
 	// PID and ParentPID are in the initial PID namespace, VPID in the process's own.
 	PID, ParentPID, VPID uint32
-	// UserID and GroupID are the real ids in the initial user namespace.
+	// UserID and GroupID are the effective ids in the initial user namespace.
 	UserID, GroupID uint32
 	// Start is when the process was forked.
 	Start time.Time

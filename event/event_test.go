@@ -23,6 +23,11 @@ func payloads() []Payload {
 		&NetworkFlow{Transport: TransportTCP, Peer: peer},
 		&SyscallSummary{Counts: []Count{{"read", 1}}},
 		&SandboxStart{}, &SandboxStop{},
+		&ResourceUsage{
+			Sources: []string{"cgroup2"}, CPU: &CPUUsage{Total: 3, User: 2, System: 1, Throttle: &Throttling{Periods: 2, Throttled: 1, Time: 1}},
+			Memory: &MemoryUsage{Current: 2, Peak: 3, Limit: 4, OOMKills: 1}, IO: &IOUsage{ReadBytes: 1}, Tasks: &TaskUsage{Current: 1, Limit: 2},
+			Pressure: Pressures{CPU: &Pressure{}, Memory: &Pressure{}, IO: &Pressure{}},
+		},
 		&Finding{Rule: rule, Title: "t", Count: 1, State: FindingNew},
 		&SessionStart{Claim: claim, Model: "m"}, &SessionEnd{Claim: claim, Reason: "exit"},
 		&Prompt{Claim: claim, Length: 3}, &ModelRequest{Claim: claim, Input: 1},

@@ -31,6 +31,10 @@ const (
 	OriginDeleted Origin = "deleted"
 	// OriginTmpfs is a file in memory on a tmpfs mount.
 	OriginTmpfs Origin = "tmpfs"
+	// OriginImage is a file of an overlay's lower layers: of a container's image.
+	OriginImage Origin = "image"
+	// OriginUpper is a file of an overlay's upper layer: made or changed since the container was.
+	OriginUpper Origin = "upper"
 )
 
 // EnvVar is one allow-listed environment variable.
@@ -55,9 +59,25 @@ type ProcessExec struct {
 	Device uint32
 	// Changed and Modified are the executable's ctime and mtime, zero when not known.
 	Changed, Modified time.Time
+	// WritableMount is true when neither the executable's mount nor its file system is read-only.
+	WritableMount bool
+	// SetUser and SetGroup are the executable's set-id bits; SecureExec is true when the program got ids or
+	// capabilities that its caller did not have, by these or by capabilities of the file.
+	SetUser, SetGroup, SecureExec bool
+	// ProcessGroup and TerminalSession are in the initial PID namespace, 0 when not known; TTY is the name of the
+	// controlling terminal, "" without one.
+	ProcessGroup, TerminalSession uint32
+	TTY                           string
+	// LoginUserID is the audit login id, -1 when none was set.
+	LoginUserID int64
+	// Privileges is what the program may do; nil when not known.
+	Privileges *Privileges
 	// Ancestry is the executable names from the parent upwards.
 	Ancestry []string
 }
+
+// Script says whether an interpreter runs a script, whose path Filename then is.
+func (p *ProcessExec) Script() bool { return p.Filename != "" && p.Filename != p.Executable }
 
 // Kind implements Payload.
 func (*ProcessExec) Kind() Kind { return KindProcessExec }
@@ -71,10 +91,14 @@ func (p *ProcessExec) AppendAttributes(dst []Attribute) []Attribute {
 		Attribute{ProcessCommandArgs, Strings(p.Args)},
 		Attribute{ProcessArgsCount, Int(int64(p.ArgsCount))})
 	dst = appendString(dst, ProcessWorkingDirectory, p.WorkingDirectory)
-	if p.Filename != "" && p.Filename != p.Executable {
+	if p.Script() {
 		dst = append(dst, Attribute{ProcessScript, String(p.Filename)})
+		dst = appendString(dst, ProcessInterpreter, p.Executable)
 	}
 	dst = appendString(dst, ProcessOrigin, string(p.Origin))
+	dst = p.appendFile(dst)
+	dst = p.appendTerminal(dst)
+	dst = p.Privileges.appendPrivileges(dst)
 	if len(p.Ancestry) > 0 {
 		dst = append(dst, Attribute{ProcessAncestry, Strings(p.Ancestry)})
 	}
@@ -109,6 +133,42 @@ func environmentKey(name string) Key {
 		environmentKeys.Store(&more) // another goroutine's may be overwritten, and is made anew
 	}
 	return key
+}
+
+// appendFile appends what the executable's file gives the program.
+func (p *ProcessExec) appendFile(dst []Attribute) []Attribute {
+	if p.WritableMount {
+		dst = append(dst, Attribute{ProcessExecutableWritable, Bool(true)})
+	}
+	var setID []string
+	if p.SetUser {
+		setID = append(setID, "setuid")
+	}
+	if p.SetGroup {
+		setID = append(setID, "setgid")
+	}
+	if len(setID) > 0 {
+		dst = append(dst, Attribute{ProcessSetID, Strings(setID)})
+	}
+	if p.SecureExec {
+		dst = append(dst, Attribute{ProcessSecureExec, Bool(true)})
+	}
+	return dst
+}
+
+// appendTerminal appends the groups that the process is in.
+func (p *ProcessExec) appendTerminal(dst []Attribute) []Attribute {
+	if p.ProcessGroup != 0 {
+		dst = append(dst, Attribute{ProcessGroupLeaderPID, Int(int64(p.ProcessGroup))})
+	}
+	if p.TerminalSession != 0 {
+		dst = append(dst, Attribute{ProcessSessionLeaderPID, Int(int64(p.TerminalSession))})
+	}
+	dst = appendString(dst, ProcessTTY, p.TTY)
+	if p.Privileges != nil && p.LoginUserID >= 0 {
+		dst = append(dst, Attribute{ProcessLoginUID, Int(p.LoginUserID)})
+	}
+	return dst
 }
 
 // named says whether one of the first n environment variables has the name.

@@ -71,3 +71,13 @@ type DetectorStats struct {
 	// Failed is true when it panicked: it is then off until the collector starts again.
 	Failed bool
 }
+
+// SandboxStats is the account of one sandbox that is watched now.
+type SandboxStats struct {
+	Sandbox *Sandbox
+	// Events is how many events of it were published, Findings how many new findings are among them, Lost
+	// how many were lost, Processes how many processes were seen.
+	Events, Findings, Lost, Processes uint64
+	// Usage is what it had used of the machine when that was last measured; nil when it was not yet.
+	Usage *ResourceUsage
+}

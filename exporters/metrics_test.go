@@ -212,12 +212,23 @@ func TestDocs(t *testing.T) {
 		Other + "`.\nSession, pid, path and domain are never labels; the latest of them travel as exemplars (`event_uid`, `session_id`, `trace_id`).\n" +
 		"The metrics of the Go runtime and of the process (`go_`, `process_`) are those of Prometheus's Go client.\n\n" +
 		"| metric | type | labels | what it measures |\n|---|---|---|---|\n")
-	for _, i := range NewMetrics(stats).Instruments() {
+	row := func(i Instrument) {
 		labels := "`" + strings.Join(i.Labels, "` `") + "`"
 		if len(i.Labels) == 0 {
 			labels = ""
 		}
 		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", i.Name, i.Type, labels, i.Help)
+	}
+	for _, i := range NewMetrics(stats).Instruments() {
+		row(i)
+	}
+	out.WriteString("\n## Of single sandboxes\n\n" +
+		"What it shows at `/metrics/sandboxes`, and never pushes: series are there as long as their sandbox is watched. At most\n" +
+		"`exporters.prometheus.max_sandboxes` sandboxes have series of their own, those watched longest; all others are the sandbox\n`" +
+		Other + "`: the sum of what they use now, and of what all of them have counted so far. What a sandbox's cgroups do not count has no series.\n\n" +
+		"| metric | type | labels | what it measures |\n|---|---|---|---|\n")
+	for _, i := range NewSandboxMetrics(nil, 0).Instruments() {
+		row(i)
 	}
 	sample.Golden(t, filepath.Join("..", "docs", "metrics.md"), []byte(out.String()), *update)
 }

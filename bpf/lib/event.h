@@ -45,6 +45,7 @@ struct event_header {
 	__u32 parent_pid;
 	/* The process id in the innermost PID namespace. */
 	__u32 vpid;
+	/* The effective ids, in the initial user namespace. */
 	__u32 uid;
 	__u32 gid;
 	__u16 probe;
@@ -122,8 +123,8 @@ static __always_inline void event_header_task(struct event_header *header, struc
 	header->tid = task->pid;
 	header->parent_pid = parent->tgid;
 	header->vpid = upid.nr;
-	header->uid = cred->uid.val;
-	header->gid = cred->gid.val;
+	header->uid = cred->euid.val;
+	header->gid = cred->egid.val;
 	bpf_core_read_str(header->comm, sizeof(header->comm), &task->comm);
 }
 

@@ -198,7 +198,8 @@ func needsRestart(inForce, wanted *config) []string {
 		a, b any
 	}{
 		{"log.format", inForce.Log, wanted.Log},
-		{"sandboxes.max", inForce.Sandboxes, wanted.Sandboxes},
+		{"sandboxes.max", inForce.Sandboxes.Max, wanted.Sandboxes.Max},
+		{"sandboxes.usage_interval", inForce.Sandboxes.UsageInterval, wanted.Sandboxes.UsageInterval},
 		{"kernel", inForce.Kernel, wanted.Kernel},
 		{"detectors", inForce.Detectors, wanted.Detectors},
 		{"claims", inForce.Claims, wanted.Claims},

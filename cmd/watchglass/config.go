@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector/sandbox"
@@ -45,6 +46,8 @@ type logConfig struct {
 type sandboxesConfig struct {
 	Cgroups []string `yaml:"cgroups"`
 	Max     int      `yaml:"max"`
+	// UsageInterval is how often usage is measured; 0 never.
+	UsageInterval time.Duration `yaml:"usage_interval"`
 }
 
 type kernelConfig struct {
@@ -151,6 +154,9 @@ const mostSandboxes = 1 << 16
 func (c *sandboxesConfig) validate() error {
 	if c.Max < 1 || c.Max > mostSandboxes {
 		return fmt.Errorf("sandboxes.max: %d is not between 1 and %d", c.Max, mostSandboxes)
+	}
+	if c.UsageInterval != 0 && c.UsageInterval < time.Second {
+		return fmt.Errorf("sandboxes.usage_interval: must be 0s or at least 1s, not %v", c.UsageInterval)
 	}
 	_, err := sandbox.ParseSelectors(c.Cgroups)
 	if wrong := new(sandbox.SelectorError); errors.As(err, &wrong) {

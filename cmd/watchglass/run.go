@@ -279,6 +279,7 @@ func (s *session) close(ctx context.Context) error {
 	var errs []error
 	if s.desk.wasStarted() {
 		errs = append(errs, s.settle(ctx))
+		s.watch.pipeline.Measure() // the last word: what is used is forgotten with the cgroup
 	}
 	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 	defer cancel()

@@ -95,6 +95,7 @@ func (w *watch) open(s watchSettings) error {
 	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
 		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
 			Metrics: metrics, Logger: s.log, Healthy: w.healthy, Ready: w.ready,
+			Sandboxes: exporters.NewSandboxMetrics(func() []event.SandboxStats { return w.pipeline.SandboxStats() }, s.metrics.MaxSandboxes),
 		})
 		if err != nil {
 			return err
@@ -153,12 +154,29 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	if w.registry, err = sandbox.New(registry); err != nil {
 		return err
 	}
+	usage, err := newUsage(s)
+	if err != nil {
+		return err
+	}
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
-		Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
+		Usage: usage, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
 		ShutdownTimeout: exportTime,
 	})
 	return err
+}
+
+// newUsage is what measures what the sandboxes use.
+func newUsage(s *watchSettings) (collector.Usage, error) {
+	interval := s.config.Sandboxes.UsageInterval
+	if interval == 0 {
+		return collector.Usage{}, nil
+	}
+	controllers, err := sandbox.FindControllers()
+	if err != nil {
+		return collector.Usage{}, err
+	}
+	return collector.Usage{Read: sandbox.NewMeter(s.mount, controllers).Read, Interval: interval}, nil
 }
 
 // healthy says why no events are read, nil when they are.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package agent knows the coding agents: by which executables and environment variables the kernel
-// side recognises them, and what those say of sessions and tool calls.
+// side recognises them, what those say of sessions and tool calls, and what the agents themselves say in
+// their telemetry.
 //
-// It owns one adapter per agent, one file each, and the rules by which a process is joined to a tool
-// call from its environment. It must not keep state: the process tree holds what a process inherits.
+// It owns one adapter per agent, one file each, the rules by which a process is joined to a tool call from
+// its environment, and the Translator, which turns OTLP into statements. It must not keep what a process
+// inherits, which the process tree holds, nor believe what is said: sessions compare it to the facts.
 package agent
 
 import (
@@ -38,7 +40,7 @@ const (
 // maxID bounds an id from an environment, which is hostile input: longer ones are not ids.
 const maxID = 128
 
-// Adapter is what is known of one agent's processes.
+// Adapter is what is known of one agent: of its processes, and of its telemetry.
 type Adapter struct {
 	// Name is the agent's name in events.
 	Name string
@@ -52,6 +54,11 @@ type Adapter struct {
 	// Traceparent is true when TRACEPARENT is the span of the tool call that runs the process, and not
 	// just what the agent itself was started with.
 	Traceparent bool
+
+	// speaks says whether a record is this agent's, by what OTEL_SERVICE_NAME cannot change; hear turns it into
+	// statements.
+	speaks func(*record) bool
+	hear   func(*hearing, *record) Verdict
 }
 
 // Adapters is every agent that is known. The first that fits wins.

@@ -77,13 +77,13 @@ func HookClaim(name string, input []byte, now time.Time, options HookOptions) (e
 	}
 	switch in.Event {
 	case "SessionStart":
-		return &event.SessionStart{Claim: claim, Model: text(in.Model), ApprovalMode: text(in.Mode)}, nil
+		return &event.SessionStart{Claim: claim, Model: shortText(in.Model), ApprovalMode: shortText(in.Mode)}, nil
 	case "SessionEnd":
 		return &event.SessionEnd{Claim: claim, Reason: "claimed"}, nil
 	case "UserPromptSubmit", "BeforeAgent":
 		said := &event.Prompt{Claim: claim, Length: utf8.RuneCountInString(in.Text)}
 		if options.Prompts {
-			said.Text = cut(in.Text, maxHookArguments)
+			said.Text = clip(in.Text, maxHookArguments)
 		}
 		return said, nil
 	case "PreToolUse", "BeforeTool":
@@ -92,7 +92,7 @@ func HookClaim(name string, input []byte, now time.Time, options HookOptions) (e
 		return in.toolEnd(claim, options), nil
 	case "PermissionRequest":
 		return &event.Approval{
-			Claim: claim, CallID: id(in.Call), Tool: text(in.Tool), Command: in.command(), State: event.ApprovalRequested,
+			Claim: claim, CallID: id(in.Call), Tool: shortText(in.Tool), Command: in.command(), State: event.ApprovalRequested,
 		}, nil
 	case "Stop", "AfterAgent", "SubagentStop":
 		return &event.TurnEnd{Claim: claim}, nil
@@ -104,9 +104,9 @@ func HookClaim(name string, input []byte, now time.Time, options HookOptions) (e
 
 func (in *hookInput) toolCall(claim event.Claim, phase event.Phase) *event.ToolCall {
 	call := &event.ToolCall{
-		Claim: claim, Phase: phase, ID: id(in.Call), Name: text(in.Tool), Type: "function",
-		Command: in.command(), WorkingDirectory: cut(in.Directory, maxHookCommand),
-		MCPServer: text(in.MCPContext.Server),
+		Claim: claim, Phase: phase, ID: id(in.Call), Name: shortText(in.Tool), Type: "function",
+		Command: in.command(), WorkingDirectory: clip(in.Directory, maxHookCommand),
+		MCPServer: shortText(in.MCPContext.Server),
 	}
 	if call.MCPServer == "" { // Codex and Claude Code name tools of servers mcp__SERVER__TOOL
 		if rest, ok := strings.CutPrefix(call.Name, "mcp__"); ok {
@@ -140,7 +140,7 @@ func (in *hookInput) command() string {
 	case json.Unmarshal(arguments.Command, &list) == nil:
 		line = strings.Join(list, " ")
 	}
-	return cut(line, maxHookCommand)
+	return clip(line, maxHookCommand)
 }
 
 // toolEnd is the end of a call. Only Claude Code tells success from failure by the event; Gemini CLI's result has
@@ -153,7 +153,7 @@ func (in *hookInput) toolEnd(claim event.Claim, options HookOptions) *event.Tool
 		response = string(in.Response)
 	}
 	if options.Results {
-		call.Result = cut(response, maxHookArguments)
+		call.Result = clip(response, maxHookArguments)
 	}
 	if in.Event == "PostToolUseFailure" {
 		call.Outcome, call.Error = event.OutcomeFailure, errorText(in.Error)
@@ -202,16 +202,16 @@ func errorText(raw json.RawMessage) string {
 		return ""
 	}
 	if json.Unmarshal(raw, &message) == nil {
-		return text(message)
+		return shortText(message)
 	}
 	var object struct {
 		Message string `json:"message"`
 		Type    string `json:"type"`
 	}
 	if json.Unmarshal(raw, &object) == nil {
-		return text(first(object.Message, object.Type))
+		return shortText(first(object.Message, object.Type))
 	}
-	return text(string(raw))
+	return shortText(string(raw))
 }
 
 // milliseconds is a duration as agents write it; 0 when it cannot be one.
@@ -229,10 +229,10 @@ func first(a, b string) string {
 	return b
 }
 
-func text(s string) string { return cut(s, maxHookText) }
+func shortText(s string) string { return clip(s, maxHookText) }
 
-// cut is s in at most n bytes of whole, valid characters.
-func cut(s string, n int) string {
+// clip is s in at most n bytes of whole, valid characters.
+func clip(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]
 		for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) && len(s) > n-utf8.UTFMax {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package prometheus serves what monitoring asks a collector for over HTTP: /metrics (OpenMetrics with
-// exemplars where the scraper understands it), /healthz and /readyz.
+// exemplars where the scraper understands it), /metrics/sandboxes, /healthz and /readyz.
 //
 // It owns the HTTP server. It must not define instruments (exporters/metrics.go does), and does not
 // know what health means: it is told by functions.
@@ -25,15 +25,25 @@ import (
 type Config struct {
 	// Address is host:port; port 0 takes a free one. Without a host it listens on every interface, so name one.
 	Address string `yaml:"address"`
+	// MaxSandboxes is how many sandboxes have series of their own at /metrics/sandboxes.
+	MaxSandboxes int `yaml:"max_sandboxes"`
 }
 
 // DefaultConfig listens on loopback only: metrics name rules and file classes, which is not everybody's business.
-func DefaultConfig() Config { return Config{Address: "127.0.0.1:9464"} }
+func DefaultConfig() Config {
+	return Config{Address: "127.0.0.1:9464", MaxSandboxes: exporters.DefaultMaxSandboxes}
+}
+
+// mostSandboxes bounds MaxSandboxes: a scrape of more is too large for who scrapes it.
+const mostSandboxes = 10000
 
 // Validate says what is wrong with the configuration, or nil.
 func (c Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		return fmt.Errorf("address: must be host:port: %w", err)
+	}
+	if c.MaxSandboxes < 0 || c.MaxSandboxes > mostSandboxes {
+		return fmt.Errorf("max_sandboxes: %d is not between 0 and %d", c.MaxSandboxes, mostSandboxes)
 	}
 	return nil
 }
@@ -42,6 +52,8 @@ func (c Config) Validate() error {
 type Settings struct {
 	// Metrics is what /metrics shows.
 	Metrics *exporters.Metrics
+	// Sandboxes is what /metrics/sandboxes shows; nil for no such page.
+	Sandboxes *exporters.SandboxMetrics
 	// Healthy returns nil while the process works as it should, Ready once it also watches. Their
 	// errors are shown to who asks. Nil functions mean always.
 	Healthy, Ready func() error
@@ -125,16 +137,20 @@ func (s *Server) Close() error {
 
 func handler(s Settings) http.Handler {
 	registry := s.Metrics.Registry()
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	options := promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
 		ErrorHandling:       promhttp.ContinueOnError,
 		Registry:            registry,
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: maxScrapes,
 		Timeout:             scrapeTimeout,
-	})
+	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, options))
+	if s.Sandboxes != nil {
+		options.Registry = nil // its registry is the sandboxes' alone
+		mux.Handle("GET /metrics/sandboxes", promhttp.HandlerFor(s.Sandboxes.Registry(), options))
+	}
 	mux.Handle("GET /healthz", status(s.Healthy))
 	mux.Handle("GET /readyz", status(s.Ready))
 	return mux

@@ -135,3 +135,22 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// TestSandboxes: single sandboxes have a page of their own, and none of them is on that of the collector.
+func TestSandboxes(t *testing.T) {
+	t.Parallel()
+	sandboxes := exporters.NewSandboxMetrics(func() []event.SandboxStats {
+		return []event.SandboxStats{{Sandbox: sample.Sandbox(), Usage: sample.Usage()}}
+	}, 0)
+	server := open(t, loopback(), Settings{Sandboxes: sandboxes})
+	const series = `watchglass_sandbox_cpu_seconds_total{sandbox="5a5d0b17c0de0001"} 1.5`
+	if code, body, _ := get(t, server, "/metrics/sandboxes", "text/plain"); code != http.StatusOK || !strings.Contains(body, series) {
+		t.Errorf("%d\n%s", code, body)
+	}
+	if _, body, _ := get(t, server, "/metrics", "text/plain"); strings.Contains(body, "5a5d0b17c0de0001") {
+		t.Errorf("/metrics shows a sandbox:\n%s", body)
+	}
+	if code, _, _ := get(t, open(t, loopback(), Settings{}), "/metrics/sandboxes", ""); code != http.StatusNotFound {
+		t.Errorf("without sandboxes: %d", code)
+	}
+}

@@ -144,6 +144,7 @@ var monopolies = []struct {
 	{"github.com/cilium/ebpf", []string{"bpf"}, "one package is the kernel boundary"},
 	{"go.opentelemetry.io", []string{"exporters", "collector/agent", "test"}, "telemetry's formats are the exporters' and the receiver's"},
 	{"github.com/prometheus", []string{"exporters", "test", "dashboards"}, "metrics are defined once, in exporters"},
+	{"github.com/containerd", []string{"collector/sandbox", "test"}, "what a cgroup is and counts is known in one place"},
 	{"github.com/spf13", []string{"cmd"}, "flags are the command's"},
 	{"flag", []string{"cmd", "test", "internal"}, "flags are the command's"},
 	{"os/signal", []string{"cmd", "test"}, "signals are the command's"},

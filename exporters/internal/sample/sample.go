@@ -56,6 +56,22 @@ func Process() *event.Process {
 	}
 }
 
+// Usage is what the sandbox used: all that can be counted but a quota of processor time.
+func Usage() *event.ResourceUsage {
+	return &event.ResourceUsage{
+		Sources: []string{"cgroup2", "cgroup1"},
+		CPU:     &event.CPUUsage{Total: 1500 * time.Millisecond, User: time.Second, System: 500 * time.Millisecond},
+		Memory: &event.MemoryUsage{
+			Current: 3 << 20, Peak: 5 << 20, Limit: 64 << 20, Anonymous: 1 << 20, File: 2 << 20, MajorFaults: 3, OOMKills: 1,
+		},
+		IO:    &event.IOUsage{ReadBytes: 8192, WrittenBytes: 4096, Reads: 2, Writes: 1},
+		Tasks: &event.TaskUsage{Current: 4, Limit: 100},
+		Pressure: event.Pressures{
+			CPU: &event.Pressure{Some: 20 * time.Millisecond}, Memory: &event.Pressure{Some: 2 * time.Millisecond, Full: time.Millisecond},
+		},
+	}
+}
+
 // Events is the session.
 func Events() []*event.Event {
 	p := Process()
@@ -109,6 +125,7 @@ func Events() []*event.Event {
 		{p, &event.ProcessExit{Code: 2, Exited: Start().Add(2 * time.Second), Duration: 2 * time.Second}},
 		{&hostile, &event.ProcessExit{Signal: 11, CoreDumped: true, Exited: Start().Add(time.Second), Duration: time.Second}},
 		{nil, &event.Loss{Stage: event.LossRing, Lost: "file", Count: 12, Reason: "ring_full"}},
+		{nil, Usage()},
 		{nil, &event.SandboxStop{Processes: 2, Outlived: 1}},
 	}
 	events := make([]*event.Event, 0, len(payloads))
