@@ -50,7 +50,7 @@ struct {
 
 static __always_inline void change_report(__u64 sandbox, __u64 id, const char *path, __u16 kind)
 {
-	struct change *change = event_reserve(sandbox, sizeof(*change));
+	struct change *change = event_reserve_as(sandbox, EVENT_VITAL | kind, sizeof(*change));
 	long size;
 
 	if (!change)

@@ -58,6 +58,10 @@ const (
 	cgroupProgCgroupOnRmdir = "cgroup_on_rmdir"
 	cgroupVarAbiChange      = "abi_change"
 	cgroupVarAbiChangeKind  = "abi_change_kind"
+	cgroupVarEventBudgets   = "event_budgets"
+	cgroupVarEventKinds     = "event_kinds"
+	cgroupVarEventLimits    = "event_limits"
+	cgroupVarEventSlot      = "event_slot"
 	cgroupVarEventWakeBytes = "event_wake_bytes"
 	cgroupVarProbeIndex     = "probe_index"
 )
@@ -124,6 +128,10 @@ type cgroupMapSpecs struct {
 type cgroupVariableSpecs struct {
 	AbiChange      *ebpf.VariableSpec `ebpf:"abi_change"`
 	AbiChangeKind  *ebpf.VariableSpec `ebpf:"abi_change_kind"`
+	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
@@ -169,6 +177,10 @@ func (m *cgroupMaps) Close() error {
 type cgroupVariables struct {
 	AbiChange      *ebpf.Variable `ebpf:"abi_change"`
 	AbiChangeKind  *ebpf.Variable `ebpf:"abi_change_kind"`
+	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }

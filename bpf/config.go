@@ -27,6 +27,10 @@ type Config struct {
 	MaxSandboxes int
 	// Environment is the names of the environment variables that execs tell; no others leave the kernel.
 	Environment []string
+	// BulkBudget and KeptBudget are how many bytes of records a sandbox may send in a second: of what is common,
+	// opens and flows, and of what is kept apart, connects and what is watched. 0 is any number. Execs and exits
+	// have no budget: they are never refused.
+	BulkBudget, KeptBudget int
 	// SyscallCounts turns on counting of system calls. Every process of the machine pays for the hook.
 	SyscallCounts bool
 	// Mount is where the cgroup2 hierarchy is mounted; "" finds out.
@@ -41,6 +45,9 @@ func DefaultConfig() Config {
 	return Config{
 		RingBytes:    8 << 20,
 		MaxSandboxes: 16384,
+		// Less than the room that the ring has for them in the time that a budget lasts.
+		BulkBudget: 32 << 20,
+		KeptBudget: 16 << 20,
 		Environment: []string{
 			"CODEX_TOOL_CALL_ID", "CODEX_THREAD_ID", "CODEX_SESSION_ID", "TRACEPARENT",
 			"CLAUDE_CODE_SESSION_ID", "CLAUDECODE", "GEMINI_CLI", "GEMINI_SESSION_ID",
@@ -60,6 +67,9 @@ func (c *Config) Validate() error {
 	if c.MaxSandboxes < 1 || c.MaxSandboxes > maxMaxSandboxes {
 		errs = append(errs, fmt.Errorf("bound of %d sandboxes is not from 1 to %d", c.MaxSandboxes, maxMaxSandboxes))
 	}
+	if c.BulkBudget < 0 || c.KeptBudget < 0 {
+		errs = append(errs, fmt.Errorf("budgets of %d and %d bytes are less than none", c.BulkBudget, c.KeptBudget))
+	}
 	if len(c.Environment) > maxEnvironment {
 		errs = append(errs, fmt.Errorf("%d environment variables are more than %d", len(c.Environment), maxEnvironment))
 	}
@@ -74,3 +84,15 @@ func (c *Config) Validate() error {
 // wakeBytes is how much must wait in the ring before the reader is woken at once. Less wakes more often
 // than the reader would look by itself; more leaves a burst too little room.
 func (c *Config) wakeBytes() uint32 { return uint32(c.RingBytes / 16) }
+
+// ringLimits is how much may wait in the ring for another record of bulk, and for another that is kept, to be
+// put there: what is left is for execs and exits.
+func (c *Config) ringLimits() [2]uint32 {
+	return [...]uint32{uint32(c.RingBytes / 4 * 3), uint32(c.RingBytes / 16 * 15)}
+}
+
+// windowBudgets is what a sandbox may send in one window of the kernel side (EVENT_WINDOW).
+func (c *Config) windowBudgets() [2]uint64 {
+	const windows = 10
+	return [...]uint64{uint64((c.BulkBudget + windows - 1) / windows), uint64((c.KeptBudget + windows - 1) / windows)}
+}

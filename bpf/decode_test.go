@@ -133,6 +133,46 @@ func TestDecodeUnknown(t *testing.T) {
 	}
 }
 
+// TestSlots checks that every kind of record has an account of its own, and a name.
+func TestSlots(t *testing.T) {
+	var loaded []loadedProbe
+	for _, p := range probes() {
+		loaded = append(loaded, loadedProbe{probe: p})
+	}
+	if err := placeSlots(loaded); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{}
+	next := 0
+	for i := range loaded {
+		p := &loaded[i]
+		if p.slot != next {
+			t.Errorf("probe %s has slot %d, want %d", p.name, p.slot, next)
+		}
+		next += 1 + len(p.kinds)
+		for kind := range 1 + len(p.kinds) {
+			name := p.kindName(kind)
+			if other, twice := names[name]; twice || name == "" {
+				t.Errorf("kind %d of probe %s is called %q, as one of %s", kind, p.name, name, other)
+			}
+			names[name] = p.name
+		}
+	}
+	for name, data := range recorded(t, "") {
+		head, _, err := view[eventHeader](data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := &loaded[head.Probe]; head.Kind == 0 || int(head.Kind) > len(p.kinds) {
+			t.Errorf("%s is of kind %d, probe %s has %d", name, head.Kind, p.name, len(p.kinds))
+		}
+	}
+	many := []loadedProbe{{probe: probe{name: "greedy", kinds: make([]string, eventSlots)}}}
+	if err := placeSlots(many); err == nil {
+		t.Errorf("%d kinds of one probe found room in %d slots", eventSlots, eventSlots)
+	}
+}
+
 // TestEveryProbeIsRecorded fails when a probe that sends records has none to fuzz with.
 func TestEveryProbeIsRecorded(t *testing.T) {
 	for _, p := range probes() {
@@ -288,6 +328,8 @@ func TestConfigValidate(t *testing.T) {
 		{"ring of no power of two", func(c *Config) { c.RingBytes = 5 << 20 }, "ring size 5242880"},
 		{"ring below a page", func(c *Config) { c.RingBytes = 1024 }, "ring size 1024"},
 		{"huge ring", func(c *Config) { c.RingBytes = 1 << 31 }, "ring size 2147483648"},
+		{"a budget below none", func(c *Config) { c.KeptBudget = -1 }, "less than none"},
+		{"no budgets", func(c *Config) { c.BulkBudget, c.KeptBudget = 0, 0 }, ""},
 		{"no sandboxes", func(c *Config) { c.MaxSandboxes = 0 }, "bound of 0 sandboxes"},
 		{"too many names", func(c *Config) { c.Environment = slices.Repeat([]string{"A"}, 33) }, "33 environment variables"},
 		{"empty name", func(c *Config) { c.Environment = []string{""} }, `""`},

@@ -116,7 +116,7 @@ int dns_on_ingress(struct __sk_buff *skb)
 	if (skb->len < offset + DNS_HEADER || size > DNS_LARGE)
 		return 1;
 	if (size <= DNS_SMALL) {
-		small = event_reserve(sandbox, sizeof(*small));
+		small = event_reserve_as(sandbox, EVENT_KEPT | DNS_ANSWER, sizeof(*small));
 		if (!small)
 			return 1;
 		answer_fill(&small->answer, sandbox, cgroup, size);
@@ -125,7 +125,7 @@ int dns_on_ingress(struct __sk_buff *skb)
 			small->answer.size = 0;
 		event_submit(small);
 	} else {
-		large = event_reserve(sandbox, sizeof(*large));
+		large = event_reserve_as(sandbox, EVENT_KEPT | DNS_ANSWER, sizeof(*large));
 		if (!large)
 			return 1;
 		answer_fill(&large->answer, sandbox, cgroup, size);

@@ -46,6 +46,10 @@ const (
 	dnsMapSandboxes      = "sandboxes"
 	dnsProgDnsOnIngress  = "dns_on_ingress"
 	dnsVarAbiAnswer      = "abi_answer"
+	dnsVarEventBudgets   = "event_budgets"
+	dnsVarEventKinds     = "event_kinds"
+	dnsVarEventLimits    = "event_limits"
+	dnsVarEventSlot      = "event_slot"
 	dnsVarEventWakeBytes = "event_wake_bytes"
 	dnsVarProbeIndex     = "probe_index"
 )
@@ -109,6 +113,10 @@ type dnsMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsVariableSpecs struct {
 	AbiAnswer      *ebpf.VariableSpec `ebpf:"abi_answer"`
+	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
@@ -151,6 +159,10 @@ func (m *dnsMaps) Close() error {
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsVariables struct {
 	AbiAnswer      *ebpf.Variable `ebpf:"abi_answer"`
+	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }

@@ -240,7 +240,7 @@ int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 	if (record->open.path_flags & PATH_TRUNCATED)
 		record->open.header.flags |= EVENT_TRUNCATED;
 	size = sizeof(record->open) + (record->open.path_size & PATH_BYTES);
-	event_output(sandbox, record, size);
+	event_output_as(sandbox, EVENT_BULK | FILE_OPEN, record, size);
 	return 0;
 }
 

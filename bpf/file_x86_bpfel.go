@@ -55,6 +55,10 @@ const (
 	fileMapSandboxes      = "sandboxes"
 	fileProgFileOnSysExit = "file_on_sys_exit"
 	fileVarAbiOpen        = "abi_open"
+	fileVarEventBudgets   = "event_budgets"
+	fileVarEventKinds     = "event_kinds"
+	fileVarEventLimits    = "event_limits"
+	fileVarEventSlot      = "event_slot"
 	fileVarEventWakeBytes = "event_wake_bytes"
 	fileVarProbeIndex     = "probe_index"
 )
@@ -120,6 +124,10 @@ type fileMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileVariableSpecs struct {
 	AbiOpen        *ebpf.VariableSpec `ebpf:"abi_open"`
+	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
@@ -166,6 +174,10 @@ func (m *fileMaps) Close() error {
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileVariables struct {
 	AbiOpen        *ebpf.Variable `ebpf:"abi_open"`
+	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }

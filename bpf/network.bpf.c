@@ -242,7 +242,8 @@ static __always_inline bool destination_first(struct bpf_sock_addr *ctx,
 /* connect_emit reports a connect whose caller is the current task. */
 static __always_inline void connect_emit(__u64 sandbox, const struct connect *found)
 {
-	struct connect *record = event_reserve(sandbox, sizeof(*record));
+	struct connect *record =
+		event_reserve_as(sandbox, EVENT_KEPT | NETWORK_CONNECT, sizeof(*record));
 
 	if (!record)
 		return;
@@ -310,7 +311,7 @@ static __always_inline void connection_begin(struct sock *sk)
 		return;
 	connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!connection) {
-		event_count_add(sandbox, true);
+		event_lose(sandbox, NETWORK_CONNECT);
 		return;
 	}
 	event_header_fill(&connection->owner, sandbox, NETWORK_CONNECT);
@@ -326,7 +327,8 @@ static __always_inline void connection_report(struct sock *sk, struct connection
 					      __u16 error, __u8 flags)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
-	struct connect *record = event_reserve(connection->owner.sandbox, sizeof(*record));
+	struct connect *record = event_reserve_as(connection->owner.sandbox,
+						  EVENT_KEPT | NETWORK_CONNECT, sizeof(*record));
 
 	if (!record)
 		return;
@@ -354,7 +356,8 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 
 	if (!tcp)
 		return;
-	record = event_reserve(connection->owner.sandbox, sizeof(*record));
+	record = event_reserve_as(connection->owner.sandbox, EVENT_BULK | NETWORK_FLOW,
+				  sizeof(*record));
 	if (!record)
 		return;
 	fin = (sk->__sk_common.skc_flags >> bpf_core_enum_value(enum sock_flags, SOCK_DONE)) & 1;

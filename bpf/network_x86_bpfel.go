@@ -96,6 +96,10 @@ const (
 	networkVarAbiConnect            = "abi_connect"
 	networkVarAbiEndpoint           = "abi_endpoint"
 	networkVarAbiFlow               = "abi_flow"
+	networkVarEventBudgets          = "event_budgets"
+	networkVarEventKinds            = "event_kinds"
+	networkVarEventLimits           = "event_limits"
+	networkVarEventSlot             = "event_slot"
 	networkVarEventWakeBytes        = "event_wake_bytes"
 	networkVarProbeIndex            = "probe_index"
 )
@@ -170,6 +174,10 @@ type networkVariableSpecs struct {
 	AbiConnect     *ebpf.VariableSpec `ebpf:"abi_connect"`
 	AbiEndpoint    *ebpf.VariableSpec `ebpf:"abi_endpoint"`
 	AbiFlow        *ebpf.VariableSpec `ebpf:"abi_flow"`
+	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
@@ -220,6 +228,10 @@ type networkVariables struct {
 	AbiConnect     *ebpf.Variable `ebpf:"abi_connect"`
 	AbiEndpoint    *ebpf.Variable `ebpf:"abi_endpoint"`
 	AbiFlow        *ebpf.Variable `ebpf:"abi_flow"`
+	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }

@@ -2,12 +2,20 @@
 
 package bpf
 
-import "github.com/cilium/ebpf"
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/watchglass/watchglass/event"
+)
 
 // probe is one BPF object and what user space needs to know of it.
 type probe struct {
 	// name is the probe's name in counters and messages.
 	name string
+	// kinds is the names of its kinds of records, in the order of its enum in C from 1: what losses are told by.
+	kinds []string
 	// load reads the embedded object.
 	load func() (*ebpf.CollectionSpec, error)
 	// prepare sets what the configuration decides before the object is loaded. May be nil.
@@ -24,11 +32,17 @@ type probe struct {
 // there is no other list of them. Scope comes first: what it tracks decides what the others see.
 func probes() []probe {
 	return []probe{
-		{name: "cgroup", load: loadCgroup, decode: decodeCgroup, required: true},
-		{name: "process", load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true},
-		{name: "file", load: loadFile, decode: decodeFile},
-		{name: "network", load: loadNetwork, decode: decodeNetwork},
-		{name: "dns", load: loadDns, decode: decodeDNS},
+		{name: "cgroup", kinds: []string{"cgroup.made", "cgroup.gone"}, load: loadCgroup, decode: decodeCgroup, required: true},
+		{
+			name: "process", kinds: []string{"process.fork", string(event.KindProcessExec), string(event.KindProcessExit), "process.existing"},
+			load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true,
+		},
+		{name: "file", kinds: []string{string(event.KindFileOpen)}, load: loadFile, decode: decodeFile},
+		{
+			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow)},
+			load: loadNetwork, decode: decodeNetwork,
+		},
+		{name: "dns", kinds: []string{"dns.answer"}, load: loadDns, decode: decodeDNS},
 		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: func(c *Config) bool { return c.SyscallCounts }},
 	}
 }
@@ -37,4 +51,28 @@ func probes() []probe {
 // Every other map is one object's own.
 func sharedMaps() []string {
 	return []string{"events", "event_counts", "sandboxes"}
+}
+
+// eventSlots is how many accounts the kernel side has room for in each sandbox (EVENT_SLOTS).
+const eventSlots = len(processEventCount{}.Tallies)
+
+// placeSlots gives each probe its slots in the accounts: one for what has no kind, then one a kind.
+func placeSlots(probes []loadedProbe) error {
+	next := 0
+	for i := range probes {
+		probes[i].slot = next
+		next += 1 + len(probes[i].kinds)
+	}
+	if next > eventSlots {
+		return fmt.Errorf("the probes have %d kinds of records, accounts have room for %d", next, eventSlots)
+	}
+	return nil
+}
+
+// kindName is the name of what one of the probe's slots counts.
+func (p *loadedProbe) kindName(kind int) string {
+	if kind == 0 {
+		return p.name
+	}
+	return p.kinds[kind-1]
 }

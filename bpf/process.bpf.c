@@ -157,6 +157,8 @@ struct environment {
 };
 
 ABI_STRUCT(event_header);
+ABI_STRUCT(event_tally);
+ABI_STRUCT(event_budget);
 ABI_STRUCT(event_count);
 ABI_STRUCT(fork);
 ABI_STRUCT(exec);
@@ -234,7 +236,7 @@ int BPF_PROG(process_on_newtask, struct task_struct *child, __u64 flags)
 	sandbox = sandbox_of(cgroup);
 	if (!sandbox)
 		return 0;
-	fork = event_reserve(sandbox, sizeof(*fork));
+	fork = event_reserve_as(sandbox, EVENT_VITAL | PROCESS_FORK, sizeof(*fork));
 	if (!fork)
 		return 0;
 	event_header_begin(&fork->header, sandbox, PROCESS_FORK);
@@ -514,7 +516,7 @@ int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct li
 		return 0;
 	room = bpf_map_lookup_elem(&exec_rooms, &cpu);
 	if (!room) {
-		event_count_add(sandbox, true);
+		event_lose(sandbox, PROCESS_EXEC);
 		return 0;
 	}
 	exec = &room->exec;
@@ -529,7 +531,7 @@ int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct li
 	exec_filename(room, binprm);
 	exec_environment(room, mm);
 	size = exec_arguments(room, mm);
-	event_output(sandbox, exec, size);
+	event_output_as(sandbox, EVENT_VITAL | PROCESS_EXEC, exec, size);
 	return 0;
 }
 
@@ -575,7 +577,7 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 	key.pid = BPF_CORE_READ(task, tgid);
 	if (bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST) == -17 /* EEXIST */)
 		return 0;
-	exit = event_reserve(sandbox, sizeof(*exit));
+	exit = event_reserve_as(sandbox, EVENT_VITAL | PROCESS_EXIT, sizeof(*exit));
 	if (!exit)
 		return 0;
 	event_header_fill(&exit->header, sandbox, PROCESS_EXIT);
@@ -664,6 +666,7 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 	if (walk && (walk->flags & PATH_TRUNCATED))
 		room->existing.header.flags |= EVENT_TRUNCATED;
 	room->existing.executable_size = size;
-	event_output(sandbox, &room->existing, sizeof(room->existing) + (size & PATH_BYTES));
+	event_output_as(sandbox, EVENT_VITAL | PROCESS_EXISTING, &room->existing,
+			sizeof(room->existing) + (size & PATH_BYTES));
 	return 0;
 }

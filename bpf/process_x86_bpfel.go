@@ -25,10 +25,17 @@ type processEnvironment struct {
 	Reserved uint32
 }
 
+type processEventBudget struct {
+	_      structs.HostLayout
+	Window uint64
+	Bytes  uint64
+	Passed uint64
+}
+
 type processEventCount struct {
 	_       structs.HostLayout
-	Seen    [8]uint64
-	Dropped [8]uint64
+	Tallies [64]processEventTally
+	Budgets [2]processEventBudget
 }
 
 type processEventFlags uint32
@@ -54,6 +61,14 @@ type processEventHeader struct {
 	Kind        uint16
 	Flags       uint32
 	Comm        [16]uint8
+}
+
+type processEventTally struct {
+	_          structs.HostLayout
+	Seen       uint64
+	Aggregated uint64
+	Dropped    uint64
+	Throttled  uint64
 }
 
 type processExec struct {
@@ -175,9 +190,11 @@ const (
 	processProgProcessOnIterate  = "process_on_iterate"
 	processProgProcessOnNewtask  = "process_on_newtask"
 	processVarAbiEnvironment     = "abi_environment"
+	processVarAbiEventBudget     = "abi_event_budget"
 	processVarAbiEventCount      = "abi_event_count"
 	processVarAbiEventFlags      = "abi_event_flags"
 	processVarAbiEventHeader     = "abi_event_header"
+	processVarAbiEventTally      = "abi_event_tally"
 	processVarAbiExec            = "abi_exec"
 	processVarAbiExecFlags       = "abi_exec_flags"
 	processVarAbiExisting        = "abi_existing"
@@ -186,6 +203,10 @@ const (
 	processVarAbiProcessKind     = "abi_process_kind"
 	processVarAbiTaskCredentials = "abi_task_credentials"
 	processVarAbiTaskNamespaces  = "abi_task_namespaces"
+	processVarEventBudgets       = "event_budgets"
+	processVarEventKinds         = "event_kinds"
+	processVarEventLimits        = "event_limits"
+	processVarEventSlot          = "event_slot"
 	processVarEventWakeBytes     = "event_wake_bytes"
 	processVarExistingSandbox    = "existing_sandbox"
 	processVarNodeNamespaces     = "node_namespaces"
@@ -259,9 +280,11 @@ type processMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type processVariableSpecs struct {
 	AbiEnvironment     *ebpf.VariableSpec `ebpf:"abi_environment"`
+	AbiEventBudget     *ebpf.VariableSpec `ebpf:"abi_event_budget"`
 	AbiEventCount      *ebpf.VariableSpec `ebpf:"abi_event_count"`
 	AbiEventFlags      *ebpf.VariableSpec `ebpf:"abi_event_flags"`
 	AbiEventHeader     *ebpf.VariableSpec `ebpf:"abi_event_header"`
+	AbiEventTally      *ebpf.VariableSpec `ebpf:"abi_event_tally"`
 	AbiExec            *ebpf.VariableSpec `ebpf:"abi_exec"`
 	AbiExecFlags       *ebpf.VariableSpec `ebpf:"abi_exec_flags"`
 	AbiExisting        *ebpf.VariableSpec `ebpf:"abi_existing"`
@@ -270,6 +293,10 @@ type processVariableSpecs struct {
 	AbiProcessKind     *ebpf.VariableSpec `ebpf:"abi_process_kind"`
 	AbiTaskCredentials *ebpf.VariableSpec `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.VariableSpec `ebpf:"abi_task_namespaces"`
+	EventBudgets       *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds         *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits        *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot          *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes     *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ExistingSandbox    *ebpf.VariableSpec `ebpf:"existing_sandbox"`
 	NodeNamespaces     *ebpf.VariableSpec `ebpf:"node_namespaces"`
@@ -324,9 +351,11 @@ func (m *processMaps) Close() error {
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processVariables struct {
 	AbiEnvironment     *ebpf.Variable `ebpf:"abi_environment"`
+	AbiEventBudget     *ebpf.Variable `ebpf:"abi_event_budget"`
 	AbiEventCount      *ebpf.Variable `ebpf:"abi_event_count"`
 	AbiEventFlags      *ebpf.Variable `ebpf:"abi_event_flags"`
 	AbiEventHeader     *ebpf.Variable `ebpf:"abi_event_header"`
+	AbiEventTally      *ebpf.Variable `ebpf:"abi_event_tally"`
 	AbiExec            *ebpf.Variable `ebpf:"abi_exec"`
 	AbiExecFlags       *ebpf.Variable `ebpf:"abi_exec_flags"`
 	AbiExisting        *ebpf.Variable `ebpf:"abi_existing"`
@@ -335,6 +364,10 @@ type processVariables struct {
 	AbiProcessKind     *ebpf.Variable `ebpf:"abi_process_kind"`
 	AbiTaskCredentials *ebpf.Variable `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.Variable `ebpf:"abi_task_namespaces"`
+	EventBudgets       *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds         *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits        *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot          *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes     *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ExistingSandbox    *ebpf.Variable `ebpf:"existing_sandbox"`
 	NodeNamespaces     *ebpf.Variable `ebpf:"node_namespaces"`

@@ -82,12 +82,14 @@ type NameAnswer struct {
 	TTL  time.Duration
 }
 
-// SandboxCounts is the kernel's count of one probe's events in one sandbox.
+// SandboxCounts is the kernel's account of one kind of records in one sandbox.
 type SandboxCounts struct {
 	Sandbox uint64
-	Probe   string
-	// Seen is in-scope events, Dropped those that found no room in the ring. Seen - Dropped were delivered.
-	Seen, Dropped uint64
+	// Probe is the probe's name, Kind that of the records; the probe's again for what has no kind.
+	Probe, Kind string
+	// Seen is in-scope records. Of these, Aggregated are told by another record with a count, Dropped found no room,
+	// Throttled were refused for a spent budget; the others were put into the ring.
+	Seen, Aggregated, Dropped, Throttled uint64
 }
 
 // SyscallCounts is the kernel's counts of system calls of one sandbox since it is watched.

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// countsAttempts bounds how often the entry of a sandbox's counts is tried: per-CPU maps without
-// preallocation refuse quick inserts while the kernel refills its pool (6.12 and 6.18 at least).
+// countsAttempts bounds how often the entry of a sandbox's counts is tried: maps without preallocation refuse
+// quick inserts while the kernel refills its pool (seen with per-CPU ones on 6.12 and 6.18).
 const countsAttempts = 50
 
 // Track watches the cgroup2 cgroup with that id, and every cgroup below it now or later, as one sandbox.
@@ -126,7 +126,7 @@ func (t *Tracer) enclosing(dir string) (sandbox uint64, found bool) {
 
 // openCounts makes the account of a sandbox, before its first event.
 func (t *Tracer) openCounts(sandbox uint64) error {
-	zero := make([]processEventCount, ebpf.MustPossibleCPU())
+	zero := processEventCount{}
 	var err error
 	for range countsAttempts {
 		err = t.shared["event_counts"].Put(sandbox, zero)
@@ -146,12 +146,12 @@ func (t *Tracer) openCounts(sandbox uint64) error {
 
 // closeCounts adds a sandbox's counts to those of the sandboxes that are gone, and deletes them.
 func (t *Tracer) closeCounts(sandbox uint64) error {
-	var perCPU []processEventCount
-	if err := t.shared["event_counts"].LookupAndDelete(sandbox, &perCPU); err != nil {
+	var count processEventCount
+	if err := t.shared["event_counts"].LookupAndDelete(sandbox, &count); err != nil {
 		if !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("closing its counts: %w", err)
 		}
-		if err := t.shared["event_counts"].Lookup(sandbox, &perCPU); err != nil {
+		if err := t.shared["event_counts"].Lookup(sandbox, &count); err != nil {
 			return fmt.Errorf("reading its counts: %w", err)
 		}
 		if err := t.shared["event_counts"].Delete(sandbox); err != nil {
@@ -159,9 +159,12 @@ func (t *Tracer) closeCounts(sandbox uint64) error {
 		}
 	}
 	for i := range t.probes {
-		seen, dropped := sumCounts(perCPU, i)
-		t.retired[i].Seen += seen
-		t.retired[i].Dropped += dropped
+		p := &t.probes[i]
+		for _, tally := range count.Tallies[p.slot : p.slot+1+len(p.kinds)] {
+			t.retired[i].Seen += tally.Seen
+			t.retired[i].Aggregated += tally.Aggregated
+			t.retired[i].Dropped += tally.Dropped + tally.Throttled
+		}
 	}
 	for i := range t.probes {
 		if c := t.probes[i].collection; c != nil && c.Maps["counters"] != nil {
@@ -171,15 +174,8 @@ func (t *Tracer) closeCounts(sandbox uint64) error {
 	return nil
 }
 
-func sumCounts(perCPU []processEventCount, probe int) (seen, dropped uint64) {
-	for i := range perCPU {
-		seen += perCPU[i].Seen[probe]
-		dropped += perCPU[i].Dropped[probe]
-	}
-	return seen, dropped
-}
-
-// Counts is the kernel's account of each sandbox and probe. Sandbox 0 is what belongs to none.
+// Counts is the kernel's account of each sandbox and kind of records, but for those of which none was seen.
+// Sandbox 0 is what belongs to none.
 func (t *Tracer) Counts() ([]SandboxCounts, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -187,22 +183,30 @@ func (t *Tracer) Counts() ([]SandboxCounts, error) {
 		return nil, ErrClosed
 	}
 	var counts []SandboxCounts
-	var perCPU []processEventCount
 	for _, sandbox := range t.accounts() {
-		if err := t.shared["event_counts"].Lookup(sandbox, &perCPU); err != nil {
+		var count processEventCount
+		if err := t.shared["event_counts"].Lookup(sandbox, &count); err != nil {
 			return nil, fmt.Errorf("reading the counts of cgroup %d: %w", sandbox, err)
 		}
 		for i := range t.probes {
-			if t.probes[i].off {
-				continue
-			}
-			seen, dropped := sumCounts(perCPU, i)
-			counts = append(counts, SandboxCounts{
-				Sandbox: sandbox, Probe: t.probes[i].name, Seen: seen, Dropped: dropped,
-			})
+			counts = t.probes[i].appendCounts(counts, sandbox, &count)
 		}
 	}
 	return counts, nil
+}
+
+// appendCounts appends a sandbox's accounts of the probe's kinds.
+func (p *loadedProbe) appendCounts(counts []SandboxCounts, sandbox uint64, count *processEventCount) []SandboxCounts {
+	for kind, tally := range count.Tallies[p.slot : p.slot+1+len(p.kinds)] {
+		if tally.Seen == 0 {
+			continue
+		}
+		counts = append(counts, SandboxCounts{
+			Sandbox: sandbox, Probe: p.name, Kind: p.kindName(kind),
+			Seen: tally.Seen, Aggregated: tally.Aggregated, Dropped: tally.Dropped, Throttled: tally.Throttled,
+		})
+	}
+	return counts
 }
 
 // accounts is the sandboxes that have counts. The caller holds mu.

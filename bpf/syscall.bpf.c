@@ -84,7 +84,7 @@ int BPF_PROG(syscall_on_sys_exit, struct pt_regs *regs, long ret)
 	key.compat = call.compat;
 	counter = counter_of(&key);
 	if (!counter) {
-		event_count_add(key.sandbox, true);
+		event_lose(key.sandbox, 0);
 		return 0;
 	}
 	counter->calls++;

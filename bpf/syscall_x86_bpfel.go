@@ -37,6 +37,10 @@ const (
 	syscallProgSyscallOnSysExit = "syscall_on_sys_exit"
 	syscallVarAbiCounter        = "abi_counter"
 	syscallVarAbiCounterKey     = "abi_counter_key"
+	syscallVarEventBudgets      = "event_budgets"
+	syscallVarEventKinds        = "event_kinds"
+	syscallVarEventLimits       = "event_limits"
+	syscallVarEventSlot         = "event_slot"
 	syscallVarEventWakeBytes    = "event_wake_bytes"
 	syscallVarProbeIndex        = "probe_index"
 )
@@ -102,6 +106,10 @@ type syscallMapSpecs struct {
 type syscallVariableSpecs struct {
 	AbiCounter     *ebpf.VariableSpec `ebpf:"abi_counter"`
 	AbiCounterKey  *ebpf.VariableSpec `ebpf:"abi_counter_key"`
+	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
@@ -147,6 +155,10 @@ func (m *syscallMaps) Close() error {
 type syscallVariables struct {
 	AbiCounter     *ebpf.Variable `ebpf:"abi_counter"`
 	AbiCounterKey  *ebpf.Variable `ebpf:"abi_counter_key"`
+	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }

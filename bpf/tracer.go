@@ -57,6 +57,8 @@ type Tracer struct {
 // program without a word.
 type loadedProbe struct {
 	probe
+	// slot is the first of its slots in the accounts.
+	slot       int
 	collection *ebpf.Collection
 	// hooks is what the programs' sections say to attach them to.
 	hooks    map[string]ebpf.AttachType
@@ -118,7 +120,7 @@ func newTracer(cfg Config) (*Tracer, error) {
 	for _, p := range t.dec.probes {
 		t.probes = append(t.probes, loadedProbe{probe: p, off: p.wanted != nil && !p.wanted(&cfg)})
 	}
-	return t, nil
+	return t, placeSlots(t.probes)
 }
 
 // openProbes loads and attaches what is wanted, and leaves in each probe how that went.
@@ -208,7 +210,11 @@ func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 
 // prepare sets what the configuration and the probe's place in the list decide.
 func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) error {
-	constants := map[string]any{"probe_index": uint16(index), "event_wake_bytes": t.cfg.wakeBytes()}
+	constants := map[string]any{
+		"probe_index": uint16(index), "event_wake_bytes": t.cfg.wakeBytes(),
+		"event_slot": uint16(p.slot), "event_kinds": uint16(len(p.kinds)),
+		"event_limits": t.cfg.ringLimits(), "event_budgets": t.cfg.windowBudgets(),
+	}
 	for name, value := range constants {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
@@ -399,7 +405,8 @@ func (t *Tracer) Probes() []event.ProbeStats {
 		for _, c := range counts {
 			if c.Probe == p.name {
 				s.Seen += c.Seen
-				s.Dropped += c.Dropped
+				s.Aggregated += c.Aggregated
+				s.Dropped += c.Dropped + c.Throttled
 			}
 		}
 		stats = append(stats, s)

@@ -89,7 +89,7 @@ func (s *fakeSource) Counts() ([]bpf.SandboxCounts, error) {
 	var list []bpf.SandboxCounts
 	for sandbox, probes := range s.counts {
 		for probe, n := range probes {
-			list = append(list, bpf.SandboxCounts{Sandbox: sandbox, Probe: probe, Seen: n[0], Dropped: n[1]})
+			list = append(list, bpf.SandboxCounts{Sandbox: sandbox, Probe: probe, Kind: probe, Seen: n[0], Dropped: n[1]})
 		}
 	}
 	slices.SortFunc(list, func(a, b bpf.SandboxCounts) int {

@@ -50,7 +50,7 @@ func (s *countingSource) account(t *testing.T) (seen, dropped, delivered uint64)
 	for _, c := range counts {
 		if c.Sandbox == s.sandbox {
 			seen += c.Seen
-			dropped += c.Dropped
+			dropped += c.Dropped + c.Throttled + c.Aggregated
 		}
 	}
 	s.mu.Lock()

@@ -24,17 +24,33 @@ type lossCount struct{ total, reported uint64 }
 // losses is every account. The accounts of a sandbox that is gone go into those of no sandbox.
 type losses struct {
 	counts map[lossKey]*lossCount
-	// kernel is the kernel's own counters as they were last read, by sandbox and probe.
+	// kernel is the kernel's own counters as they were last read.
 	kernel map[kernelKey]uint64
+	// looked is when losses were last looked for: what is lost since was lost after it.
+	looked time.Time
 }
 
 type kernelKey struct {
-	sandbox uint64
-	probe   string
+	sandbox           uint64
+	probe, kind, what string
 }
 
 func newLosses() losses {
-	return losses{counts: map[lossKey]*lossCount{}, kernel: map[kernelKey]uint64{}}
+	return losses{counts: map[lossKey]*lossCount{}, kernel: map[kernelKey]uint64{}, looked: time.Now()}
+}
+
+// kernelCount takes one of the kernel's counters of a sandbox.
+func (l *losses) kernelCount(s *event.Sandbox, key kernelKey, total uint64) {
+	last := l.kernel[key]
+	if total < last {
+		last = 0 // it was watched anew
+	}
+	if total != last {
+		l.kernel[key] = total
+	}
+	if total > last {
+		l.note(lossKey{stage: event.LossRing, lost: key.kind, reason: key.what, sandbox: s}, total-last)
+	}
 }
 
 func (l *losses) note(key lossKey, n uint64) {
@@ -105,15 +121,8 @@ func (p *Pipeline) countLosses() {
 		} else if c.Sandbox != 0 {
 			continue // not known yet, or not any more
 		}
-		key := kernelKey{c.Sandbox, c.Probe}
-		last := p.losses.kernel[key]
-		if c.Dropped < last {
-			last = 0 // it was watched anew
-		}
-		p.losses.kernel[key] = c.Dropped
-		if c.Dropped > last {
-			p.losses.note(lossKey{stage: event.LossRing, lost: c.Probe, reason: "ring_full", sandbox: s}, c.Dropped-last)
-		}
+		p.losses.kernelCount(s, kernelKey{c.Sandbox, c.Probe, c.Kind, "ring_full"}, c.Dropped)
+		p.losses.kernelCount(s, kernelKey{c.Sandbox, c.Probe, c.Kind, "budget"}, c.Throttled)
 	}
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "malformed"}, p.s.Source.Undecoded())
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "unknown_sandbox"}, p.strangers)
@@ -133,9 +142,10 @@ func (p *Pipeline) reportLosses(now time.Time) {
 		n := c.total - c.reported
 		c.reported = c.total
 		p.publish(&event.Event{Time: now, Sandbox: key.sandbox, Payload: &event.Loss{
-			Stage: key.stage, Lost: key.lost, Count: n, Reason: key.reason,
+			Stage: key.stage, Lost: key.lost, Count: n, Reason: key.reason, Since: p.losses.looked,
 		}})
 	}
+	p.losses.looked = now
 }
 
 // Stats is the collector's account of itself.

@@ -468,6 +468,8 @@ const (
 	LossKind Key = "watchglass.loss.kind"
 	// LossCount is how many events were lost since the previous report.
 	LossCount Key = "watchglass.loss.count"
-	// LossReason is why: ring_full, queue_full, malformed, unknown_sandbox, refused.
+	// LossSince is when the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time.
+	LossSince Key = "watchglass.loss.since"
+	// LossReason is why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused.
 	LossReason Key = "watchglass.loss.reason"
 )

@@ -2,7 +2,10 @@
 
 package event
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // KindLoss is the loss of events, told as an event.
 const KindLoss Kind = "watchglass.telemetry.loss"
@@ -25,8 +28,10 @@ type Loss struct {
 	Lost string
 	// Count is how many, since the previous report.
 	Count uint64
-	// Reason is one of ring_full, queue_full, malformed, unknown_sandbox, refused.
+	// Reason is one of ring_full, budget, queue_full, malformed, unknown_sandbox, refused.
 	Reason string
+	// Since is the begin of the interval in which they were lost, which ends at the event's time; zero when not known.
+	Since time.Time
 }
 
 // Kind implements Payload.
@@ -37,6 +42,9 @@ func (*Loss) Severity() Severity { return SeverityWarn }
 
 // AppendAttributes implements Payload.
 func (l *Loss) AppendAttributes(dst []Attribute) []Attribute {
+	if !l.Since.IsZero() {
+		dst = append(dst, Attribute{LossSince, Timestamp(l.Since)})
+	}
 	return append(dst,
 		Attribute{LossStage, String(string(l.Stage))},
 		Attribute{LossKind, String(l.Lost)},

@@ -213,7 +213,8 @@ func Attributes() []AttributeInfo {
 		{LossStage, ValueString, "Where events were lost: ring, queue, decode, export."},
 		{LossKind, ValueString, "The kind of the lost events, or the probe when the kind is not known."},
 		{LossCount, ValueInt, "How many events were lost since the previous report."},
-		{LossReason, ValueString, "Why: ring_full, queue_full, malformed, unknown_sandbox, refused."},
+		{LossSince, ValueString, "When the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time."},
+		{LossReason, ValueString, "Why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused."},
 	}
 }
 
@@ -240,7 +241,7 @@ func Kinds() []KindInfo {
 		{KindSessionEnd, "Its end, which the kernel tells: no agent says it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, SessionEndReason, SessionDuration, SessionTurns, SessionToolCalls, SessionProcesses}},
 		{KindSessionStart, "The start of an agent's session.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIProviderName, GenAIRequestModel, ApprovalMode, SandboxClaimed}},
 		{KindSyscallSummary, "How often each system call was made in a sandbox over an interval.", []Key{SyscallWindow, SyscallCounts, SyscallErrors}},
-		{KindLoss, "The loss of events, told as an event.", []Key{LossStage, LossKind, LossCount, LossReason}},
+		{KindLoss, "The loss of events, told as an event.", []Key{LossSince, LossStage, LossKind, LossCount, LossReason}},
 		{KindToolCall, "The start or the end of a tool call, or what the kernel saw of it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIOperationName, ToolPhase, GenAIToolName, GenAIToolType, GenAIToolCallID, MCPMethodName, MCPServerName, ToolCommand, ToolWorkingDirectory, GenAIToolCallArguments, GenAIToolCallResult, ToolSuccess, ToolClaimedExitCode, ErrorMessage, AgentDuration, ToolRunning, ToolRoots, JoinMethod, JoinConfidence, ProcessExitCode, ToolProcesses, ToolFilesRead, ToolFilesWritten, ToolConnections, NetworkBytesSent, NetworkBytesReceived}},
 		{KindTurnEnd, "The end of a turn: the agent waits for its user, or a sub-agent is done.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived}},
 	}

@@ -48,8 +48,9 @@ type ProbeStats struct {
 	// Attached is true when all of its programs are; Err is why one is not, "" otherwise.
 	Attached bool
 	Err      string
-	// Seen is the in-scope events its programs met; Dropped those that found no room.
-	Seen, Dropped uint64
+	// Seen is the in-scope events its programs met; Aggregated those that another one tells of with a count;
+	// Dropped those that found no room or no budget.
+	Seen, Aggregated, Dropped uint64
 }
 
 // ExporterStats is the state of one exporter.

@@ -19,12 +19,35 @@
 #define ABI_STRUCT(name) const struct name *abi_##name __attribute__((unused))
 #define ABI_ENUM(name) const enum name *abi_##name __attribute__((unused))
 
-/* EVENT_PROBES bounds the probes that the counters have room for. */
-#define EVENT_PROBES 8
+/* EVENT_SLOTS bounds the kinds of records of all probes together, and one more a probe for what has no kind. */
+#define EVENT_SLOTS 64
+/* EVENT_WINDOW is how long a sandbox's budget lasts, in nanoseconds. */
+#define EVENT_WINDOW 100000000ull
+
+/*
+ * Classes of records, or'ed with the kind where a record is reserved. A full ring and a spent budget
+ * refuse the lower class first, so that a flood of what is common cannot drown what is rare and telling.
+ */
+/* EVENT_BULK is what a program makes at its leisure: opens, flows. Refused when three quarters of the ring wait. */
+#define EVENT_BULK 0x000
+/* EVENT_KEPT is what must survive a flood of bulk: connects, notable calls, watched files. Has a budget of its own. */
+#define EVENT_KEPT 0x100
+/* EVENT_VITAL is what all else hangs on: births, execs and ends of processes, cgroups. Never throttled. */
+#define EVENT_VITAL 0x200
+#define EVENT_KIND_MASK 0xff
+#define EVENT_CLASS_SHIFT 8
+
 /* Which place the probe has in probes.go; the loader sets it. */
 const volatile __u16 probe_index;
+/* The probe's first slot in the accounts, for what has no kind, and how many kinds it has; the loader sets both. */
+const volatile __u16 event_slot;
+const volatile __u16 event_kinds;
 /* How many bytes must wait before the reader is woken at once; the loader sets it by the ring's size. */
 const volatile __u32 event_wake_bytes;
+/* How many bytes may wait, with the new record, for one of bulk and one that is kept; the loader sets them. */
+const volatile __u32 event_limits[2];
+/* How many bytes of bulk and of what is kept a sandbox may send in a window, 0 for any; the loader sets them. */
+const volatile __u64 event_budgets[2];
 
 /* EVENT_TRUNCATED: a field was cut at a limit. */
 enum event_flags {
@@ -60,19 +83,39 @@ struct {
 	__uint(max_entries, 8 * 1024 * 1024);
 } events SEC(".maps");
 
-/* event_count is one sandbox's account: per probe, records that were to be sent and those that found no room. */
+/*
+ * event_tally is the account of one kind of record in one sandbox. What was seen is the sum of what was
+ * submitted and of these: told by another record with a count, found no room in the ring or in a table,
+ * refused for a spent budget.
+ */
+struct event_tally {
+	__u64 seen;
+	__u64 aggregated;
+	__u64 dropped;
+	__u64 throttled;
+};
+
+/* event_budget is what a sandbox sent of one class since the window began, and which slots passed in spite of that. */
+struct event_budget {
+	__u64 window;
+	__u64 bytes;
+	__u64 passed;
+};
+
+/* event_count is one sandbox's accounts and budgets. */
 struct event_count {
-	__u64 seen[EVENT_PROBES];
-	__u64 dropped[EVENT_PROBES];
+	struct event_tally tallies[EVENT_SLOTS];
+	struct event_budget budgets[2];
 };
 
 /*
  * event_counts is by sandbox. User space adds the entry before the sandbox is watched, so programs
  * only look it up: adding to a map without preallocation can fail from here. Entry 0 takes what
- * belongs to no sandbox.
+ * belongs to no sandbox. Not per CPU: that would be 2 KiB a sandbox on every possible CPU, and CPUs
+ * contend only for the counters of one sandbox.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 16384);
 	__type(key, __u64);
@@ -87,18 +130,120 @@ static __always_inline struct event_count *event_count_of(__u64 sandbox)
 	return count ? count : bpf_map_lookup_elem(&event_counts, &nobody);
 }
 
-/* event_count_add adds one record to the sandbox's account of the probe, as sent or as dropped. */
-static __always_inline void event_count_add(__u64 sandbox, bool dropped)
+/* event_slot_of is the slot of a kind of the probe. */
+static __always_inline __u32 event_slot_of(__u32 what)
+{
+	__u32 kind = what & EVENT_KIND_MASK;
+
+	if (kind > event_kinds)
+		kind = 0;
+	return (event_slot + kind) & (EVENT_SLOTS - 1);
+}
+
+/* event_aggregate counts a record that is not sent: a later one, or one that was, tells of it with a count. */
+static __always_inline void event_aggregate(__u64 sandbox, __u32 kind)
 {
 	struct event_count *count = event_count_of(sandbox);
-	__u32 probe = probe_index & (EVENT_PROBES - 1);
+	__u32 slot = event_slot_of(kind);
 
 	if (!count)
 		return;
-	/* Atomic: a program can be interrupted by another of the same probe on the same CPU. */
-	__sync_fetch_and_add(&count->seen[probe], 1);
+	__sync_fetch_and_add(&count->tallies[slot].seen, 1);
+	__sync_fetch_and_add(&count->tallies[slot].aggregated, 1);
+}
+
+/* event_lose counts a record that could not even be made, for lack of room in a table. */
+static __always_inline void event_lose(__u64 sandbox, __u32 kind)
+{
+	struct event_count *count = event_count_of(sandbox);
+	__u32 slot = event_slot_of(kind);
+
+	if (!count)
+		return;
+	__sync_fetch_and_add(&count->tallies[slot].seen, 1);
+	__sync_fetch_and_add(&count->tallies[slot].dropped, 1);
+}
+
+/* event_count_add counts one record of no kind, as sent or as dropped. */
+static __always_inline void event_count_add(__u64 sandbox, bool dropped)
+{
+	struct event_count *count = event_count_of(sandbox);
+	__u32 slot = event_slot_of(0);
+
+	if (!count)
+		return;
+	__sync_fetch_and_add(&count->tallies[slot].seen, 1);
 	if (dropped)
-		__sync_fetch_and_add(&count->dropped[probe], 1);
+		__sync_fetch_and_add(&count->tallies[slot].dropped, 1);
+}
+
+/*
+ * event_budget_allows says whether a sandbox may send another record of bulk or of what is kept. The first of each
+ * kind after the budget is spent passes, in every window, so that a flood of one kind never hides
+ * that there is another. While half of the ring waits, an eighth of the budget must do: then those who send
+ * least lose last. Two CPUs that begin a window at once may let a few records too many pass.
+ */
+static __always_inline bool event_budget_allows(struct event_count *count, __u32 class, __u32 slot,
+						__u64 size, __u64 waiting)
+{
+	struct event_budget *budget = &count->budgets[class & 1];
+	__u64 limit = event_budgets[class & 1];
+	__u64 bit = 1ull << slot;
+	__u64 now;
+
+	if (!limit)
+		return true;
+	if (waiting > event_limits[0] - event_limits[0] / 3)
+		limit /= 8;
+	now = bpf_ktime_get_ns();
+	if (now - budget->window >= EVENT_WINDOW) {
+		budget->window = now;
+		budget->bytes = 0;
+		budget->passed = 0;
+	}
+	if (__sync_fetch_and_add(&budget->bytes, size) + size <= limit)
+		return true;
+	return !(budget->passed & bit) && !(__sync_fetch_and_or(&budget->passed, bit) & bit);
+}
+
+/*
+ * event_admit counts one record of a size as seen, and says whether it may be put into the ring; if not, that has
+ * been counted too. The account is left in *account for event_refused().
+ */
+static __always_inline bool event_admit(__u64 sandbox, __u32 what, __u64 size,
+					struct event_tally **account)
+{
+	struct event_count *count = event_count_of(sandbox);
+	__u32 class = what >> EVENT_CLASS_SHIFT;
+	__u32 slot = event_slot_of(what);
+	struct event_tally *tally;
+	__u64 waiting;
+
+	*account = NULL;
+	if (!count)
+		return true;
+	tally = &count->tallies[slot];
+	*account = tally;
+	/* Atomic: a program can be interrupted by another of the same probe on the same CPU. */
+	__sync_fetch_and_add(&tally->seen, 1);
+	if (what >= EVENT_VITAL)
+		return true;
+	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	if (!event_budget_allows(count, class, slot, size, waiting)) {
+		__sync_fetch_and_add(&tally->throttled, 1);
+		return false;
+	}
+	if (waiting + size > event_limits[class & 1]) {
+		__sync_fetch_and_add(&tally->dropped, 1);
+		return false;
+	}
+	return true;
+}
+
+static __always_inline void event_refused(struct event_tally *account)
+{
+	if (account)
+		__sync_fetch_and_add(&account->dropped, 1);
 }
 
 /*
@@ -149,15 +294,27 @@ static __always_inline void event_header_fill(struct event_header *header, __u64
 }
 
 /*
- * event_reserve makes room for a record of a constant size in the ring. NULL means that there was
- * none, which has then been counted. The bytes are not zeroed: fill all of them.
+ * event_reserve_as makes room for a record of a constant size in the ring. what is its kind, or'ed with
+ * its class. NULL means that there was no room or no budget, which has then been counted. The bytes are not
+ * zeroed: fill all of them.
  */
+static __always_inline void *event_reserve_as(__u64 sandbox, __u32 what, __u64 size)
+{
+	struct event_tally *account;
+	void *record;
+
+	if (!event_admit(sandbox, what, size, &account))
+		return NULL;
+	record = bpf_ringbuf_reserve(&events, size, 0);
+	if (!record)
+		event_refused(account);
+	return record;
+}
+
+/* event_reserve is event_reserve_as for bulk of no kind. */
 static __always_inline void *event_reserve(__u64 sandbox, __u64 size)
 {
-	void *record = bpf_ringbuf_reserve(&events, size, 0);
-
-	event_count_add(sandbox, !record);
-	return record;
+	return event_reserve_as(sandbox, EVENT_BULK, size);
 }
 
 /* event_wake_flags says whether the reader must be woken for this record. */
@@ -178,13 +335,26 @@ static __always_inline void event_submit(void *record)
 	bpf_ringbuf_submit(record, event_wake_flags());
 }
 
-/* event_output copies a record of variable size to the ring. False means that it was dropped, and counted. */
+/*
+ * event_output_as copies a record of variable size to the ring. what is its kind, or'ed with its class. False means
+ * that it was refused, and counted.
+ */
+static __always_inline bool event_output_as(__u64 sandbox, __u32 what, void *record, __u64 size)
+{
+	struct event_tally *account;
+
+	if (!event_admit(sandbox, what, size, &account))
+		return false;
+	if (!bpf_ringbuf_output(&events, record, size, event_wake_flags()))
+		return true;
+	event_refused(account);
+	return false;
+}
+
+/* event_output is event_output_as for bulk of no kind. */
 static __always_inline bool event_output(__u64 sandbox, void *record, __u64 size)
 {
-	bool dropped = bpf_ringbuf_output(&events, record, size, event_wake_flags()) != 0;
-
-	event_count_add(sandbox, dropped);
-	return !dropped;
+	return event_output_as(sandbox, EVENT_BULK, record, size);
 }
 
 #endif

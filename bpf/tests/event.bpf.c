@@ -29,6 +29,8 @@ struct message {
 };
 
 ABI_STRUCT(event_header);
+ABI_STRUCT(event_tally);
+ABI_STRUCT(event_budget);
 ABI_STRUCT(event_count);
 ABI_STRUCT(question);
 ABI_STRUCT(message);
@@ -77,6 +79,37 @@ int test_event_submit(struct question *question)
 	__builtin_memset(message->text, 'x', sizeof(message->text));
 	event_submit(message);
 	return 1;
+}
+
+/* Sends one message of the kind and class in size; returns whether it was taken. */
+SEC("syscall")
+int test_event_submit_as(struct question *question)
+{
+	struct message *message =
+		event_reserve_as(question->sandbox, (__u32)question->size, sizeof(*message));
+
+	if (!message)
+		return 0;
+	event_header_fill(&message->header, question->sandbox, 7);
+	__builtin_memset(message->text, 'x', sizeof(message->text));
+	event_submit(message);
+	return 1;
+}
+
+/* Counts a record of the kind in size as told by another. */
+SEC("syscall")
+int test_event_aggregate(struct question *question)
+{
+	event_aggregate(question->sandbox, (__u32)question->size);
+	return 0;
+}
+
+/* Counts a record of the kind in size as one that could not be made. */
+SEC("syscall")
+int test_event_lose(struct question *question)
+{
+	event_lose(question->sandbox, (__u32)question->size);
+	return 0;
 }
 
 /* Sends the first bytes of a message; returns whether there was room, 2 when it is not that long. */

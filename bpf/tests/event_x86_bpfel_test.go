@@ -13,10 +13,17 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type eventEventBudget struct {
+	_      structs.HostLayout
+	Window uint64
+	Bytes  uint64
+	Passed uint64
+}
+
 type eventEventCount struct {
 	_       structs.HostLayout
-	Seen    [8]uint64
-	Dropped [8]uint64
+	Tallies [64]eventEventTally
+	Budgets [2]eventEventBudget
 }
 
 type eventEventHeader struct {
@@ -36,6 +43,14 @@ type eventEventHeader struct {
 	Kind        uint16
 	Flags       uint32
 	Comm        [16]uint8
+}
+
+type eventEventTally struct {
+	_          structs.HostLayout
+	Seen       uint64
+	Aggregated uint64
+	Dropped    uint64
+	Throttled  uint64
 }
 
 type eventMessage struct {
@@ -60,15 +75,24 @@ const (
 	eventMapEvents               = "events"
 	eventMapRooms                = "rooms"
 	eventMapSandboxes            = "sandboxes"
+	eventProgTestEventAggregate  = "test_event_aggregate"
+	eventProgTestEventLose       = "test_event_lose"
 	eventProgTestEventOutput     = "test_event_output"
 	eventProgTestEventSubmit     = "test_event_submit"
+	eventProgTestEventSubmitAs   = "test_event_submit_as"
 	eventProgTestSandboxCgroupOf = "test_sandbox_cgroup_of"
 	eventProgTestSandboxCurrent  = "test_sandbox_current"
 	eventProgTestSandboxOf       = "test_sandbox_of"
+	eventVarAbiEventBudget       = "abi_event_budget"
 	eventVarAbiEventCount        = "abi_event_count"
 	eventVarAbiEventHeader       = "abi_event_header"
+	eventVarAbiEventTally        = "abi_event_tally"
 	eventVarAbiMessage           = "abi_message"
 	eventVarAbiQuestion          = "abi_question"
+	eventVarEventBudgets         = "event_budgets"
+	eventVarEventKinds           = "event_kinds"
+	eventVarEventLimits          = "event_limits"
+	eventVarEventSlot            = "event_slot"
 	eventVarEventWakeBytes       = "event_wake_bytes"
 	eventVarProbeIndex           = "probe_index"
 )
@@ -115,8 +139,11 @@ type eventSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type eventProgramSpecs struct {
+	TestEventAggregate  *ebpf.ProgramSpec `ebpf:"test_event_aggregate"`
+	TestEventLose       *ebpf.ProgramSpec `ebpf:"test_event_lose"`
 	TestEventOutput     *ebpf.ProgramSpec `ebpf:"test_event_output"`
 	TestEventSubmit     *ebpf.ProgramSpec `ebpf:"test_event_submit"`
+	TestEventSubmitAs   *ebpf.ProgramSpec `ebpf:"test_event_submit_as"`
 	TestSandboxCgroupOf *ebpf.ProgramSpec `ebpf:"test_sandbox_cgroup_of"`
 	TestSandboxCurrent  *ebpf.ProgramSpec `ebpf:"test_sandbox_current"`
 	TestSandboxOf       *ebpf.ProgramSpec `ebpf:"test_sandbox_of"`
@@ -136,10 +163,16 @@ type eventMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type eventVariableSpecs struct {
+	AbiEventBudget *ebpf.VariableSpec `ebpf:"abi_event_budget"`
 	AbiEventCount  *ebpf.VariableSpec `ebpf:"abi_event_count"`
 	AbiEventHeader *ebpf.VariableSpec `ebpf:"abi_event_header"`
+	AbiEventTally  *ebpf.VariableSpec `ebpf:"abi_event_tally"`
 	AbiMessage     *ebpf.VariableSpec `ebpf:"abi_message"`
 	AbiQuestion    *ebpf.VariableSpec `ebpf:"abi_question"`
+	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
@@ -183,10 +216,16 @@ func (m *eventMaps) Close() error {
 //
 // It can be passed to loadEventObjects or ebpf.CollectionSpec.LoadAndAssign.
 type eventVariables struct {
+	AbiEventBudget *ebpf.Variable `ebpf:"abi_event_budget"`
 	AbiEventCount  *ebpf.Variable `ebpf:"abi_event_count"`
 	AbiEventHeader *ebpf.Variable `ebpf:"abi_event_header"`
+	AbiEventTally  *ebpf.Variable `ebpf:"abi_event_tally"`
 	AbiMessage     *ebpf.Variable `ebpf:"abi_message"`
 	AbiQuestion    *ebpf.Variable `ebpf:"abi_question"`
+	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }
@@ -195,8 +234,11 @@ type eventVariables struct {
 //
 // It can be passed to loadEventObjects or ebpf.CollectionSpec.LoadAndAssign.
 type eventPrograms struct {
+	TestEventAggregate  *ebpf.Program `ebpf:"test_event_aggregate"`
+	TestEventLose       *ebpf.Program `ebpf:"test_event_lose"`
 	TestEventOutput     *ebpf.Program `ebpf:"test_event_output"`
 	TestEventSubmit     *ebpf.Program `ebpf:"test_event_submit"`
+	TestEventSubmitAs   *ebpf.Program `ebpf:"test_event_submit_as"`
 	TestSandboxCgroupOf *ebpf.Program `ebpf:"test_sandbox_cgroup_of"`
 	TestSandboxCurrent  *ebpf.Program `ebpf:"test_sandbox_current"`
 	TestSandboxOf       *ebpf.Program `ebpf:"test_sandbox_of"`
@@ -204,8 +246,11 @@ type eventPrograms struct {
 
 func (p *eventPrograms) Close() error {
 	return _EventClose(
+		p.TestEventAggregate,
+		p.TestEventLose,
 		p.TestEventOutput,
 		p.TestEventSubmit,
+		p.TestEventSubmitAs,
 		p.TestSandboxCgroupOf,
 		p.TestSandboxCurrent,
 		p.TestSandboxOf,

@@ -27,7 +27,16 @@ import (
 // Sizes of a ring that is full soon, and of a message with the ring's own header.
 const (
 	ringBytes    = 4096
-	messageBytes = 88 + 64 + 8
+	messageSize  = 88 + 64
+	messageBytes = messageSize + 8
+)
+
+// The place of the tests' probe in the accounts, and the bounds of the classes. The window is EVENT_WINDOW.
+const (
+	testSlot, testKinds  = 20, 8
+	bulkLimit, keptLimit = ringBytes / 4 * 3, ringBytes / 16 * 15
+	bulkBudget           = 5*messageSize + 1
+	window               = 100 * time.Millisecond
 )
 
 // loadProgram loads an object; the reader is woken for each record.
@@ -43,6 +52,15 @@ func loadProgram(t *testing.T, load func() (*ebpf.CollectionSpec, error)) *ebpf.
 	}
 	if spec.Maps["events"] != nil {
 		spec.Maps["events"].MaxEntries = ringBytes
+		for name, value := range map[string]any{
+			"event_slot": uint16(testSlot), "event_kinds": uint16(testKinds),
+			"event_limits":  [2]uint32{bulkLimit, keptLimit},
+			"event_budgets": [2]uint64{bulkBudget, 0},
+		} {
+			if err := spec.Variables[name].Set(value); err != nil {
+				t.Fatalf("setting %s: %v", name, err)
+			}
+		}
 	}
 	collection, err := ebpf.NewCollection(spec)
 	if err != nil {
@@ -132,25 +150,21 @@ func TestKernelSandbox(t *testing.T) {
 	}
 }
 
-// count is one sandbox's account of the tests' probe.
-func count(t *testing.T, c *ebpf.Collection, sandbox uint64) (seen, dropped uint64) {
+// count is one sandbox's account of a kind of the tests' probe.
+func count(t *testing.T, c *ebpf.Collection, sandbox uint64, kind int) eventEventTally {
 	t.Helper()
-	var perCPU []eventEventCount
-	if err := c.Maps["event_counts"].Lookup(sandbox, &perCPU); err != nil {
+	var account eventEventCount
+	if err := c.Maps["event_counts"].Lookup(sandbox, &account); err != nil {
 		t.Fatal(err)
 	}
-	for _, cpu := range perCPU {
-		seen += cpu.Seen[3]
-		dropped += cpu.Dropped[3]
-	}
-	return seen, dropped
+	return account.Tallies[testSlot+kind]
 }
 
 // openCount makes accounts, which programs never do.
 func openCount(t *testing.T, c *ebpf.Collection, sandboxes ...uint64) {
 	t.Helper()
 	for _, sandbox := range sandboxes {
-		if err := c.Maps["event_counts"].Put(sandbox, make([]eventEventCount, ebpf.MustPossibleCPU())); err != nil {
+		if err := c.Maps["event_counts"].Put(sandbox, &eventEventCount{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -206,31 +220,119 @@ func TestKernelEventHeader(t *testing.T) {
 	}
 }
 
-func TestKernelEventCounts(t *testing.T) {
+// send sends n messages of a kind and class, and returns how many were taken.
+func send(t *testing.T, c *ebpf.Collection, sandbox uint64, what, n int) (sent uint64) {
+	t.Helper()
+	for range n {
+		_, result := call(t, c, "test_event_submit_as", eventQuestion{Sandbox: sandbox, Size: uint64(what)})
+		sent += uint64(result)
+	}
+	return sent
+}
+
+// TestKernelEventClasses fills the ring with each class in turn: each stops where the next still has room.
+func TestKernelEventClasses(t *testing.T) {
 	c := loadProgram(t, loadEvent)
 	openCount(t, c, 0, 5)
-	send := func(sandbox uint64, n int) (sent uint64) {
-		for range n {
-			_, result := call(t, c, "test_event_submit", eventQuestion{Sandbox: sandbox})
-			sent += uint64(result)
+	const vital, kept, more = 0x200, 0x100, 10
+	total := uint64(0)
+	for _, step := range []struct {
+		name        string
+		what, limit int
+	}{{"kept", kept | 1, keptLimit}, {"vital", vital | 2, ringBytes}} {
+		fits := uint64(step.limit/messageBytes) - total
+		sent := send(t, c, 5, step.what, int(fits)+more)
+		if sent > fits || sent+2 < fits {
+			t.Errorf("%s: %d were taken, want about %d", step.name, sent, fits)
+		}
+		if got, want := count(t, c, 5, step.what&0xff), (eventEventTally{Seen: fits + more, Dropped: fits + more - sent}); got != want {
+			t.Errorf("%s: the account is %+v, want %+v", step.name, got, want)
+		}
+		total += sent
+	}
+	// A sandbox without an account loses none: they go to that of nobody. So do those of an unknown kind, to the probe's.
+	send(t, c, 6, kept|1, more)
+	if got := count(t, c, 0, 1); got.Seen != more || got.Dropped != more {
+		t.Errorf("%+v of %d of a sandbox without an account", got, more)
+	}
+	send(t, c, 5, testKinds+1, more)
+	if got := count(t, c, 5, 0); got.Seen != more || got.Dropped+got.Throttled != more {
+		t.Errorf("%+v of %d of no known kind", got, more)
+	}
+	if _, sent := call(t, c, "test_event_output", eventQuestion{Sandbox: 5, Size: 100}); sent != 0 {
+		t.Error("a full ring took an output")
+	}
+	if got := count(t, c, 5, 0); got.Seen != more+1 {
+		t.Errorf("an output that found no room was not counted: %+v", got)
+	}
+}
+
+// TestKernelEventBudget spends a sandbox's budget: of each kind one more passes, another sandbox has its own.
+func TestKernelEventBudget(t *testing.T) {
+	c := loadProgram(t, loadEvent)
+	openCount(t, c, 0, 5, 7)
+	reader, err := ringbuf.NewReader(c.Maps["events"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	// What is in the ring must not be what refuses: it is emptied after each.
+	sendOne := func(sandbox uint64, what int) bool {
+		sent := send(t, c, sandbox, what, 1) == 1
+		reader.SetDeadline(time.Now())
+		if _, err := reader.Read(); sent != (err == nil) {
+			t.Fatalf("sent is %v, but reading says %v", sent, err)
 		}
 		return sent
 	}
-	const more = 10
-	fits := ringBytes / messageBytes
-	if sent := send(5, fits+more); sent > uint64(fits) || sent < uint64(fits)-1 {
-		t.Errorf("%d records fit, want %d", sent, fits)
-	} else if seen, dropped := count(t, c, 5); seen != uint64(fits+more) || seen-dropped != sent {
-		t.Errorf("%d seen, %d dropped, %d sent of %d", seen, dropped, sent, fits+more)
+	const more = 5
+	deadline := time.Now().Add(time.Minute)
+	for {
+		if time.Now().After(deadline) {
+			t.Skip("this machine is too slow to spend a budget within its window")
+		}
+		before := count(t, c, 5, 1)
+		start, taken := time.Now(), 0
+		for range bulkBudget/messageSize + more {
+			if sendOne(5, 1) {
+				taken++
+			}
+		}
+		other, innocent := sendOne(5, 2), sendOne(7, 1)
+		if time.Since(start) > window/2 {
+			continue // the window ended meanwhile
+		}
+		after := count(t, c, 5, 1)
+		if refused := after.Throttled - before.Throttled; int(after.Seen-before.Seen) != taken+int(refused) || after.Dropped != 0 {
+			t.Errorf("%d taken, account went from %+v to %+v", taken, before, after)
+		}
+		if want := bulkBudget/messageSize + 1; taken > want {
+			continue // two windows
+		} else if taken < want-1 {
+			t.Errorf("%d were taken, the budget is for %d", taken, want)
+		}
+		if !other || !innocent {
+			t.Errorf("with a spent budget another kind passes: %v; another sandbox: %v", other, innocent)
+		}
+		break
 	}
-	// A sandbox without an account loses none: they go to that of nobody.
-	send(6, more)
-	if seen, dropped := count(t, c, 0); seen != more || dropped != more {
-		t.Errorf("%d seen, %d dropped of %d of a sandbox without an account", seen, dropped, more)
+	time.Sleep(window + 20*time.Millisecond)
+	if !sendOne(5, 1) {
+		t.Error("the next window has no budget")
 	}
-	_, sent := call(t, c, "test_event_output", eventQuestion{Sandbox: 5, Size: 100})
-	if seen, _ := count(t, c, 5); sent != 0 || seen != uint64(fits+more+1) {
-		t.Errorf("a full ring took an output (%d), or it was not counted: %d", sent, seen)
+}
+
+func TestKernelEventAggregate(t *testing.T) {
+	c := loadProgram(t, loadEvent)
+	openCount(t, c, 0, 5)
+	for _, what := range []uint64{1, 2, 2} {
+		call(t, c, "test_event_aggregate", eventQuestion{Sandbox: 5, Size: what})
+	}
+	call(t, c, "test_event_lose", eventQuestion{Sandbox: 5, Size: 2})
+	for kind, want := range []eventEventTally{{}, {Seen: 1, Aggregated: 1}, {Seen: 3, Aggregated: 2, Dropped: 1}} {
+		if got := count(t, c, 5, kind); got != want {
+			t.Errorf("kind %d has %+v, want %+v", kind, got, want)
+		}
 	}
 }
 

@@ -54,6 +54,10 @@ const (
 	pathVarAbiFound               = "abi_found"
 	pathVarAbiPathFlags           = "abi_path_flags"
 	pathVarAbiSubject             = "abi_subject"
+	pathVarEventBudgets           = "event_budgets"
+	pathVarEventKinds             = "event_kinds"
+	pathVarEventLimits            = "event_limits"
+	pathVarEventSlot              = "event_slot"
 	pathVarEventWakeBytes         = "event_wake_bytes"
 	pathVarProbeIndex             = "probe_index"
 )
@@ -123,6 +127,10 @@ type pathVariableSpecs struct {
 	AbiFound       *ebpf.VariableSpec `ebpf:"abi_found"`
 	AbiPathFlags   *ebpf.VariableSpec `ebpf:"abi_path_flags"`
 	AbiSubject     *ebpf.VariableSpec `ebpf:"abi_subject"`
+	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
@@ -169,6 +177,10 @@ type pathVariables struct {
 	AbiFound       *ebpf.Variable `ebpf:"abi_found"`
 	AbiPathFlags   *ebpf.Variable `ebpf:"abi_path_flags"`
 	AbiSubject     *ebpf.Variable `ebpf:"abi_subject"`
+	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }

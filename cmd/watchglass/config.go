@@ -52,6 +52,8 @@ type sandboxesConfig struct {
 
 type kernelConfig struct {
 	RingBytes     int      `yaml:"ring_bytes"`
+	BulkBudget    int      `yaml:"bulk_bytes_per_second"`
+	KeptBudget    int      `yaml:"kept_bytes_per_second"`
 	MaxSandboxes  int      `yaml:"max_sandboxes"`
 	Environment   []string `yaml:"environment"`
 	SyscallCounts bool     `yaml:"syscall_counts"`
@@ -171,7 +173,8 @@ func (c *sandboxesConfig) validate() error {
 // tracer is the section as the tracer takes it.
 func (c *kernelConfig) tracer() bpf.Config {
 	return bpf.Config{
-		RingBytes: c.RingBytes, MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts,
+		RingBytes: c.RingBytes, BulkBudget: c.BulkBudget, KeptBudget: c.KeptBudget,
+		MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts,
 	}
 }
 
