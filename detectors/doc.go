@@ -3,7 +3,7 @@
 // Package detectors reads events and reports findings: what a person should know of.
 //
 // It owns the table of built-in detectors (detectors.go), one file each, their bounded memory
-// (memory.go) and the words in which a finding explains itself (explain.go). Each detector has a
+// (internal/memory) and the words in which a finding explains itself (explain.go). Each detector has a
 // timeline in testdata and a page in docs/detectors.
 //
 // It must not do I/O, start goroutines, read a clock (time is the events'), know where events come

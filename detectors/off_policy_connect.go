@@ -5,6 +5,7 @@ package detectors
 import (
 	"net/netip"
 
+	"github.com/watchglass/watchglass/detectors/internal/memory"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -14,7 +15,7 @@ import (
 type offPolicyConnect struct {
 	rule     event.Rule
 	allowed  func(event.Transport, netip.AddrPort) bool
-	findings *memory[repeats]
+	findings *memory.Memory[repeats]
 }
 
 func newOffPolicyConnect(cfg *Config) *offPolicyConnect {
@@ -32,7 +33,7 @@ func newOffPolicyConnect(cfg *Config) *offPolicyConnect {
 			Runbook: "docs/detectors/off-policy-connect.md",
 		},
 		allowed:  cfg.Policy.Allowed,
-		findings: newMemory[repeats](cfg),
+		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
 }
 
@@ -40,12 +41,12 @@ func newOffPolicyConnect(cfg *Config) *offPolicyConnect {
 func (d *offPolicyConnect) Rule() *event.Rule { return &d.rule }
 
 // Forget implements Detector.
-func (d *offPolicyConnect) Forget(sandboxID string) { d.findings.forget(sandboxID) }
+func (d *offPolicyConnect) Forget(sandboxID string) { d.findings.Forget(sandboxID) }
 
 // Stats implements Detector.
 func (d *offPolicyConnect) Stats() event.DetectorStats {
 	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.count(&stats)
+	d.findings.Count(&stats)
 	return stats
 }
 
@@ -57,9 +58,9 @@ func (d *offPolicyConnect) Detect(e *event.Event, report func(*event.Finding)) {
 		return
 	}
 	sandbox, key := e.Sandbox.ID, d.key(n)
-	seen := d.findings.get(sandbox, key)
+	seen := d.findings.Get(sandbox, key)
 	if seen == nil {
-		seen = d.findings.put(sandbox, key, repeats{})
+		seen = d.findings.Put(sandbox, key, repeats{})
 	}
 	if seen.seen(&d.rule, e) {
 		report(d.finding(e, n, seen))
@@ -70,7 +71,7 @@ func (d *offPolicyConnect) Detect(e *event.Event, report func(*event.Finding)) {
 // package mirror is the same finding.
 func (d *offPolicyConnect) key(n *event.NetworkConnect) uint64 {
 	addr := n.Peer.Addr().Unmap().As16()
-	return d.findings.key(uint64(n.Peer.Port()), string(n.Transport), string(addr[:]))
+	return d.findings.Key(uint64(n.Peer.Port()), string(n.Transport), string(addr[:]))
 }
 
 func (d *offPolicyConnect) finding(e *event.Event, n *event.NetworkConnect, seen *repeats) *event.Finding {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/watchglass/watchglass/detectors/internal/memory"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -17,8 +18,8 @@ type secretRead struct {
 	rule    event.Rule
 	allowed func(path, executable string) bool
 	// findings is by turn and path; own is the secrets that the sandbox itself wrote, by inode.
-	findings *memory[repeats]
-	own      *memory[struct{}]
+	findings *memory.Memory[repeats]
+	own      *memory.Memory[struct{}]
 }
 
 func newSecretRead(cfg *Config) *secretRead {
@@ -37,8 +38,8 @@ func newSecretRead(cfg *Config) *secretRead {
 			Runbook: "docs/detectors/secret-read.md",
 		},
 		allowed:  cfg.Policy.SecretAllowed,
-		findings: newMemory[repeats](cfg),
-		own:      newMemory[struct{}](cfg),
+		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
+		own:      memory.New[struct{}](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
 }
 
@@ -47,15 +48,15 @@ func (d *secretRead) Rule() *event.Rule { return &d.rule }
 
 // Forget implements Detector.
 func (d *secretRead) Forget(sandboxID string) {
-	d.findings.forget(sandboxID)
-	d.own.forget(sandboxID)
+	d.findings.Forget(sandboxID)
+	d.own.Forget(sandboxID)
 }
 
 // Stats implements Detector.
 func (d *secretRead) Stats() event.DetectorStats {
 	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.count(&stats)
-	d.own.count(&stats)
+	d.findings.Count(&stats)
+	d.own.Count(&stats)
 	return stats
 }
 
@@ -66,21 +67,21 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 		f.Access&(event.AccessPath|event.AccessDirectory) != 0 {
 		return
 	}
-	sandbox, file := e.Sandbox.ID, d.own.file(f.Inode, f.Device)
+	sandbox, file := e.Sandbox.ID, d.own.File(f.Inode, f.Device)
 	if f.Created {
 		// It is empty: what is in it from here on, the sandbox wrote. Truncation would say the same, but
 		// for openat2 it is the caller's word, which another thread may change after the kernel read it.
-		d.own.put(sandbox, file, struct{}{})
+		d.own.Put(sandbox, file, struct{}{})
 		return
 	}
-	if f.Access&event.AccessRead == 0 || d.own.get(sandbox, file) != nil || d.expected(e.Process, f.Path) {
+	if f.Access&event.AccessRead == 0 || d.own.Get(sandbox, file) != nil || d.expected(e.Process, f.Path) {
 		return
 	}
 	session, call := turn(e.Process)
-	key := d.findings.key(0, session, call, f.Path)
-	seen := d.findings.get(sandbox, key)
+	key := d.findings.Key(0, session, call, f.Path)
+	seen := d.findings.Get(sandbox, key)
 	if seen == nil {
-		seen = d.findings.put(sandbox, key, repeats{})
+		seen = d.findings.Put(sandbox, key, repeats{})
 	}
 	if seen.seen(&d.rule, e) {
 		report(d.finding(e, f, seen))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/watchglass/watchglass/detectors/internal/memory"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -18,10 +19,10 @@ type unbackedExec struct {
 	rule       event.Rule
 	freshFor   time.Duration
 	toolchains []string
-	findings   *memory[repeats]
+	findings   *memory.Memory[repeats]
 	// writers is who wrote a file last, by inode; tools whether a tool's executable is believed, by path.
-	writers *memory[writer]
-	tools   *memory[bool]
+	writers *memory.Memory[writer]
+	tools   *memory.Memory[bool]
 }
 
 // writer is the last program that opened a file for writing.
@@ -54,9 +55,9 @@ func newUnbackedExec(cfg *Config) *unbackedExec {
 			Runbook: "docs/detectors/unbacked-exec.md",
 		},
 		freshFor: cfg.FreshFor, toolchains: cfg.Toolchains,
-		findings: newMemory[repeats](cfg),
-		writers:  newMemory[writer](cfg),
-		tools:    newMemory[bool](cfg),
+		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
+		writers:  memory.New[writer](cfg.MaxSandboxes, cfg.MaxEntries),
+		tools:    memory.New[bool](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
 }
 
@@ -65,17 +66,17 @@ func (d *unbackedExec) Rule() *event.Rule { return &d.rule }
 
 // Forget implements Detector.
 func (d *unbackedExec) Forget(sandboxID string) {
-	d.findings.forget(sandboxID)
-	d.writers.forget(sandboxID)
-	d.tools.forget(sandboxID)
+	d.findings.Forget(sandboxID)
+	d.writers.Forget(sandboxID)
+	d.tools.Forget(sandboxID)
 }
 
 // Stats implements Detector.
 func (d *unbackedExec) Stats() event.DetectorStats {
 	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.count(&stats)
-	d.writers.count(&stats)
-	d.tools.count(&stats)
+	d.findings.Count(&stats)
+	d.writers.Count(&stats)
+	d.tools.Count(&stats)
 	return stats
 }
 
@@ -107,11 +108,11 @@ func (d *unbackedExec) written(e *event.Event, f *event.FileOpen) {
 	if len(w.name) > longestName {
 		w.name = cut(w.name, longestName)
 	}
-	file := d.writers.file(f.Inode, f.Device)
-	if stripsInPlace(e.Process) && d.writers.get(sandbox, file) != nil {
+	file := d.writers.File(f.Inode, f.Device)
+	if stripsInPlace(e.Process) && d.writers.Get(sandbox, file) != nil {
 		return // less of the same file: who wrote it still answers for it
 	}
-	d.writers.put(sandbox, file, w)
+	d.writers.Put(sandbox, file, w)
 }
 
 // longestName is what is kept of the name of a program, in bytes.
@@ -155,7 +156,7 @@ func (d *unbackedExec) provided(executable string) bool {
 
 // believed says whether a compiler's or installer's executable may answer for what it writes.
 func (d *unbackedExec) believed(sandbox, executable string) bool {
-	if known := d.tools.get(sandbox, d.tools.key(0, executable)); known != nil {
+	if known := d.tools.Get(sandbox, d.tools.Key(0, executable)); known != nil {
 		return *known
 	}
 	return d.provided(executable)
@@ -166,10 +167,10 @@ func (d *unbackedExec) executed(e *event.Event, x *event.ProcessExec, report fun
 	sandbox := e.Sandbox.ID
 	var by *writer
 	if x.Inode != 0 {
-		by = d.writers.get(sandbox, d.writers.file(x.Inode, x.Device))
+		by = d.writers.Get(sandbox, d.writers.File(x.Inode, x.Device))
 	}
 	if kindOf(x.Executable) != writerOther {
-		d.tools.put(sandbox, d.tools.key(0, x.Executable), d.genuine(e, x, by))
+		d.tools.Put(sandbox, d.tools.Key(0, x.Executable), d.genuine(e, x, by))
 	}
 	var what, title string
 	level := event.Severity(0)
@@ -190,10 +191,10 @@ func (d *unbackedExec) executed(e *event.Event, x *event.ProcessExec, report fun
 		return
 	}
 	session, call := turn(e.Process)
-	key := d.findings.key(0, session, call, what, x.Executable)
-	seen := d.findings.get(sandbox, key)
+	key := d.findings.Key(0, session, call, what, x.Executable)
+	seen := d.findings.Get(sandbox, key)
 	if seen == nil {
-		seen = d.findings.put(sandbox, key, repeats{})
+		seen = d.findings.Put(sandbox, key, repeats{})
 	}
 	if !seen.seen(&d.rule, e) {
 		return

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package detectors
+// Package memory is what detectors remember: per sandbox, bounded, the least recently used forgotten first.
+//
+// It owns the bounds and their account. It must not know what is remembered.
+package memory
 
 import (
 	"hash/maphash"
@@ -9,11 +12,11 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// memory is what a detector remembers per sandbox: a bounded number of sandboxes, each with a
+// Memory is what a detector remembers per sandbox: a bounded number of sandboxes, each with a
 // bounded number of entries, so that a noisy sandbox makes only itself forgotten. The least recently
 // used goes first. Keys are hashes with a seed of their own: their size does not depend on the
 // sandbox's names, and a sandbox cannot make two of them meet.
-type memory[V any] struct {
+type Memory[V any] struct {
 	seed      maphash.Seed
 	sandboxes lru[string, *lru[uint64, V]]
 	most      int
@@ -22,16 +25,17 @@ type memory[V any] struct {
 	evicted atomic.Uint64
 }
 
-func newMemory[V any](cfg *Config) *memory[V] {
-	return &memory[V]{
+// New makes an empty memory of at most so many sandboxes and so many entries of each.
+func New[V any](sandboxes, entries int) *Memory[V] {
+	return &Memory[V]{
 		seed:      maphash.MakeSeed(),
-		sandboxes: lru[string, *lru[uint64, V]]{most: cfg.MaxSandboxes},
-		most:      cfg.MaxEntries,
+		sandboxes: lru[string, *lru[uint64, V]]{most: sandboxes},
+		most:      entries,
 	}
 }
 
-// key hashes what identifies an entry. Parts are separated, so that "ab","c" is not "a","bc".
-func (m *memory[V]) key(number uint64, parts ...string) uint64 {
+// Key hashes what identifies an entry. Parts are separated, so that "ab","c" is not "a","bc".
+func (m *Memory[V]) Key(number uint64, parts ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(m.seed)
 	for shift := 0; shift < 64; shift += 8 {
@@ -44,13 +48,13 @@ func (m *memory[V]) key(number uint64, parts ...string) uint64 {
 	return h.Sum64()
 }
 
-// file is the key of a file: its inode on its device.
-func (m *memory[V]) file(inode uint64, device uint32) uint64 {
-	return m.key(inode) ^ uint64(device)<<32
+// File is the key of a file: its inode on its device.
+func (m *Memory[V]) File(inode uint64, device uint32) uint64 {
+	return m.Key(inode) ^ uint64(device)<<32
 }
 
-// get is the entry, nil when there is none. It stays valid until the next put.
-func (m *memory[V]) get(sandbox string, key uint64) *V {
+// Get is the entry, nil when there is none. It stays valid until the next put.
+func (m *Memory[V]) Get(sandbox string, key uint64) *V {
 	s := m.sandboxes.get(sandbox)
 	if s == nil {
 		return nil
@@ -58,8 +62,8 @@ func (m *memory[V]) get(sandbox string, key uint64) *V {
 	return (*s).get(key)
 }
 
-// put adds or replaces an entry.
-func (m *memory[V]) put(sandbox string, key uint64, value V) *V {
+// Put adds or replaces an entry.
+func (m *Memory[V]) Put(sandbox string, key uint64, value V) *V {
 	s := m.sandboxes.get(sandbox)
 	if s == nil {
 		if gone, evicted := m.sandboxes.put(sandbox, &lru[uint64, V]{most: m.most}); evicted {
@@ -76,16 +80,16 @@ func (m *memory[V]) put(sandbox string, key uint64, value V) *V {
 	return (*s).get(key)
 }
 
-// forget drops everything of a sandbox.
-func (m *memory[V]) forget(sandbox string) {
+// Forget drops everything of a sandbox.
+func (m *Memory[V]) Forget(sandbox string) {
 	if s := m.sandboxes.get(sandbox); s != nil {
 		m.held.Add(-int64(len((*s).index)))
 	}
 	m.sandboxes.remove(sandbox)
 }
 
-// count adds the memory to a detector's statistics.
-func (m *memory[V]) count(stats *event.DetectorStats) {
+// Count adds the memory to a detector's statistics.
+func (m *Memory[V]) Count(stats *event.DetectorStats) {
 	stats.Entries += int(m.held.Load())
 	stats.Evicted += m.evicted.Load()
 }

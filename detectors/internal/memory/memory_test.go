@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package detectors
+package memory
 
 import (
 	"fmt"
@@ -59,38 +59,38 @@ func TestLRUAgainstModel(t *testing.T) {
 
 // TestMemoryIsFair shows that a noisy sandbox makes only itself forgotten, and that all bounds hold and are counted.
 func TestMemoryIsFair(t *testing.T) {
-	m := newMemory[int](&Config{MaxSandboxes: 3, MaxEntries: 10})
-	quiet := m.key(1, "quiet")
-	m.put("quiet", quiet, 42)
+	m := New[int](3, 10)
+	quiet := m.Key(1, "quiet")
+	m.Put("quiet", quiet, 42)
 	for i := range 1000 {
-		m.put("noisy", m.key(uint64(i)), i)
+		m.Put("noisy", m.Key(uint64(i)), i)
 	}
-	if v := m.get("quiet", quiet); v == nil || *v != 42 {
+	if v := m.Get("quiet", quiet); v == nil || *v != 42 {
 		t.Error("a noisy sandbox made another one's memory go")
 	}
 	var stats event.DetectorStats
-	if m.count(&stats); stats.Evicted != 990 || stats.Entries != 11 {
+	if m.Count(&stats); stats.Evicted != 990 || stats.Entries != 11 {
 		t.Errorf("%+v, want 11 entries and 990 evicted", stats)
 	}
 	for i := range 5 {
 		name := fmt.Sprint("s", i)
-		m.put(name, m.key(0), i)
+		m.Put(name, m.Key(0), i)
 	}
 	if n := len(m.sandboxes.index); n != 3 {
 		t.Errorf("%d sandboxes are remembered, want 3", n)
 	}
 	stats = event.DetectorStats{}
-	if m.count(&stats); stats.Evicted != 990+10+1+2 || stats.Entries != 3 {
+	if m.Count(&stats); stats.Evicted != 990+10+1+2 || stats.Entries != 3 {
 		t.Errorf("%+v, want 3 entries and %d evicted", stats, 990+10+1+2)
 	}
 	for i := range 5 {
-		m.forget(fmt.Sprint("s", i))
+		m.Forget(fmt.Sprint("s", i))
 	}
 	stats = event.DetectorStats{}
-	if m.count(&stats); stats.Entries != 0 {
+	if m.Count(&stats); stats.Entries != 0 {
 		t.Errorf("%d entries of forgotten sandboxes", stats.Entries)
 	}
-	if m.key(0, "ab", "c") == m.key(0, "a", "bc") {
+	if m.Key(0, "ab", "c") == m.Key(0, "a", "bc") {
 		t.Error("the parts of a key run into each other")
 	}
 }

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchglass/watchglass/detectors"
+	"github.com/watchglass/watchglass/event"
+)
+
+// Limits bounds what each rule remembers.
+type Limits struct {
+	// MaxSandboxes is how many sandboxes, MaxEntries how many groups and findings of each.
+	MaxSandboxes, MaxEntries int
+}
+
+// complaintEvery is how often the failures of one rule are logged: at the first and each so many after.
+const complaintEvery = 1 << 16
+
+// Engine runs a set of rules: a detector made of many. Its methods but Swap and Stats are called from one
+// goroutine.
+type Engine struct {
+	rule   event.Rule
+	limits Limits
+	log    *slog.Logger
+	// next is the set to take over with the next event.
+	next     atomic.Pointer[Set]
+	disabled atomic.Pointer[map[string]bool]
+
+	set     *Set
+	values  *values
+	running []*running
+	byKind  map[event.Kind]*index
+
+	entries atomic.Int64
+	evicted atomic.Uint64
+	failed  atomic.Uint64
+}
+
+// running is a rule in force, with its memory.
+type running struct {
+	*Rule
+	*state
+	// broken is true once it panicked.
+	broken   bool
+	failures uint64
+}
+
+// NewEngine makes an engine of a set.
+func NewEngine(s *Set, limits Limits, log *slog.Logger) *Engine {
+	e := &Engine{
+		rule: event.Rule{
+			ID: "rules", UUID: "4a4c3f9a-52a4-4c3a-9e0f-0f4b0ad0d2c1", Version: "1", Title: "A rule matched",
+			Severity: event.SeverityInfo,
+		},
+		limits: limits, log: log,
+	}
+	for _, k := range event.Kinds() {
+		if k.Kind != event.KindFinding && k.Kind != event.KindLoss {
+			e.rule.Kinds = append(e.rule.Kinds, k.Kind)
+		}
+	}
+	e.install(s)
+	return e
+}
+
+// Rule implements collector.Detector. Findings carry the rule that made them.
+func (e *Engine) Rule() *event.Rule { return &e.rule }
+
+// Swap puts another set in force, from the next event on. Rules that are the same keep their memory. It may be
+// called from any goroutine.
+func (e *Engine) Swap(s *Set) { e.next.Store(s) }
+
+// Disable switches off the rules with these ids, and all others on. It may be called from any goroutine.
+func (e *Engine) Disable(ids []string) {
+	off := map[string]bool{}
+	for _, id := range ids {
+		off[id] = true
+	}
+	e.disabled.Store(&off)
+}
+
+// Stats implements collector.Detector.
+func (e *Engine) Stats() event.DetectorStats {
+	return event.DetectorStats{Name: e.rule.ID, Entries: int(e.entries.Load()), Evicted: e.evicted.Load()}
+}
+
+// Failures is how many evaluations ended in an error or cost too much. It may be called from any goroutine.
+func (e *Engine) Failures() uint64 { return e.failed.Load() }
+
+// Forget implements collector.Detector.
+func (e *Engine) Forget(sandboxID string) {
+	for _, r := range e.running {
+		r.forget(sandboxID)
+	}
+	e.account()
+}
+
+func (e *Engine) install(s *Set) {
+	before := map[string]*running{}
+	for _, r := range e.running {
+		before[r.digest] = r
+	}
+	e.set, e.values, e.running, e.byKind = s, newValues(s.l), nil, map[event.Kind]*index{}
+	for _, rule := range s.rules {
+		r := &running{Rule: rule}
+		if old := before[rule.digest]; old != nil {
+			r.state = old.state
+		} else {
+			r.state = newState(e.limits)
+		}
+		e.running = append(e.running, r)
+		// Later steps first: one event must not take two steps of a sequence.
+		for i, st := range slices.Backward(r.stages) {
+			for _, kind := range st.kinds {
+				if e.byKind[kind] == nil {
+					e.byKind[kind] = &index{}
+				}
+				e.byKind[kind].add(candidate{r, i})
+			}
+		}
+	}
+	e.account()
+}
+
+// account notes what is remembered, for Stats.
+func (e *Engine) account() {
+	var total event.DetectorStats
+	for _, r := range e.running {
+		r.findings.Count(&total)
+		r.groups.Count(&total)
+		total.Entries += len(r.pending)
+		total.Evicted += r.forgone
+	}
+	e.entries.Store(int64(total.Entries))
+	e.evicted.Store(total.Evicted)
+}
+
+// Detect implements collector.Detector.
+func (e *Engine) Detect(ev *event.Event, report func(*event.Finding)) {
+	if s := e.next.Swap(nil); s != nil {
+		e.install(s)
+	}
+	candidates := e.byKind[ev.Kind()]
+	if candidates == nil {
+		return
+	}
+	e.values.load(ev)
+	defer e.values.release()
+	candidates.find(e.values, func(c candidate) { e.ask(c, ev, report) })
+}
+
+// Tick implements collector.Ticker: it reports what was expected by now and did not come.
+func (e *Engine) Tick(now time.Time, report func(cause *event.Event, f *event.Finding)) {
+	for _, r := range e.running {
+		for len(r.pending) > 0 && !r.pending[0].deadline.After(now) {
+			w := r.pending[0]
+			r.pending = r.pending[1:]
+			if !w.done {
+				f := w.finding
+				report(&w.cause, &f)
+			}
+		}
+	}
+	e.account()
+}
+
+// ask shows the event to one stage of a rule. A rule that panics is switched off alone.
+func (e *Engine) ask(c candidate, ev *event.Event, report func(*event.Finding)) {
+	r := c.running
+	if off := e.disabled.Load(); r.broken || off != nil && (*off)[r.rule.ID] {
+		return
+	}
+	defer func() {
+		if reason := recover(); reason != nil {
+			r.broken = true
+			e.log.Error("a rule failed and is off until the rules are loaded again", "rule", r.rule.ID, "reason", fmt.Sprint(reason))
+		}
+	}()
+	switch {
+	case r.sequence:
+		e.follow(c, ev, report)
+	case r.absence:
+		e.await(c, ev)
+	case !e.holds(r, r.stages[0].when) || e.excepted(r):
+	case r.threshold != nil:
+		e.tally(r, ev, report)
+	default:
+		e.found(r, ev, nil, report)
+	}
+}
+
+func (e *Engine) holds(r *running, x *expression) bool {
+	holds, err := x.holds(e.values)
+	e.note(r, err)
+	return holds
+}
+
+// note counts and sometimes logs an evaluation that failed.
+func (e *Engine) note(r *running, err error) {
+	if err == nil {
+		return
+	}
+	e.failed.Add(1)
+	if r.failures++; r.failures%complaintEvery == 1 {
+		e.log.Warn("a rule could not be evaluated", "rule", r.rule.ID, "failures", r.failures, "error", err)
+	}
+}
+
+func (e *Engine) excepted(r *running) bool {
+	for _, x := range r.exceptions {
+		if e.holds(r, x) {
+			return true
+		}
+	}
+	return false
+}
+
+// follow takes an event for the first step of a sequence, or the next of one that has begun.
+func (e *Engine) follow(c candidate, ev *event.Event, report func(*event.Finding)) {
+	r := c.running
+	if c.stage == 0 {
+		if e.holds(r, r.stages[0].when) && !e.excepted(r) {
+			p := partial{next: 1, began: ev.Time, evidence: []string{ev.UID()}}
+			p.captured = e.capture(r, 0, nil)
+			if r.group(r.Rule, ev).begin(p) {
+				r.forgone++
+			}
+		}
+		return
+	}
+	g := r.known(r.Rule, ev)
+	if g == nil {
+		return
+	}
+	g.expire(ev.Time, r.within.Duration)
+	for i := 0; i < len(g.partials); i++ {
+		p := &g.partials[i]
+		if p.next != c.stage {
+			continue
+		}
+		e.values.captured = p.captured
+		if !e.holds(r, r.stages[c.stage].when) || e.excepted(r) {
+			continue
+		}
+		p.evidence = append(p.evidence, ev.UID())
+		p.captured = e.capture(r, c.stage, p.captured)
+		if p.next++; p.next < len(r.stages) {
+			continue
+		}
+		e.values.captured = p.captured
+		evidence := p.evidence
+		g.partials = slices.Delete(g.partials, i, i+1)
+		i--
+		e.found(r, ev, evidence, report)
+	}
+	e.values.captured = nil
+}
+
+// capture is what is captured so far and by this step.
+func (e *Engine) capture(r *running, stage int, before map[string]string) map[string]string {
+	if len(r.stages[stage].capture) == 0 {
+		return before
+	}
+	all := maps.Clone(before)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for name, x := range r.stages[stage].capture {
+		s, err := x.string(e.values)
+		e.note(r, err)
+		all[name] = cut(s, longestText)
+	}
+	return all
+}
+
+// tally counts a match of a threshold.
+func (e *Engine) tally(r *running, ev *event.Event, report func(*event.Finding)) {
+	var key uint64
+	if x := r.threshold.distinct; x != nil {
+		s, err := x.string(e.values)
+		if e.note(r, err); err != nil {
+			return
+		}
+		key = r.groups.Key(1, s)
+	}
+	g := r.group(r.Rule, ev)
+	if g.count(r.Rule, ev, key) {
+		e.found(r, ev, slices.Clone(g.evidence), report)
+	}
+}
+
+// await notes that an event is expected, or that it came.
+func (e *Engine) await(c candidate, ev *event.Event) {
+	r := c.running
+	if c.stage == 1 {
+		g := r.known(r.Rule, ev)
+		if g == nil || len(g.waits) == 0 || !e.holds(r, r.stages[1].when) {
+			return
+		}
+		for _, w := range g.waits {
+			w.done = true
+		}
+		g.waits = g.waits[:0]
+		return
+	}
+	if !e.holds(r, r.stages[0].when) || e.excepted(r) {
+		return
+	}
+	f := e.finding(r, ev, []string{ev.UID()})
+	if f == nil {
+		return
+	}
+	g := r.group(r.Rule, ev)
+	g.waits = slices.DeleteFunc(g.waits, func(w *wait) bool { return w.deadline.Before(ev.Time) })
+	if len(r.pending) >= mostPending || len(g.waits) >= mostPartials {
+		r.forgone++
+		return
+	}
+	w := &wait{deadline: ev.Time.Add(r.within.Duration), finding: *f, cause: *ev}
+	w.cause.Payload = nil
+	g.waits = append(g.waits, w)
+	r.pending = append(r.pending, w)
+}
+
+// found reports a match, unless it is one of many of the same.
+func (e *Engine) found(r *running, ev *event.Event, evidence []string, report func(*event.Finding)) {
+	if len(evidence) == 0 {
+		evidence = []string{ev.UID()}
+	}
+	if f := e.finding(r, ev, evidence); f != nil {
+		report(f)
+	}
+	e.account()
+}
+
+// finding makes what is reported; nil when the same was reported lately.
+func (e *Engine) finding(r *running, ev *event.Event, evidence []string) *event.Finding {
+	title := r.message.render(e.values)
+	same := title
+	if r.dedup != nil {
+		s, err := r.dedup.string(e.values)
+		if e.note(r, err); err == nil {
+			same = s
+		}
+	}
+	sandbox := sandboxOf(ev)
+	key := r.findings.Key(groupKey(r.groups, r.scope, ev), same)
+	seen := r.findings.Get(sandbox, key)
+	if seen == nil {
+		seen = r.findings.Put(sandbox, key, detectors.Repeats{})
+	}
+	if !seen.Seen(&r.rule, ev) {
+		return nil
+	}
+	f := &event.Finding{Rule: &r.rule, Title: title, Evidence: evidence[:min(len(evidence), mostEvidence)]}
+	seen.Fill(f)
+	for _, slot := range r.objects {
+		if value, present := e.values.get(slot); present {
+			f.Objects = append(f.Objects, cut(value.Text(), longestText))
+		}
+	}
+	f.Explanation = title + ". " + detectors.Describe(ev.Process, f.Count)
+	return f
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+// candidate is one stage of a rule that an event may be.
+type candidate struct {
+	*running
+	stage int
+}
+
+// index finds the candidates of one kind of event: by the value of the attribute that they need, where they
+// need one, so that a hundred rules about a hundred programs cost one look-up.
+type index struct {
+	by []valueIndex
+	// rest is those that need no value.
+	rest []candidate
+}
+
+type valueIndex struct {
+	slot   int
+	values map[string][]candidate
+}
+
+func (x *index) add(c candidate) {
+	guards := c.stages[c.stage].when.guards
+	if len(guards) == 0 || guards[0].test != guardEqual {
+		x.rest = append(x.rest, c)
+		return
+	}
+	slot := guards[0].slot
+	at := -1
+	for i := range x.by {
+		if x.by[i].slot == slot {
+			at = i
+		}
+	}
+	if at < 0 {
+		at = len(x.by)
+		x.by = append(x.by, valueIndex{slot: slot, values: map[string][]candidate{}})
+	}
+	for _, text := range guards[0].texts {
+		x.by[at].values[text] = append(x.by[at].values[text], c)
+	}
+}
+
+// find calls found for every candidate whose first guard holds.
+func (x *index) find(v *values, found func(candidate)) {
+	for i := range x.by {
+		value, _ := v.get(x.by[i].slot)
+		for _, c := range x.by[i].values[value.AsString()] {
+			found(c)
+		}
+	}
+	for _, c := range x.rest {
+		found(c)
+	}
+}

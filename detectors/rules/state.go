@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"slices"
+	"time"
+
+	"github.com/watchglass/watchglass/detectors"
+	"github.com/watchglass/watchglass/detectors/internal/memory"
+	"github.com/watchglass/watchglass/event"
+)
+
+// The bounds of one group's memory.
+const (
+	// mostPartials is how many beginnings of a sequence are followed at once.
+	mostPartials = 16
+	// mostPending is how many expected events one rule waits for, over all groups.
+	mostPending = 1024
+	// mostEvidence is how many events a finding names.
+	mostEvidence = 16
+)
+
+// state is what one rule remembers.
+type state struct {
+	findings *memory.Memory[detectors.Repeats]
+	groups   *memory.Memory[group]
+	// pending is what an absence waits for, the earliest first.
+	pending []*wait
+	forgone uint64
+}
+
+// group is what is remembered of one session, call, process or sandbox.
+type group struct {
+	partials []partial
+	// times is when the latest matches of a threshold were, in nanoseconds; keys the hash of each when they must differ.
+	times []int64
+	keys  []uint64
+	// since is the uid of the first match in the window.
+	evidence []string
+	waits    []*wait
+}
+
+// partial is a sequence that has begun.
+type partial struct {
+	// next is the step that it waits for.
+	next     int
+	began    time.Time
+	evidence []string
+	captured map[string]string
+}
+
+// wait is an expected event that has not come.
+type wait struct {
+	deadline time.Time
+	done     bool
+	// cause is the event after which it is expected, without its payload.
+	cause    event.Event
+	finding  event.Finding
+	captured map[string]string
+}
+
+func newState(limits Limits) *state {
+	return &state{
+		findings: memory.New[detectors.Repeats](limits.MaxSandboxes, limits.MaxEntries),
+		groups:   memory.New[group](limits.MaxSandboxes, limits.MaxEntries),
+	}
+}
+
+func (s *state) forget(sandbox string) {
+	s.findings.Forget(sandbox)
+	s.groups.Forget(sandbox)
+	s.pending = slices.DeleteFunc(s.pending, func(w *wait) bool { return w.cause.Sandbox != nil && w.cause.Sandbox.ID == sandbox })
+}
+
+// group is the memory of an event's group; made when there is none.
+func (s *state) group(r *Rule, e *event.Event) *group {
+	sandbox := sandboxOf(e)
+	key := groupKey(s.groups, r.scope, e)
+	if g := s.groups.Get(sandbox, key); g != nil {
+		return g
+	}
+	return s.groups.Put(sandbox, key, group{})
+}
+
+// known is the memory of an event's group, nil when there is none.
+func (s *state) known(r *Rule, e *event.Event) *group {
+	return s.groups.Get(sandboxOf(e), groupKey(s.groups, r.scope, e))
+}
+
+func sandboxOf(e *event.Event) string {
+	if e.Sandbox == nil {
+		return ""
+	}
+	return e.Sandbox.ID
+}
+
+// groupKey is what the scope groups by. Without a session everything of the sandbox is one group: better
+// one too large than a session of processes nobody knows.
+func groupKey[V any](m *memory.Memory[V], s scope, e *event.Event) uint64 {
+	session, call := sessionOf(e)
+	switch p := e.Process; {
+	case s == scopeSandbox:
+		return m.Key(0)
+	case s == scopeProcess && p != nil:
+		return m.Key(uint64(p.UID), "process")
+	case s == scopeTree && p != nil:
+		return m.Key(uint64(p.RootUID), "tree")
+	case s == scopeCall:
+		return m.Key(0, session, call)
+	}
+	return m.Key(0, session)
+}
+
+func sessionOf(e *event.Event) (session, call string) {
+	if said, ok := e.Payload.(event.Said); ok {
+		c := said.Said()
+		if t, ok := e.Payload.(*event.ToolCall); ok {
+			call = t.ID
+		}
+		if session = c.Session; session == "" {
+			session = c.Conversation
+		}
+		return session, call
+	}
+	if e.Process == nil || e.Process.Agent == nil {
+		return "", ""
+	}
+	a := e.Process.Agent
+	if session = a.SessionID; session == "" {
+		session = a.ConversationID
+	}
+	return session, a.CallID
+}
+
+// begin notes the first step of a sequence. The oldest beginning makes room.
+func (g *group) begin(p partial) (evicted bool) {
+	if evicted = len(g.partials) >= mostPartials; evicted {
+		g.partials = slices.Delete(g.partials, 0, 1)
+	}
+	g.partials = append(g.partials, p)
+	return evicted
+}
+
+// expire forgets sequences that took too long.
+func (g *group) expire(now time.Time, within time.Duration) {
+	g.partials = slices.DeleteFunc(g.partials, func(p partial) bool { return now.Sub(p.began) > within })
+}
+
+// count notes a match and says whether it makes the count full, and then starts anew. key tells what must
+// differ; 0 counts everything.
+func (g *group) count(r *Rule, e *event.Event, key uint64) bool {
+	now, oldest := e.Time.UnixNano(), e.Time.Add(-r.within.Duration).UnixNano()
+	kept := 0
+	for i, t := range g.times {
+		same := key != 0 && g.keys[i] == key
+		if t < oldest || same {
+			continue
+		}
+		g.times[kept], g.keys[kept] = t, g.keys[i]
+		kept++
+	}
+	if kept == 0 {
+		g.evidence = g.evidence[:0]
+	}
+	g.times, g.keys = append(g.times[:kept], now), append(g.keys[:kept], key)
+	if len(g.evidence) < mostEvidence {
+		g.evidence = append(g.evidence, e.UID())
+	}
+	if len(g.times) < r.threshold.count {
+		return false
+	}
+	g.times, g.keys = g.times[:0], g.keys[:0]
+	return true
+}
