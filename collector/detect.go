@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/watchglass/watchglass/event"
 )
@@ -16,6 +17,32 @@ import (
 type detector struct {
 	Detector
 	broken bool
+}
+
+// Ticker is a Detector that time alone can make find something: that what it expected did not come.
+type Ticker interface {
+	// Tick is called about once a second. Findings are about the event that cause is.
+	Tick(now time.Time, report func(cause *event.Event, f *event.Finding))
+}
+
+// tickDetectors lets the detectors find what time makes them find, and publishes it.
+func (p *Pipeline) tickDetectors(now time.Time) {
+	for _, d := range p.detectors {
+		ticker, ok := d.Detector.(Ticker)
+		if !ok || d.broken {
+			continue
+		}
+		func() {
+			defer p.rescue(d)
+			p.asked = d
+			ticker.Tick(now, func(cause *event.Event, f *event.Finding) {
+				p.cause = cause
+				p.found(f)
+			})
+		}()
+		p.cause = nil
+	}
+	p.publishFindings()
 }
 
 // detect shows an event to the detectors of its kind. What they find waits in p.findings.

@@ -353,6 +353,11 @@ func (p *Pipeline) publish(e *event.Event) {
 	p.number(e)
 	p.detect(e)
 	p.export(e)
+	p.publishFindings()
+}
+
+// publishFindings hands on what the detectors found.
+func (p *Pipeline) publishFindings() {
 	for i, finding := range p.findings {
 		p.number(finding)
 		p.export(finding)

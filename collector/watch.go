@@ -113,6 +113,7 @@ func (p *Pipeline) tick(now time.Time) {
 			p.start(state, now)
 		}
 	}
+	p.tickDetectors(now)
 	p.tree.Expire(now)
 }
 

@@ -181,10 +181,16 @@ func (d *daemon) apply(cfg *config) error {
 	if err != nil {
 		return err
 	}
+	loaded, err := cfg.Detectors.loadRules()
+	if err != nil {
+		return err
+	}
 	d.level.Set(level)
 	d.watch.policy.Swap(compiled)
+	d.watch.detectors.swap(loaded)
 	d.watch.detectors.set(cfg.Detectors.Disabled)
 	d.cfg.Log.Level, d.cfg.Policy = cfg.Log.Level, cfg.Policy
+	d.cfg.Detectors.Rules = cfg.Detectors.Rules
 	d.cfg.Detectors.Disabled, d.cfg.Sandboxes.Cgroups = cfg.Detectors.Disabled, cfg.Sandboxes.Cgroups
 	return d.watch.choose(selectors)
 }

@@ -61,6 +61,7 @@ type kernelConfig struct {
 
 type detectorsConfig struct {
 	Disabled         []string `yaml:"disabled"`
+	Rules            []string `yaml:"rules"`
 	detectors.Config `yaml:",inline"`
 }
 
@@ -183,6 +184,13 @@ func (c *detectorsConfig) Validate() error {
 	ids, err := detectorIDs()
 	if err != nil {
 		return err
+	}
+	set, err := c.loadRules()
+	if err != nil {
+		return fmt.Errorf("detectors.rules: %w", err)
+	}
+	for _, r := range set.Rules() {
+		ids = append(ids, r.Declaration().ID)
 	}
 	for i, id := range c.Disabled {
 		if !slices.Contains(ids, id) {

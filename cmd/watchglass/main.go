@@ -72,6 +72,6 @@ all sandboxes of a machine.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newCollect(), newCheck(), newVersion(), newHook())
+	root.AddCommand(newRun(), newCollect(), newCheck(), newRules(), newVersion(), newHook())
 	return root
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/watchglass/watchglass/detectors/rules"
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/policy"
 )
@@ -26,7 +28,12 @@ func (*countingDetector) Stats() event.DetectorStats                      { retu
 
 func TestToggles(t *testing.T) {
 	d := &countingDetector{}
-	ts := toggles{{Detector: d}}
+	set, err := rules.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	ts := &toggles{built: []*toggle{{Detector: d}}, engine: rules.NewEngine(set, rules.Limits{MaxSandboxes: 1, MaxEntries: 1}, log)}
 	show := func() { ts.list()[0].Detect(&event.Event{}, nil) }
 	show()
 	ts.set([]string{"other", "counting"})
@@ -48,7 +55,7 @@ func TestTogglesAskThePolicyInForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Detectors.Disabled = []string{"secret-read"}
-	ts, err := newToggles(&cfg.Detectors, policy.NewLive(compiled))
+	ts, err := newToggles(&cfg.Detectors, policy.NewLive(compiled), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +63,7 @@ func TestTogglesAskThePolicyInForce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, d := range ts {
+	for i, d := range ts.built {
 		if off := d.off.Load(); d.Rule().ID != ids[i] || off != (ids[i] == "secret-read") {
 			t.Errorf("%s is off: %v", d.Rule().ID, off)
 		}

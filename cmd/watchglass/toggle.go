@@ -3,12 +3,15 @@
 package main
 
 import (
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/detectors"
+	"github.com/watchglass/watchglass/detectors/rules"
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/policy"
 )
@@ -26,51 +29,84 @@ func (t *toggle) Detect(e *event.Event, report func(*event.Finding)) {
 	}
 }
 
-// toggles is all detectors there are.
-type toggles []*toggle
+// ticking is a toggle around a detector that time can make find something.
+type ticking struct{ *toggle }
 
-// newToggles makes the detectors, which ask the policy in force.
-func newToggles(cfg *detectorsConfig, live *policy.Live) (toggles, error) {
+// Tick implements collector.Ticker.
+func (t ticking) Tick(now time.Time, report func(cause *event.Event, f *event.Finding)) {
+	if ticker, ok := t.Detector.(collector.Ticker); ok && !t.off.Load() {
+		ticker.Tick(now, report)
+	}
+}
+
+// toggles is all detectors there are.
+type toggles struct {
+	built []*toggle
+	// engine runs the rules.
+	engine *rules.Engine
+	loaded *rules.Set
+}
+
+// newToggles makes the detectors, which ask the policy in force, and loads the rules.
+func newToggles(cfg *detectorsConfig, live *policy.Live, log *slog.Logger) (*toggles, error) {
 	own := cfg.Config
 	own.Policy = detectors.Policy{SecretAllowed: live.SecretAllowed, Allowed: live.Allowed}
 	made, err := detectors.New(&own)
 	if err != nil {
 		return nil, err
 	}
-	var ts toggles
+	set, err := cfg.loadRules()
+	if err != nil {
+		return nil, err
+	}
+	ts := &toggles{
+		loaded: set,
+		engine: rules.NewEngine(set, rules.Limits{MaxSandboxes: cfg.MaxSandboxes, MaxEntries: cfg.MaxEntries}, log),
+	}
 	for _, d := range made {
-		ts = append(ts, &toggle{Detector: d})
+		ts.built = append(ts.built, &toggle{Detector: d})
 	}
 	ts.set(cfg.Disabled)
 	return ts, nil
 }
 
+// swap puts other rules in force.
+func (ts *toggles) swap(set *rules.Set) { ts.engine.Swap(set) }
+
 // set switches off the detectors with these ids, and all others on.
-func (ts toggles) set(disabled []string) {
-	for _, t := range ts {
+func (ts *toggles) set(disabled []string) {
+	for _, t := range ts.built {
 		t.off.Store(slices.Contains(disabled, t.Rule().ID))
 	}
+	ts.engine.Disable(disabled)
 }
 
 // list is the detectors as the pipeline takes them.
-func (ts toggles) list() []collector.Detector {
+func (ts *toggles) list() []collector.Detector {
 	var list []collector.Detector
-	for _, t := range ts {
+	for _, t := range ts.built {
+		if _, ok := t.Detector.(collector.Ticker); ok {
+			list = append(list, ticking{t})
+			continue
+		}
 		list = append(list, t)
 	}
-	return list
+	return append(list, ts.engine)
 }
 
 // rules is what the detectors declare.
-func (ts toggles) rules() []*event.Rule {
-	var rules []*event.Rule
-	for _, t := range ts {
-		rules = append(rules, t.Rule())
+func (ts *toggles) rules() []*event.Rule {
+	var declared []*event.Rule
+	for _, t := range ts.built {
+		declared = append(declared, t.Rule())
 	}
-	return rules
+	for _, r := range ts.loaded.Rules() {
+		declared = append(declared, r.Declaration())
+	}
+	return declared
 }
 
-// detectorIDs is the ids of all detectors.
+// detectorIDs is the ids of the built-in detectors that are no rules.
 func detectorIDs() ([]string, error) {
 	cfg := detectors.DefaultConfig()
 	cfg.Policy = detectors.Policy{

@@ -44,7 +44,7 @@ type watchSettings struct {
 type watch struct {
 	log       *slog.Logger
 	policy    *policy.Live
-	detectors toggles
+	detectors *toggles
 	tracer    *bpf.Tracer
 	registry  *sandbox.Registry
 	pipeline  *collector.Pipeline
@@ -82,7 +82,7 @@ func (w *watch) open(s watchSettings) error {
 		return err
 	}
 	w.policy = policy.NewLive(compiled)
-	if w.detectors, err = newToggles(&s.config.Detectors, w.policy); err != nil {
+	if w.detectors, err = newToggles(&s.config.Detectors, w.policy, s.log); err != nil {
 		return err
 	}
 	metrics := exporters.NewMetrics(func() event.Stats { return w.pipeline.Stats() })

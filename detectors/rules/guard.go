@@ -27,11 +27,12 @@ type guardTest uint8
 
 const (
 	guardEqual guardTest = iota
+	guardNumber
+	// What follows no index can find.
+	guardFlag
 	guardPrefix
 	guardSuffix
 	guardContains
-	guardNumber
-	guardFlag
 	guardPresent
 )
 

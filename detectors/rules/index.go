@@ -2,6 +2,8 @@
 
 package rules
 
+import "github.com/watchglass/watchglass/event"
+
 // candidate is one stage of a rule that an event may be.
 type candidate struct {
 	*running
@@ -17,13 +19,14 @@ type index struct {
 }
 
 type valueIndex struct {
-	slot   int
-	values map[string][]candidate
+	slot    int
+	texts   map[string][]candidate
+	numbers map[int64][]candidate
 }
 
 func (x *index) add(c candidate) {
 	guards := c.stages[c.stage].when.guards
-	if len(guards) == 0 || guards[0].test != guardEqual {
+	if len(guards) == 0 || guards[0].test > guardNumber {
 		x.rest = append(x.rest, c)
 		return
 	}
@@ -36,18 +39,26 @@ func (x *index) add(c candidate) {
 	}
 	if at < 0 {
 		at = len(x.by)
-		x.by = append(x.by, valueIndex{slot: slot, values: map[string][]candidate{}})
+		x.by = append(x.by, valueIndex{slot: slot, texts: map[string][]candidate{}, numbers: map[int64][]candidate{}})
+	}
+	if g := &guards[0]; g.test == guardNumber {
+		x.by[at].numbers[g.number] = append(x.by[at].numbers[g.number], c)
 	}
 	for _, text := range guards[0].texts {
-		x.by[at].values[text] = append(x.by[at].values[text], c)
+		x.by[at].texts[text] = append(x.by[at].texts[text], c)
 	}
 }
 
 // find calls found for every candidate whose first guard holds.
 func (x *index) find(v *values, found func(candidate)) {
 	for i := range x.by {
-		value, _ := v.get(x.by[i].slot)
-		for _, c := range x.by[i].values[value.AsString()] {
+		by := &x.by[i]
+		value, _ := v.get(by.slot)
+		matching := by.numbers[value.AsInt()]
+		if v.l.forms[by.slot] == event.ValueString {
+			matching = by.texts[value.AsString()]
+		}
+		for _, c := range matching {
 			found(c)
 		}
 	}
