@@ -101,14 +101,12 @@ func newRulesLint() *cobra.Command {
 				return err
 			}
 			remarks := set.Lint()
+			var out strings.Builder
 			for _, remark := range remarks {
-				fmt.Fprintln(cmd.OutOrStdout(), printable(remark))
+				fmt.Fprintln(&out, printable(remark))
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d rules, %d remarks\n", len(set.Rules()), len(remarks))
-			if len(remarks) > 0 {
-				return &exitError{code: 1}
-			}
-			return nil
+			fmt.Fprintf(&out, "%d rules, %d remarks\n", len(set.Rules()), len(remarks))
+			return printed(cmd, out.String(), len(remarks) > 0)
 		},
 	}
 }
@@ -124,20 +122,18 @@ func newRulesTest() *cobra.Command {
 				return err
 			}
 			failed := 0
+			var out strings.Builder
 			results := set.Test()
 			for _, r := range results {
 				if r.Failure == "" {
-					fmt.Fprintf(cmd.OutOrStdout(), "ok    %s: %s\n", r.Rule, printable(r.Test))
+					fmt.Fprintf(&out, "ok    %s: %s\n", r.Rule, printable(r.Test))
 					continue
 				}
 				failed++
-				fmt.Fprintf(cmd.OutOrStdout(), "FAIL  %s: %s (%s:%d)\n      %s\n", r.Rule, printable(r.Test), r.File, r.Line, printable(r.Failure))
+				fmt.Fprintf(&out, "FAIL  %s: %s (%s:%d)\n      %s\n", r.Rule, printable(r.Test), r.File, r.Line, printable(r.Failure))
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d passed, %d failed\n", len(results)-failed, failed)
-			if failed > 0 {
-				return &exitError{code: 1}
-			}
-			return nil
+			fmt.Fprintf(&out, "%d passed, %d failed\n", len(results)-failed, failed)
+			return printed(cmd, out.String(), failed > 0)
 		},
 	}
 }
@@ -151,21 +147,22 @@ func newRulesList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "ID\tSEVERITY\tATT&CK\tON\tTITLE")
+			var out strings.Builder
+			table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+			fmt.Fprint(table, "ID\tSEVERITY\tATT&CK\tON\tTITLE\n") //nolint:errcheck // into memory
 			for _, r := range set.Rules() {
 				d := r.Declaration()
 				var kinds []string
 				for _, kind := range d.Kinds {
 					kinds = append(kinds, strings.TrimPrefix(string(kind), "watchglass."))
 				}
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.ID, d.Severity.FindingName(),
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.ID, d.Severity.FindingName(), //nolint:errcheck // into memory
 					strings.Join(d.Attack, ","), strings.Join(kinds, ","), printable(d.Title))
 			}
 			if err := table.Flush(); err != nil {
 				return fmt.Errorf("print the rules: %w", err)
 			}
-			return nil
+			return printed(cmd, out.String(), false)
 		},
 	}
 }
@@ -189,12 +186,13 @@ func newRulesExplain() *cobra.Command {
 			if len(chosen) == 0 {
 				return errors.New("there is no such rule: watchglass rules list names them")
 			}
+			var out strings.Builder
 			for _, r := range chosen {
 				for text := range strings.Lines(r.Explain()) {
-					fmt.Fprintln(cmd.OutOrStdout(), printable(strings.TrimSuffix(text, "\n")))
+					fmt.Fprintln(&out, printable(strings.TrimSuffix(text, "\n")))
 				}
 			}
-			return nil
+			return printed(cmd, out.String(), false)
 		},
 	}
 	cmd.Flags().StringVar(&id, "rule", "", "only the rule with this `id`")
@@ -210,6 +208,17 @@ func loadRuleFiles(patterns []string) (*rules.Set, error) {
 		return nil, fmt.Errorf("no file matches %s", strings.Join(patterns, " "))
 	}
 	return rules.Load(sources...)
+}
+
+// printed prints the result of a command, which then fails or not.
+func printed(cmd *cobra.Command, text string, failed bool) error {
+	if _, err := io.WriteString(cmd.OutOrStdout(), text); err != nil {
+		return fmt.Errorf("print the result: %w", err)
+	}
+	if failed {
+		return &exitError{code: 1}
+	}
+	return nil
 }
 
 // printable is text from a file as one line that is safe to print.

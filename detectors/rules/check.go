@@ -106,6 +106,7 @@ func describe(p *event.Process, key event.Key, value event.Value) {
 		if _, err := fmt.Sscanf(value.AsString(), "%x", &id); err == nil {
 			p.RootUID = event.ProcessID(id)
 		}
+	default: // a rule reads it from the attributes
 	}
 }
 

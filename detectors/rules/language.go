@@ -129,6 +129,7 @@ func qualified(e ast.Expr) string {
 		if operand := qualified(e.AsSelect().Operand()); operand != "" && !e.AsSelect().IsTestOnly() {
 			return operand + "." + e.AsSelect().FieldName()
 		}
+	default: // no name
 	}
 	return ""
 }
@@ -216,8 +217,9 @@ func everywhere(key event.Key) bool {
 		event.GenAIAgentName, event.GenAIToolCallID, event.GenAIToolName, event.TurnID, event.ApprovalID,
 		event.JoinMethod, event.JoinConfidence:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // estimator tells CEL how long values can be.

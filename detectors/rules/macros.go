@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -27,13 +28,11 @@ func (m macros) write(b *strings.Builder, expression string, within []string) er
 		if !known {
 			b.WriteString(token)
 		} else {
-			for _, outer := range within {
-				if outer == token {
-					return fmt.Errorf("macro %s uses itself: %s", token, strings.Join(append(within, token), " → "))
-				}
+			if slices.Contains(within, token) {
+				return fmt.Errorf("macro %s uses itself: %s", token, strings.Join(append(within, token), " → "))
 			}
 			b.WriteByte('(')
-			if err := m.write(b, body.string, append(within[:len(within):len(within)], token)); err != nil {
+			if err := m.write(b, body.string, append(slices.Clip(within), token)); err != nil {
 				return err
 			}
 			b.WriteByte(')')

@@ -89,9 +89,9 @@ func TestErrors(t *testing.T) {
 	head, cases, _ := strings.Cut(string(data), "## ")
 	out := strings.Builder{}
 	out.WriteString(head)
-	for _, c := range strings.Split(cases, "\n## ") {
+	for c := range strings.SplitSeq(cases, "\n## ") {
 		var file []string
-		for _, line := range strings.Split(strings.TrimRight(c, "\n"), "\n") {
+		for line := range strings.SplitSeq(strings.TrimRight(c, "\n"), "\n") {
 			if !strings.HasPrefix(line, "=> ") {
 				file = append(file, line)
 			}
@@ -104,7 +104,7 @@ func TestErrors(t *testing.T) {
 			continue
 		}
 		fmt.Fprintf(&out, "## %s\n", strings.Join(file, "\n"))
-		for _, line := range strings.Split(err.Error(), "\n") {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintf(&out, "=> %s\n", line)
 		}
 		out.WriteString("\n")

@@ -55,9 +55,8 @@ type wait struct {
 	deadline time.Time
 	done     bool
 	// cause is the event after which it is expected, without its payload.
-	cause    event.Event
-	finding  event.Finding
-	captured map[string]string
+	cause   event.Event
+	finding event.Finding
 }
 
 func newState(limits Limits) *state {
