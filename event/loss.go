@@ -19,16 +19,20 @@ const (
 	LossDecode LossWhere = "decode"
 	LossQueue  LossWhere = "queue"
 	LossExport LossWhere = "export"
+	// LossJournal is between the journal and its readers: what it had no room for, what it had to remove before
+	// a destination got it, what a crash took.
+	LossJournal LossWhere = "journal"
 )
 
 // Loss says that Count events were lost since the previous report of the same stage, kind and sandbox.
 type Loss struct {
 	Stage LossWhere
-	// Lost is the kind of the lost events, or the probe's or exporter's name.
+	// Lost is the kind of the lost events, or the probe's, exporter's or destination's name.
 	Lost string
 	// Count is how many, since the previous report.
 	Count uint64
-	// Reason is one of ring_full, budget, queue_full, malformed, unknown_sandbox, refused.
+	// Reason is one of ring_full, budget, queue_full, malformed, unknown_sandbox, refused; at the journal crash,
+	// torn, evicted, damaged, disk_full, write_failed, too_large.
 	Reason string
 	// Since is the begin of the interval in which they were lost, which ends at the event's time; zero when not known.
 	Since time.Time

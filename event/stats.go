@@ -27,6 +27,10 @@ type Stats struct {
 	// Processes is how many the process tree holds; ProcessesEvicted how many it had to forget early.
 	Processes        int
 	ProcessesEvicted uint64
+	// Journal is the state of the journal.
+	Journal JournalStats
+	// Destinations is the state of each destination that takes events in their durable form.
+	Destinations []DestinationStats
 	// RingBytes is the size of the ring buffer, RingUsed how much of it waits to be read.
 	RingBytes, RingUsed uint64
 }

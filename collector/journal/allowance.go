@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import "time"
+
+// How many events a sandbox has in the priority lane: so many at once, so many a second. What it makes
+// beyond that goes among the other events. Approvals are what sandboxes claim, and findings what they
+// provoke: without a bound one sandbox could push another's findings out of the lane that is to protect them.
+const (
+	allowanceBurst = 1000
+	allowanceRate  = 50
+	// allowanceSandboxes is how many are remembered; beyond that all begin anew.
+	allowanceSandboxes = 4096
+)
+
+type allowance map[string]*bucket
+
+type bucket struct {
+	left float64
+	last time.Time
+}
+
+// take says whether the sandbox has one left.
+func (a *allowance) take(sandbox string, now time.Time) bool {
+	b := (*a)[sandbox]
+	if b == nil {
+		if *a == nil || len(*a) >= allowanceSandboxes {
+			*a = allowance{}
+		}
+		b = &bucket{left: allowanceBurst, last: now}
+		(*a)[sandbox] = b
+	}
+	b.left = min(allowanceBurst, b.left+now.Sub(b.last).Seconds()*allowanceRate)
+	b.last = now
+	if b.left < 1 {
+		return false
+	}
+	b.left--
+	return true
+}
