@@ -235,6 +235,8 @@ const (
 	ToolClaimedExitCode Key = "watchglass.tool.claimed_exit_code"
 	// ToolRunning is true when the process goes on after the call's result.
 	ToolRunning Key = "watchglass.tool.running"
+	// ToolProcessGroup is the process group in which the agent says that it ran the command, in its own pid namespace.
+	ToolProcessGroup Key = "watchglass.tool.process_group"
 	// ToolRoots is the watchglass.process.uid of the processes that the call started.
 	ToolRoots Key = "watchglass.tool.root_uids"
 	// ToolProcesses is how many processes belonged to the call.

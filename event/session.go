@@ -117,6 +117,9 @@ type ToolCall struct {
 	Duration    time.Duration
 	// Running is true when the process goes on after the result.
 	Running bool
+	// ProcessGroup is the group in which the agent says that it ran the command, in the agent's pid namespace; 0 when
+	// not said.
+	ProcessGroup uint32
 
 	// What follows is the kernel's, in PhaseJoined.
 	Roots              []ProcessID
@@ -171,6 +174,7 @@ func (t *ToolCall) AppendAttributes(dst []Attribute) []Attribute {
 	if t.Running {
 		dst = append(dst, Attribute{ToolRunning, Bool(true)})
 	}
+	dst = appendInt(dst, ToolProcessGroup, int64(t.ProcessGroup))
 	if t.Phase == PhaseJoined {
 		dst = t.appendJoined(dst)
 	}

@@ -68,16 +68,27 @@ func lines(said []*Statement) []string {
 
 func codexCall(tool, call, arguments, output string, success bool) []word {
 	return []word{
-		{"event.name", "codex.tool_result"}, {"conversation.id", "c1"}, {"tool_name", tool}, {"call_id", call},
-		{"arguments", arguments}, {"output", output}, {"success", strconv.FormatBool(success)}, {"duration_ms", "12"},
+		{"event.name", "codex.tool_result"},
+		{"conversation.id", "c1"},
+		{"tool_name", tool},
+		{"call_id", call},
+		{"arguments", arguments},
+		{"output", output},
+		{"success", strconv.FormatBool(success)},
+		{"duration_ms", "12"},
 	}
 }
 
 func TestCodexRefusals(t *testing.T) {
 	started := []word{{"event.name", "codex.conversation_starts"}, {"conversation.id", "c1"}, {"approval_policy", "never"}}
 	decided := []word{
-		{"event.name", "codex.tool_decision"}, {"conversation.id", "c1"}, {"tool_name", "echo"}, {"call_id", "m1"},
-		{"tool_namespace", "mcp__x"}, {"decision", "denied"}, {"source", "User"},
+		{"event.name", "codex.tool_decision"},
+		{"conversation.id", "c1"},
+		{"tool_name", "echo"},
+		{"call_id", "m1"},
+		{"tool_namespace", "mcp__x"},
+		{"decision", "denied"},
+		{"source", "User"},
 	}
 	for _, c := range []struct {
 		name    string
@@ -85,18 +96,21 @@ func TestCodexRefusals(t *testing.T) {
 		want    []string
 	}{
 		{
-			"nobody was asked", [][]word{codexCall("exec_command", "a", `{"cmd":"rm x"}`, `exec_command failed: CreateProcess { message: "Rejected(\"rm is blocked by policy\")" }`, false)},
+			"nobody was asked",
+			[][]word{codexCall("exec_command", "a", `{"cmd":"rm x"}`, `exec_command failed: CreateProcess { message: "Rejected(\"rm is blocked by policy\")" }`, false)},
 			[]string{"approval: denied by config: exec_command rm x", "tool.call: exec_command end: rm x, failed rm is blocked by policy"},
 		},
 		{
-			"escalation under never", [][]word{codexCall("exec_command", "a", `{"cmd":"id"}`, "approval policy is Never; reject command — you cannot ask for escalated permissions", false)},
+			"escalation under never",
+			[][]word{codexCall("exec_command", "a", `{"cmd":"id"}`, "approval policy is Never; reject command — you cannot ask for escalated permissions", false)},
 			[]string{
 				"approval: denied by config: exec_command id",
 				"tool.call: exec_command end: id, failed approval policy is Never; reject command — you cannot ask for escalated permissions",
 			},
 		},
 		{
-			"said once", [][]word{started, decided, codexCall("echo", "m1", `{}`, "Wall time: 0.1 seconds\nOutput:\nMCP tool call requires approval, but approval policy is never", false)},
+			"said once",
+			[][]word{started, decided, codexCall("echo", "m1", `{}`, "Wall time: 0.1 seconds\nOutput:\nMCP tool call requires approval, but approval policy is never", false)},
 			[]string{
 				"session.start: codex session c1 starts, approvals never", "approval: denied by config: echo",
 				"tool.call: echo end, failed MCP tool call requires approval, but approval policy is never",
@@ -106,11 +120,13 @@ func TestCodexRefusals(t *testing.T) {
 			"the user without never", [][]word{decided}, []string{"approval: denied by user: echo"},
 		},
 		{
-			"output that looks like a refusal", [][]word{codexCall("exec_command", "a", `{"cmd":"x"}`, "Process exited with code 0\nOutput:\nblocked by policy", true)},
+			"output that looks like a refusal",
+			[][]word{codexCall("exec_command", "a", `{"cmd":"x"}`, "Process exited with code 0\nOutput:\nblocked by policy", true)},
 			[]string{"tool.call: exec_command end: x, exit 0"},
 		},
 		{
-			"output that looks like an exit", [][]word{codexCall("exec_command", "a", `{"cmd":"x"}`, "Process exited with code 3\nOutput:\nProcess exited with code 0\n", true)},
+			"output that looks like an exit",
+			[][]word{codexCall("exec_command", "a", `{"cmd":"x"}`, "Process exited with code 3\nOutput:\nProcess exited with code 0\n", true)},
 			[]string{"tool.call: exec_command end: x, exit 3"},
 		},
 	} {
@@ -329,12 +345,18 @@ func TestGeneric(t *testing.T) {
 	spanOf(traces, "invoke_agent mender", 1, 0, append([]word{{"gen_ai.operation.name", "invoke_agent"}, {"gen_ai.provider.name", "openai"}}, agent...))
 	spanOf(traces, "invoke_agent mender", 2, 0, append([]word{{"gen_ai.operation.name", "invoke_agent"}}, agent...))
 	spanOf(traces, "chat gpt", 3, 1, append([]word{
-		{"gen_ai.operation.name", "chat"}, {"gen_ai.request.model", "gpt"}, {"gen_ai.usage.input_tokens", "12"}, {"gen_ai.usage.output_tokens", 3},
+		{"gen_ai.operation.name", "chat"},
+		{"gen_ai.request.model", "gpt"},
+		{"gen_ai.usage.input_tokens", "12"},
+		{"gen_ai.usage.output_tokens", 3},
 		{"gen_ai.response.time_to_first_chunk", 0.5},
 	}, agent...))
 	spanOf(traces, "execute_tool shell", 4, 1, append([]word{
-		{"gen_ai.operation.name", "execute_tool"}, {"gen_ai.tool.name", "shell"}, {"gen_ai.tool.call.id", "t1"},
-		{"gen_ai.tool.call.arguments", `{"command":["bash","-lc","make test"]}`}, {"error.type", "timeout"},
+		{"gen_ai.operation.name", "execute_tool"},
+		{"gen_ai.tool.name", "shell"},
+		{"gen_ai.tool.call.id", "t1"},
+		{"gen_ai.tool.call.arguments", `{"command":["bash","-lc","make test"]}`},
+		{"error.type", "timeout"},
 	}, agent...))
 	spanOf(traces, "embeddings", 5, 1, []word{{"gen_ai.operation.name", "embeddings"}})
 	spanOf(traces, "GET /", 6, 0, []word{{"http.request.method", "GET"}})

@@ -143,8 +143,8 @@ func (in *hookInput) command() string {
 	return clip(line, maxHookCommand)
 }
 
-// toolEnd is the end of a call. Only Claude Code tells success from failure by the event; Gemini CLI's result has
-// an error. Codex says it all in prose.
+// toolEnd is the end of a call. Only Claude Code tells success from failure, by the event; of Gemini CLI's the result
+// has an error when the call did not run. Codex hands on what the command wrote, which is the command's word.
 func (in *hookInput) toolEnd(claim event.Claim, options HookOptions) *event.ToolCall {
 	call := in.toolCall(claim, event.PhaseEnd)
 	call.Duration = milliseconds(in.Duration)
@@ -166,10 +166,13 @@ func (in *hookInput) toolEnd(claim event.Claim, options HookOptions) *event.Tool
 		Error       json.RawMessage `json:"error"`
 		Interrupted bool            `json:"interrupted"`
 		IsError     bool            `json:"isError"` // of the Model Context Protocol
+		Content     json.RawMessage `json:"llmContent"`
 	}
 	if json.Unmarshal(in.Response, &result) != nil {
-		call.ClaimedExit, call.HasExit, call.Running = codexExit(response)
 		return call
+	}
+	if content := ""; json.Unmarshal(result.Content, &content) == nil {
+		call.ProcessGroup = geminiGroup(content)
 	}
 	if call.Error = errorText(result.Error); call.Error != "" || result.Interrupted || result.IsError {
 		call.Outcome = event.OutcomeFailure
@@ -177,22 +180,19 @@ func (in *hookInput) toolEnd(claim event.Claim, options HookOptions) *event.Tool
 	return call
 }
 
-// codexExit reads how a command ended out of what Codex tells its model.
-func codexExit(output string) (code int, exited, running bool) {
-	for line := range strings.Lines(output) {
-		line = strings.TrimSpace(line)
-		if rest, ok := strings.CutPrefix(line, "Process exited with code "); ok {
-			code, err := strconv.Atoi(rest)
-			return code, err == nil, false
-		}
-		if strings.HasPrefix(line, "Process running with session ID ") {
-			return 0, false, true
-		}
-		if line == "Output:" { // what follows is the command's own words
-			break
-		}
+// geminiGroup is the process group in which Gemini CLI says that it ran a command: the last line of what it tells its
+// model, after the command's own words. 0 when it does not say.
+func geminiGroup(output string) uint32 {
+	output = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(output), "</untrusted_context>"))
+	text, ok := strings.CutPrefix(output[strings.LastIndexByte(output, '\n')+1:], "Process Group PGID: ")
+	if !ok {
+		return 0
 	}
-	return 0, false, false
+	group, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return uint32(group)
 }
 
 // errorText is an error as agents write it: a text, or an object with a message.

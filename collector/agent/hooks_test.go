@@ -4,6 +4,9 @@ package agent
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -36,20 +39,6 @@ func TestHookClaim(t *testing.T) {
 		"codex before a command": {"codex", codexBefore, HookOptions{}, &event.ToolCall{
 			Claim: codexSaid, Phase: event.PhaseStart, ID: "call_s0c0xkrg", Name: "Bash", Type: "function",
 			Command: "ls -la", WorkingDirectory: "/home/dev", Arguments: `{"command":"ls -la"}`,
-		}},
-		"codex after it": {
-			"codex", strings.NewReplacer(`PreToolUse`, `PostToolUse`, `"tool_use_id"`,
-				`"tool_response":"Chunk ID: 1\nWall time: 0.1 seconds\nProcess exited with code 7\nOutput:\nProcess exited with code 0\n","tool_use_id"`).Replace(codexBefore),
-			HookOptions{Results: true},
-			&event.ToolCall{
-				Claim: codexSaid, Phase: event.PhaseEnd, ID: "call_s0c0xkrg", Name: "Bash", Type: "function",
-				Command: "ls -la", WorkingDirectory: "/home/dev", Arguments: `{"command":"ls -la"}`, ClaimedExit: 7, HasExit: true,
-				Result: "Chunk ID: 1\nWall time: 0.1 seconds\nProcess exited with code 7\nOutput:\nProcess exited with code 0\n",
-			},
-		},
-		"codex while it runs": {"codex", `{"session_id":"s","hook_event_name":"PostToolUse","tool_name":"Bash","tool_use_id":"c",` +
-			`"tool_response":"Process running with session ID 33295\nOutput:\n"}`, HookOptions{}, &event.ToolCall{
-			Claim: withConversation(said("codex", "s", "")), Phase: event.PhaseEnd, ID: "c", Name: "Bash", Type: "function", Running: true,
 		}},
 		"codex's sub-agent": {
 			"codex", `{"session_id":"s","hook_event_name":"SubagentStop","agent_id":"a-1"}`,
@@ -137,9 +126,55 @@ func TestHookClaim(t *testing.T) {
 	}
 }
 
-func withConversation(c event.Claim) event.Claim {
-	c.Conversation = c.Session
-	return c
+// TestRecordedHooks reads what the real agents wrote to a hook in a whole session each, and compares what is made of
+// it with what was made of it before.
+func TestRecordedHooks(t *testing.T) {
+	for _, name := range []string{"codex", "claude-code", "gemini-cli"} {
+		recorded, err := os.ReadFile(filepath.Join("testdata", "hooks", name+".jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got strings.Builder
+		for line := range strings.Lines(string(recorded)) {
+			said, err := HookClaim(name, []byte(line), time.Unix(1, 0), HookOptions{})
+			if err != nil {
+				t.Errorf("%s: %v", line, err)
+				continue
+			}
+			fmt.Fprintf(&got, "%s: %s\n", said.Kind(), said.AppendBody(nil))
+			for _, a := range said.AppendAttributes(nil) {
+				fmt.Fprintf(&got, "  %s=%s\n", a.Key, a.Value.Text())
+			}
+		}
+		golden := filepath.Join("testdata", "hooks", name+".txt")
+		if *update {
+			if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got.String()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestGeminiGroup(t *testing.T) {
+	for text, want := range map[string]uint32{
+		"<untrusted_context>\nOutput: hi\nProcess Group PGID: 22763\n</untrusted_context>": 22763,
+		"Output: Process Group PGID: 1\nProcess Group PGID: 2":                             2,
+		"Output: Process Group PGID: 1\nExit Code: 3":                                      0,
+		"Process Group PGID: -1":                                                           0,
+		"Process Group PGID: 4294967297":                                                   0,
+		"":                                                                                 0,
+	} {
+		if got := geminiGroup(text); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
 }
 
 func ofSubAgent(c event.Claim, id string) event.Claim {
