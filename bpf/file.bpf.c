@@ -2,18 +2,23 @@
 //go:build ignore
 
 /*
- * The file probe: which files were opened, or tried to be, by whom, for what, and with what result.
+ * The file probe: which files were opened, made, removed, renamed, linked, cut, given to others or mapped
+ * to be run, or were tried to be, by whom, and with what result.
  *
- * Owns the open family: open, openat, openat2, creat, of 64-bit and 32-bit callers. It must not decide
- * which files matter: that is the collector's.
+ * Owns the system calls that do that, of 64-bit, x32 and 32-bit callers. What comes through io_uring is
+ * the uring probe's. It must not decide which files matter: that is the collector's.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#define PATH_SLOTS 2
+
+#include "lib/compat.h"
 #include "lib/descriptor.h"
 #include "lib/event.h"
+#include "lib/filerecord.h"
 #include "lib/path.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
@@ -21,227 +26,470 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Macros of the kernel, which BTF does not carry. */
-#define AT_FDCWD (-100)
+#define AT_REMOVEDIR 0x200
 #define O_CREAT 00000100
 #define O_WRONLY 00000001
 #define O_TRUNC 00001000
-#define SYS_OPEN 2
-#define SYS_CREAT 85
-#define SYS_OPENAT 257
-#define SYS_OPENAT2 437
-#define COMPAT_SYS_OPEN 5
-#define COMPAT_SYS_CREAT 8
-#define COMPAT_SYS_OPENAT 295
+#define PROT_EXEC 4
+#define MAP_ANONYMOUS 0x20
+#define VM_EXEC 4
 
-enum file_kind {
-	FILE_OPEN = 1,
+/*
+ * call is what the number of a system call says of its arguments: an open, a mapping, or an operation with
+ * the form of its arguments.
+ */
+enum call {
+	CALL_OPERATION = 0x1f,
+	/* The first argument is the descriptor of the directory that the path starts from; or of the file. */
+	CALL_AT = 0x20,
+	CALL_DESCRIPTOR = 0x40,
+	/* A second path follows, in the same form. */
+	CALL_TWO = 0x80,
+
+	/* Beyond the operations. */
+	CALL_OPEN = 0x11,
+	CALL_OPENAT = 0x12,
+	CALL_OPENAT2 = 0x13,
+	CALL_CREAT = 0x14,
+	CALL_OPEN_HANDLE = 0x15,
+	CALL_MMAP = 0x16,
+	CALL_OPENS = 0x10,
 };
 
-/* open is the head of a record: path_size bytes of path follow. */
-struct open {
-	struct event_header header;
-	__u64 inode;
-	__u32 device;
-	/* The inode's type and permission bits; 0 when the open failed. */
-	__u32 mode;
-	/* What the call asked for (O_ flags), and what the opened file has (O_ flags, FMODE_ bits). */
-	__u32 asked;
-	__u32 file_flags;
-	__u32 file_mode;
-	/* A positive error number; 0 for success. */
-	__u32 error;
-	/* enum path_flags. */
-	__u32 path_flags;
-	__u32 path_size;
+/* CALLS is above every number below; a multiple of two, for the mask. */
+#define CALLS 512
+
+/* calls64 is by number of the 64-bit calls, which x32 shares, calls32 by that of i386. */
+static const __u8 calls64[CALLS] = {
+	[2] = CALL_OPEN,
+	[9] = CALL_MMAP,
+	[76] = FILE_TRUNCATE,
+	[77] = FILE_TRUNCATE | CALL_DESCRIPTOR,
+	[82] = FILE_RENAME | CALL_TWO,
+	[83] = FILE_MKDIR,
+	[84] = FILE_RMDIR,
+	[85] = CALL_CREAT,
+	[86] = FILE_LINK | CALL_TWO,
+	[87] = FILE_UNLINK,
+	[88] = FILE_SYMLINK,
+	[90] = FILE_CHMOD,
+	[91] = FILE_CHMOD | CALL_DESCRIPTOR,
+	[92] = FILE_CHOWN,
+	[93] = FILE_CHOWN | CALL_DESCRIPTOR,
+	[94] = FILE_CHOWN,
+	[133] = FILE_MKNOD,
+	[257] = CALL_OPENAT,
+	[258] = FILE_MKDIR | CALL_AT,
+	[259] = FILE_MKNOD | CALL_AT,
+	[260] = FILE_CHOWN | CALL_AT,
+	[263] = FILE_UNLINK | CALL_AT,
+	[264] = FILE_RENAME | CALL_AT | CALL_TWO,
+	[265] = FILE_LINK | CALL_AT | CALL_TWO,
+	[266] = FILE_SYMLINK | CALL_AT,
+	[268] = FILE_CHMOD | CALL_AT,
+	[304] = CALL_OPEN_HANDLE,
+	[316] = FILE_RENAME | CALL_AT | CALL_TWO,
+	[437] = CALL_OPENAT2,
+	[452] = FILE_CHMOD | CALL_AT,
 };
 
-/* open_record is a record under construction: what is sent of it is the head and path_size bytes. */
-struct open_record {
-	struct open open;
-	__u8 path[PATH_END];
+static const __u8 calls32[CALLS] = {
+	[5] = CALL_OPEN,
+	[8] = CALL_CREAT,
+	[9] = FILE_LINK | CALL_TWO,
+	[10] = FILE_UNLINK,
+	[14] = FILE_MKNOD,
+	[15] = FILE_CHMOD,
+	[16] = FILE_CHOWN,
+	[38] = FILE_RENAME | CALL_TWO,
+	[39] = FILE_MKDIR,
+	[40] = FILE_RMDIR,
+	[83] = FILE_SYMLINK,
+	[90] = CALL_MMAP,
+	[92] = FILE_TRUNCATE,
+	[93] = FILE_TRUNCATE | CALL_DESCRIPTOR,
+	[94] = FILE_CHMOD | CALL_DESCRIPTOR,
+	[95] = FILE_CHOWN | CALL_DESCRIPTOR,
+	[182] = FILE_CHOWN,
+	[192] = CALL_MMAP,
+	[193] = FILE_TRUNCATE,
+	[194] = FILE_TRUNCATE | CALL_DESCRIPTOR,
+	[198] = FILE_CHOWN,
+	[207] = FILE_CHOWN | CALL_DESCRIPTOR,
+	[212] = FILE_CHOWN,
+	[295] = CALL_OPENAT,
+	[296] = FILE_MKDIR | CALL_AT,
+	[297] = FILE_MKNOD | CALL_AT,
+	[298] = FILE_CHOWN | CALL_AT,
+	[301] = FILE_UNLINK | CALL_AT,
+	[302] = FILE_RENAME | CALL_AT | CALL_TWO,
+	[303] = FILE_LINK | CALL_AT | CALL_TWO,
+	[304] = FILE_SYMLINK | CALL_AT,
+	[306] = FILE_CHMOD | CALL_AT,
+	[342] = CALL_OPEN_HANDLE,
+	[353] = FILE_RENAME | CALL_AT | CALL_TWO,
+	[437] = CALL_OPENAT2,
+	[452] = FILE_CHMOD | CALL_AT,
+};
+
+/* finished is a finished call, for the functions that tell of it: in a map, since a global function takes no context. */
+struct finished {
+	__u64 arguments[8];
+	__s64 result;
+	__u64 sandbox;
+	__u32 call;
+	__u32 compat;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct open_record);
-} open_records SEC(".maps");
+	__type(value, struct finished);
+} finished_calls SEC(".maps");
 
-/* open_call is a finished call of the open family. */
+static __always_inline struct finished *finished_slot(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&finished_calls, &zero);
+}
+
+/* open_call is what an open asked for. */
 struct open_call {
 	__u64 path;
-	/* Where the flags of openat2 are; 0 for the other calls, whose flags are an argument. */
-	__u64 how;
 	__s32 directory;
 	__u32 asked;
 };
 
-static __always_inline __u32 how_flags(__u64 how)
+/* open_decode finds what an open asked for. */
+static __always_inline void open_decode(const struct finished *done, struct open_call *open)
 {
 	__u64 flags = 0;
 
-	bpf_probe_read_user(&flags, sizeof(flags), (void *)how);
-	return (__u32)flags;
-}
-
-/* call_decode finds what an open asked for; it returns false for other system calls. */
-static __always_inline bool call_decode(const struct pt_regs *regs, struct open_call *call)
-{
-	struct syscall_call finished = syscall_finished(regs);
-	__u32 compat = finished.compat;
-	__u32 number = finished.number;
-
-	if (number == (compat ? COMPAT_SYS_OPENAT : SYS_OPENAT)) {
-		call->directory = (__s32)syscall_argument_0(regs, compat);
-		call->path = syscall_argument_1(regs, compat);
-		call->asked = (__u32)syscall_argument_2(regs, compat);
-		return true;
-	}
-	if (number == SYS_OPENAT2) {
-		call->directory = (__s32)syscall_argument_0(regs, compat);
-		call->path = syscall_argument_1(regs, compat);
-		call->how = syscall_argument_2(regs, compat);
-		return true;
-	}
-	call->directory = AT_FDCWD;
-	call->path = syscall_argument_0(regs, compat);
-	if (number == (compat ? COMPAT_SYS_OPEN : SYS_OPEN)) {
-		call->asked = (__u32)syscall_argument_1(regs, compat);
-		return true;
-	}
-	call->asked = O_CREAT | O_WRONLY | O_TRUNC;
-	return number == (compat ? COMPAT_SYS_CREAT : SYS_CREAT);
-}
-
-/* opened_fill fills in what is known of an opened file, all of it from the kernel's object. */
-static __always_inline void opened_fill(struct open_record *record, struct file *file)
-{
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct path_walk *walk;
-
-	record->open.inode = BPF_CORE_READ(inode, i_ino);
-	record->open.device = BPF_CORE_READ(inode, i_sb, s_dev);
-	record->open.mode = BPF_CORE_READ(inode, i_mode);
-	record->open.file_flags = BPF_CORE_READ(file, f_flags);
-	record->open.file_mode = (__u32)BPF_CORE_READ(file, f_mode);
-	walk = path_resolve_file(0, file);
-	if (!walk)
+	open->directory = AT_FDCWD;
+	open->path = done->arguments[0];
+	switch (done->call) {
+	case CALL_OPEN:
+		open->asked = (__u32)done->arguments[1];
 		return;
-	record->open.path_flags = walk->flags;
-	record->open.path_size = path_copy(record->path, walk);
+	case CALL_CREAT:
+		open->asked = O_CREAT | O_WRONLY | O_TRUNC;
+		return;
+	case CALL_OPEN_HANDLE:
+		open->asked = (__u32)done->arguments[2];
+		return;
+	}
+	open->directory = (__s32)done->arguments[0];
+	open->path = done->arguments[1];
+	open->asked = (__u32)done->arguments[2];
+	if (done->call == CALL_OPENAT2) {
+		/* struct open_how starts with the flags. */
+		bpf_probe_read_user(&flags, sizeof(flags), (void *)done->arguments[2]);
+		open->asked = (__u32)flags;
+	}
 }
 
-/* path_is_absolute says whether the user's string of `size` bytes starts at the root. */
-static __always_inline bool path_is_absolute(const struct open_record *record, __u32 size)
+/* descriptors_shared says whether another thread can change the descriptors of the current one. */
+static __always_inline bool descriptors_shared(void)
 {
-	return size > 0 && record->path[0] == '/';
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, files, count.counter) > 1;
 }
 
 /*
- * directory_prepend puts the directory that a relative path starts from before the path, when both
- * fit. The directory is the kernel's word, the path stays the caller's.
+ * open_succeeded tells of the file behind the new descriptor. A thread that shares the descriptors can have
+ * put another file there since: such a file usually has more references than the one, and is not the one
+ * that the path names, so both are told.
  */
-static __always_inline void directory_prepend(struct open_record *record, __s32 directory)
+static __always_inline void open_succeeded(struct open_record *record, const struct finished *done,
+					   const struct open_call *open)
 {
-	__u32 asked = record->open.path_size & PATH_BYTES;
-	struct path_walk *walk;
-	__u32 length;
+	struct file *file = descriptor_file((__u32)done->result);
 
-	if (directory == AT_FDCWD) {
-		walk = path_resolve_cwd(0);
-	} else {
-		struct file *file = descriptor_file((__u32)directory);
-
-		if (!file)
-			return;
-		walk = path_resolve_file(0, file);
+	if (done->call == CALL_OPEN_HANDLE)
+		record->open.marks |= FILE_HANDLE;
+	if (!file) {
+		/* Closed again by another thread: what it was is gone, that it was opened is not. */
+		record->open.marks |= FILE_RACED | FILE_CLAIMED;
+		if (done->call != CALL_OPEN_HANDLE) {
+			claim_read(0, open->path, open->directory, FILE_WALK);
+			open_record_claim(record, 0);
+		}
+		return;
 	}
-	if (!walk)
+	open_record_file(record, file);
+	if (!descriptors_shared())
 		return;
-	length = walk->length;
-	if (length + 1 + asked > PATH_BYTES || (walk->flags & (PATH_TRUNCATED | PATH_PSEUDO)))
+	if (compat_file_references(file) != 1)
+		record->open.marks |= FILE_RACED;
+	if (done->call == CALL_OPEN_HANDLE)
 		return;
-	/* After the directory's text, in the scratch that the walk leaves for this. */
-	walk->bytes[PATH_END] = '/';
-	bpf_probe_read_kernel(&walk->bytes[PATH_END + 1], asked, record->path);
-	walk->length = length + 1 + asked;
-	record->open.path_flags |= walk->flags & PATH_OUTSIDE;
-	record->open.path_size = path_copy(record->path, walk);
+	claim_read(0, open->path, open->directory, FILE_WALK);
+	open_record_asked(record, 0);
 }
 
-/* failed_fill fills in what was asked for: the caller's word, since no file exists to ask. */
-static __always_inline void failed_fill(struct open_record *record, const struct open_call *call)
+/* open_failed tells what was asked for: the caller's word, since no file exists to ask. */
+static __always_inline void open_failed(struct open_record *record, const struct finished *done,
+					const struct open_call *open)
 {
-	long size = bpf_probe_read_user_str(record->path, PATH_END, (void *)call->path);
-	char last = 0;
-
-	/* The size counts the NUL. */
-	if (size <= 0)
+	record->open.error = (__u32)-done->result;
+	record->open.marks |= FILE_CLAIMED;
+	if (done->call == CALL_OPEN_HANDLE) {
+		record->open.marks |= FILE_HANDLE;
 		return;
-	if (size == PATH_END &&
-	    !bpf_probe_read_user(&last, sizeof(last), (void *)(call->path + PATH_BYTES)) && last)
-		record->open.path_flags |= PATH_TRUNCATED;
-	record->open.path_size = (__u32)(size - 1) & PATH_BYTES;
-	if (record->open.path_size > 0 && !path_is_absolute(record, record->open.path_size))
-		directory_prepend(record, call->directory);
+	}
+	claim_read(0, open->path, open->directory, FILE_WALK);
+	open_record_claim(record, 0);
+}
+
+__noinline int open_report(void)
+{
+	struct finished *done = finished_slot();
+	struct open_record *record;
+	struct open_call open = {};
+
+	if (!done)
+		return 0;
+	record = open_record_begin(done->sandbox, FILE_OPEN);
+	if (!record)
+		return 0;
+	open_decode(done, &open);
+	record->open.asked = open.asked;
+	if (done->result < 0)
+		open_failed(record, done, &open);
+	else
+		open_succeeded(record, done, &open);
+	open_record_submit(done->sandbox, record);
+	return 0;
+}
+
+/* change_path finds the file of a change. It returns the place of the argument that follows. */
+static __always_inline __u32 change_path(struct change_record *record, const struct finished *done)
+{
+	__s32 directory = (__s32)done->arguments[0];
+	struct file *file = NULL;
+	__u32 next = 0;
+
+	if (done->call & CALL_DESCRIPTOR) {
+		file = descriptor_file((__u32)directory);
+		next = 1;
+	} else {
+		if (done->call & CALL_AT)
+			next = 1;
+		else
+			directory = AT_FDCWD;
+		claim_read(0, done->arguments[next & 7], directory, FILE_WALK);
+		next++;
+		change_record_claim(record, 0);
+		/* AT_EMPTY_PATH: the file that the descriptor stands for. */
+		if (record->change.path_size == 0 && directory != AT_FDCWD && done->result >= 0)
+			file = descriptor_file((__u32)directory);
+	}
+	if (!file) {
+		record->change.marks |= FILE_CLAIMED;
+		return next;
+	}
+	record->change.marks &= ~FILE_CLAIMED;
+	change_record_file(record, file);
+	if (descriptors_shared())
+		record->change.marks |= FILE_CLAIMED;
+	return next;
+}
+
+/* change_symlink finds the new name of a symlink and what it says, which comes first. */
+static __always_inline void change_symlink(struct change_record *record,
+					   const struct finished *done)
+{
+	__s32 directory = AT_FDCWD;
+	__u64 path = done->arguments[1];
+
+	if (done->call & CALL_AT) {
+		directory = (__s32)done->arguments[1];
+		path = done->arguments[2];
+	}
+	claim_read(0, path, directory, FILE_WALK);
+	change_record_claim(record, 0);
+	claim_text(1, done->arguments[0]);
+	change_record_second(record, 1);
+}
+
+/* change_numbers reads what an operation says besides its paths, from the argument at next. */
+static __always_inline void change_numbers(struct change_record *record,
+					   const struct finished *done, __u32 next)
+{
+	__u64 first = done->arguments[next & 7];
+	__u64 second = done->arguments[(next + 1) & 7];
+
+	switch (record->change.operation) {
+	case FILE_UNLINK:
+		if ((done->call & CALL_AT) && (first & AT_REMOVEDIR))
+			record->change.operation = FILE_RMDIR;
+		break;
+	case FILE_TRUNCATE:
+		record->change.length = first;
+		/* truncate64 and ftruncate64 pass the upper half in a register of its own. */
+		if (done->compat == 193 || done->compat == 194)
+			record->change.length = first | second << 32;
+		break;
+	case FILE_MKDIR:
+	case FILE_MKNOD:
+	case FILE_CHMOD:
+		record->change.asked_mode = (__u32)first;
+		break;
+	case FILE_CHOWN:
+		record->change.owner = (__u32)first;
+		record->change.group = (__u32)second;
+		break;
+	}
+}
+
+__noinline int change_report(void)
+{
+	struct finished *done = finished_slot();
+	struct change_record *record;
+	__s32 directory = AT_FDCWD;
+	__u32 next;
+
+	if (!done)
+		return 0;
+	record = change_record_begin(done->sandbox);
+	if (!record)
+		return 0;
+	record->change.operation = done->call & CALL_OPERATION;
+	record->change.error = done->result < 0 ? (__u32)-done->result : 0;
+	if (record->change.operation == FILE_SYMLINK) {
+		change_symlink(record, done);
+	} else {
+		next = change_path(record, done);
+		if (done->call & CALL_TWO) {
+			if (done->call & CALL_AT)
+				directory = (__s32)done->arguments[next++ & 7];
+			claim_read(1, done->arguments[next & 7], directory, FILE_WALK);
+			change_record_second(record, 1);
+		} else {
+			change_numbers(record, done, next);
+		}
+	}
+	change_record_submit(done->sandbox, record);
+	return 0;
+}
+
+/* map_context takes what a mapping turned out to be. */
+struct map_context {
+	struct open_record *record;
+};
+
+static long map_fill(struct task_struct *task, struct vm_area_struct *area,
+		     struct map_context *context)
+{
+	struct file *file = area->vm_file;
+
+	if (file && (area->vm_flags & VM_EXEC))
+		open_record_file(context->record, file);
+	return 0;
 }
 
 /*
- * Reports every finished open: the file's own path, inode and mode for a success, the path asked for
- * with the error for a failure.
+ * map_report tells of a file that was mapped to be run: the file of the mapping itself, whatever stands
+ * behind the descriptor by now.
+ */
+__noinline int map_report(void)
+{
+	struct finished *done = finished_slot();
+	struct map_context context = {};
+	struct file *file;
+
+	if (!done)
+		return 0;
+	context.record = open_record_begin(done->sandbox, FILE_MAP);
+	if (!context.record)
+		return 0;
+	if (bpf_find_vma(bpf_get_current_task_btf(), (__u64)done->result, map_fill, &context, 0)) {
+		/* The mappings are being changed at this moment: then the descriptor's file is the best word. */
+		file = descriptor_file((__u32)done->arguments[4]);
+		if (!file)
+			return 0;
+		context.record->open.marks |= FILE_CLAIMED;
+		open_record_file(context.record, file);
+	}
+	if (context.record->open.inode)
+		open_record_submit(done->sandbox, context.record);
+	return 0;
+}
+
+/* map_of_file says whether a finished mmap made a mapping of a file that can be run. */
+static __always_inline bool map_of_file(const struct pt_regs *regs, __u32 compat, __u32 number,
+					long ret)
+{
+	__u32 words[6];
+
+	if (ret < 0 && ret >= -4095)
+		return false;
+	/* The old mmap of i386 takes all of its arguments in memory: what they were, the mapping tells. */
+	if (compat && number == 90)
+		return !bpf_probe_read_user(words, sizeof(words),
+					    (void *)syscall_argument_0(regs, 1)) &&
+		       (words[2] & PROT_EXEC) && !(words[3] & MAP_ANONYMOUS);
+	return (syscall_argument_2(regs, compat) & PROT_EXEC) &&
+	       !(syscall_argument_3(regs, compat) & MAP_ANONYMOUS);
+}
+
+/*
+ * Reports every finished call that opens, changes or maps a file to run. For an open that succeeded the
+ * file's own path, inode and mode, all of them of the kernel's object; for what names only paths those, as
+ * the caller's word.
  *
  * Why at the exit: symlinks, relative paths, directory descriptors and bind mounts have been resolved
  * by then, by the kernel itself, so the path is that of the struct file behind the new descriptor, and
  * nothing the caller writes into its memory changes it. Read at the entry, 1 % of paths in a build lie
  * on pages that are not in memory; at the exit the kernel has just read them.
  * Why not lsm/file_open or fexit: they cost the rest of the node nothing, but many kernels refuse
- * both. Why not tracepoint/syscalls/sys_exit_open*: see lib/syscall.h. Since 5.5.
+ * both. Why not tracepoint/syscalls/sys_exit_open*: see lib/syscall.h. Since 5.5; bpf_find_vma since 5.17.
  * The test for the number goes before the scope: it is cheaper, and nearly every call of the machine
  * ends there.
  *
- * Misses: opens through io_uring and open_by_handle_at. When another thread puts a file of its own in
- * the place of the new descriptor before this runs, that file is told.
+ * Misses: mprotect that makes a mapping executable later. Of unlink, rename, link, chmod and the like by
+ * path the real path is not known, since no object is left to ask: symlinks in it are not resolved.
  */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 {
-	struct open_call call = {};
-	struct open_record *record;
-	struct file *file;
-	__u64 sandbox, size;
-	__u32 zero = 0;
+	struct syscall_call call = syscall_finished(regs);
+	struct finished *done;
+	__u32 kind;
+	__u64 sandbox;
 
-	if (!call_decode(regs, &call))
+	if (call.number >= CALLS)
+		return 0;
+	kind = call.compat ? calls32[call.number & (CALLS - 1)]
+			   : calls64[call.number & (CALLS - 1)];
+	if (!kind || (kind == CALL_MMAP && !map_of_file(regs, call.compat, call.number, ret)))
 		return 0;
 	sandbox = sandbox_current();
 	if (!sandbox)
 		return 0;
-	if (call.how)
-		call.asked = how_flags(call.how);
-	record = bpf_map_lookup_elem(&open_records, &zero);
-	if (!record)
+	done = finished_slot();
+	if (!done)
 		return 0;
-	event_header_fill(&record->open.header, sandbox, FILE_OPEN);
-	__builtin_memset(&record->open.inode, 0,
-			 sizeof(record->open) - offsetof(struct open, inode));
-	record->open.asked = call.asked;
-	if (ret < 0) {
-		record->open.error = (__u32)-ret;
-		failed_fill(record, &call);
-	} else {
-		file = descriptor_file((__u32)ret);
-		/* Closed again by another thread already: what it was is gone, that it was opened is not. */
-		if (file)
-			opened_fill(record, file);
-		else
-			failed_fill(record, &call);
-	}
-	if (record->open.path_flags & PATH_TRUNCATED)
-		record->open.header.flags |= EVENT_TRUNCATED;
-	size = sizeof(record->open) + (record->open.path_size & PATH_BYTES);
-	event_output_as(sandbox, EVENT_BULK | FILE_OPEN, record, size);
+	done->arguments[0] = syscall_argument_0(regs, call.compat);
+	done->arguments[1] = syscall_argument_1(regs, call.compat);
+	done->arguments[2] = syscall_argument_2(regs, call.compat);
+	done->arguments[3] = syscall_argument_3(regs, call.compat);
+	done->arguments[4] = syscall_argument_4(regs, call.compat);
+	done->result = ret;
+	done->sandbox = sandbox;
+	done->call = kind;
+	done->compat = call.compat ? call.number : 0;
+	if (kind == CALL_MMAP)
+		map_report();
+	else if (kind & CALL_OPENS && kind < CALL_AT)
+		open_report();
+	else
+		change_report();
 	return 0;
 }
 
 ABI_STRUCT(open);
+ABI_STRUCT(change);

@@ -13,7 +13,25 @@ import (
 )
 
 // Kinds of the file probe's records (enum file_kind).
-const fileKindOpen = 1
+const (
+	fileKindOpen = 1 + iota
+	fileKindChange
+	fileKindMap
+)
+
+// fileKinds is the names of the kinds of records about files.
+func fileKinds() []string {
+	return []string{string(event.KindFileOpen), "watchglass.file.change", string(event.KindFileMap)}
+}
+
+// Marks of a file record (enum file_marks).
+const (
+	fileClaimed = 1 << iota
+	fileRaced
+	fileURing
+	fileHandle
+	fileUnfinished
+)
 
 // Flags of a path (enum path_flags of lib/path.h).
 const (
@@ -30,31 +48,123 @@ const (
 	fmodeCreated = 0x100000
 )
 
-// decodeFile decodes a record of the file probe.
+// decodeFile decodes a record about a file, of whichever probe.
 func decodeFile(r *Record, kind uint16, data []byte) error {
-	if kind != fileKindOpen {
+	switch kind {
+	case fileKindOpen, fileKindMap:
+		return decodeOpen(r, kind, data)
+	case fileKindChange:
+		return decodeChange(r, data)
+	default:
 		return fmt.Errorf("%w: kind %d", errUnknown, kind)
 	}
+}
+
+// decodeOpen decodes an open, or a mapping, which is told in the same form.
+func decodeOpen(r *Record, kind uint16, data []byte) error {
 	open, rest, err := view[fileOpen](data)
 	if err != nil {
 		return err
 	}
-	path, _, err := take(rest, open.PathSize)
+	texts, err := takeTexts(rest, open.PathSize, open.HostSize, open.AskedSize)
 	if err != nil {
 		return err
 	}
+	path := pathText(texts[0], open.PathFlags, open.Mode, open.Inode)
+	host := otherPath(texts[1], path)
+	if kind == fileKindMap {
+		r.Payload = &event.FileMap{
+			Path: path, HostPath: host, Claimed: open.Marks&fileClaimed != 0,
+			Inode: open.Inode, Device: open.Device, Mode: open.Mode, Deleted: open.PathFlags&pathDeleted != 0,
+		}
+		return nil
+	}
 	r.Payload = &event.FileOpen{
-		Path:    pathText(path, open.PathFlags, open.Mode, open.Inode),
-		Claimed: open.Inode == 0,
-		Access:  openAccess(&open),
-		Error:   event.Errno(open.Error),
-		Inode:   open.Inode,
-		Device:  open.Device,
-		Mode:    open.Mode,
-		Created: open.Inode != 0 && open.FileMode&fmodeCreated != 0,
-		Deleted: open.PathFlags&pathDeleted != 0,
+		Path: path, HostPath: host, Asked: otherPath(texts[2], path), Via: viaOf(open.Marks),
+		Claimed:    open.Marks&fileClaimed != 0,
+		Raced:      open.Marks&fileRaced != 0,
+		Unfinished: open.Marks&fileUnfinished != 0,
+		Access:     openAccess(&open),
+		Error:      event.Errno(open.Error),
+		Inode:      open.Inode,
+		Device:     open.Device,
+		Mode:       open.Mode,
+		Created:    open.Inode != 0 && open.FileMode&fmodeCreated != 0,
+		Deleted:    open.PathFlags&pathDeleted != 0,
 	}
 	return nil
+}
+
+func decodeChange(r *Record, data []byte) error {
+	change, rest, err := view[fileChange](data)
+	if err != nil {
+		return err
+	}
+	operation, err := operationOf(change.Operation)
+	if err != nil {
+		return err
+	}
+	texts, err := takeTexts(rest, change.PathSize, change.HostSize, change.SecondSize)
+	if err != nil {
+		return err
+	}
+	path := pathText(texts[0], change.PathFlags, change.Mode, change.Inode)
+	target := string(texts[2])
+	if operation != event.FileSymlink {
+		target = cleanPath(target)
+	}
+	r.Payload = &event.FileChange{
+		Operation: operation, Path: path, HostPath: otherPath(texts[1], path), Target: target, Via: viaOf(change.Marks),
+		Claimed: change.Marks&fileClaimed != 0, Unfinished: change.Marks&fileUnfinished != 0,
+		Error: event.Errno(change.Error),
+		Inode: change.Inode, Device: change.Device, Mode: change.Mode,
+		Asked: change.AskedMode, Owner: change.Owner, Group: change.Group, Length: change.Length,
+	}
+	return nil
+}
+
+// takeTexts splits three texts off data.
+func takeTexts(data []byte, sizes ...uint32) (texts [3][]byte, err error) {
+	for i, size := range sizes {
+		if texts[i], data, err = take(data, size); err != nil {
+			return texts, err
+		}
+	}
+	return texts, nil
+}
+
+// otherPath is a path beside another one of the same file: "" where it is the same.
+func otherPath(text []byte, path string) string {
+	if string(text) == path {
+		return ""
+	}
+	if other := cleanPath(string(text)); other != path {
+		return other
+	}
+	return ""
+}
+
+func viaOf(marks uint32) event.Via {
+	switch {
+	case marks&fileURing != 0:
+		return event.ViaURing
+	case marks&fileHandle != 0:
+		return event.ViaHandle
+	default:
+		return ""
+	}
+}
+
+// operationOf is the operation of a number of enum file_operation.
+func operationOf(number uint32) (event.FileOperation, error) {
+	all := [...]event.FileOperation{
+		event.FileMkdir, event.FileMknod, event.FileRmdir, event.FileUnlink, event.FileRenamed,
+		event.FileLinked, event.FileSymlink, event.FileTruncate, event.FileChmod, event.FileChown,
+	}
+	if number < 1 || number > uint32(len(all)) {
+		return "", fmt.Errorf("%w: file operation %d", errUnknown, number)
+	}
+	return all[number-1], nil
 }
 
 // openAccess is what an open asked for. What the opened file allows is the kernel's word and goes

@@ -27,6 +27,12 @@ type fileCase struct {
 	path   string
 	access event.Access
 	err    event.Errno
+	// host is the path on the host that the event must show, as path is; "" for none.
+	host string
+	// merged has the test mount a file system of its own on merged.
+	merged bool
+	// via is how it must say the file was opened.
+	via event.Via
 	// claimed, deleted and truncated are the marks the event must have.
 	claimed, deleted, truncated bool
 	// mode is the file's type; 0 when the open fails.
@@ -191,7 +197,7 @@ func fileCases() []fileCase {
 			name: "procfs", path: "/proc/sys/kernel/ostype", access: read, mode: unix.S_IFREG,
 			do: func(string) error { return openOnly("/proc/sys/kernel/ostype", unix.O_RDONLY) },
 		},
-		{name: "bind mount", path: "@/mount/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
+		{name: "bind mount", path: "@/mount/inner", host: "@/sub/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
 			if err := privateMounts(); err != nil {
 				return err
 			}
@@ -215,7 +221,7 @@ func fileCases() []fileCase {
 				return openOnly(dir+"/mount/deep/file", unix.O_WRONLY|unix.O_CREAT)
 			},
 		},
-		{name: "chroot", path: "/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
+		{name: "chroot", path: "/inner", host: "@/sub/inner", access: read, mode: unix.S_IFREG, do: func(dir string) error {
 			if err := unix.Chroot(dir + "/sub"); err != nil {
 				return err
 			}
@@ -232,6 +238,30 @@ func fileCases() []fileCase {
 			_, err = unix.Openat(fd, "plain", unix.O_RDONLY, 0)
 			return err
 		}},
+		{
+			name: "overlay in a mount namespace", merged: true, path: "@/mount/inner", host: "@/merged/inner", access: read, mode: unix.S_IFREG,
+			do: func(dir string) error {
+				if err := privateMounts(); err != nil {
+					return err
+				}
+				if err := unix.Mount(dir+"/merged", dir+"/mount", "", unix.MS_BIND, ""); err != nil {
+					return fmt.Errorf("bind mount: %s", err.Error())
+				}
+				return openOnly(dir+"/mount/inner", unix.O_RDONLY)
+			},
+		},
+		{
+			name: "by handle", path: "@/plain", access: read, mode: unix.S_IFREG, via: event.ViaHandle,
+			do: func(dir string) error { return openByHandle(dir, "plain", unix.O_RDONLY) },
+		},
+		{
+			name: "by a stale handle", path: "", access: write, err: event.Errno(unix.ESTALE), claimed: true, via: event.ViaHandle,
+			do: func(dir string) error { return openByHandle(dir, "gone", unix.O_WRONLY) },
+		},
+		{
+			name: "x32", path: "@/plain", access: read, mode: x32Mode(), err: noX32(), claimed: noX32() != 0,
+			do: func(dir string) error { return rawOpen(unix.SYS_OPEN|x32Bit, dir+"/plain", unix.O_RDONLY) },
+		},
 		{
 			name: "4,095 bytes", path: "=4095", access: read | write | event.AccessCreate, mode: unix.S_IFREG,
 			do: func(dir string) error { return openDeep(deepPath(dir, 4095)) },
@@ -253,6 +283,49 @@ func fileCases() []fileCase {
 			do: func(dir string) error { return run32(openCode32(295, dir+"/plain")) },
 		},
 	}
+}
+
+// x32Bit marks the number of an x32 system call.
+const x32Bit = 0x40000000
+
+// noX32 is the error of x32 calls where the kernel is built without them, as most are.
+func noX32() event.Errno {
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETPPID|x32Bit, 0, 0, 0); errno != 0 {
+		return event.Errno(errno)
+	}
+	return 0
+}
+
+// x32Mode is the type of the file that an x32 call opens, 0 where there are no such calls.
+func x32Mode() uint32 {
+	if noX32() != 0 {
+		return 0
+	}
+	return unix.S_IFREG
+}
+
+// openByHandle opens a file by its handle; one that is called "gone" has been removed by then.
+func openByHandle(dir, name string, flags int) error {
+	if name == "gone" {
+		if err := os.WriteFile(dir+"/gone", nil, 0o600); err != nil {
+			return err
+		}
+	}
+	handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir+"/"+name, 0)
+	if err != nil {
+		return fmt.Errorf("name_to_handle_at: %s", err.Error())
+	}
+	if name == "gone" {
+		if err := unix.Unlink(dir + "/gone"); err != nil {
+			return err
+		}
+	}
+	mount, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.OpenByHandleAt(mount, handle, flags)
+	return err
 }
 
 // privateMounts gives the calling thread a mount namespace of its own that propagates nothing.
@@ -390,7 +463,7 @@ func makeFiles(t *testing.T) string {
 			t.Error(err)
 		}
 	})
-	for _, sub := range []string{".", "sub", "mount"} {
+	for _, sub := range []string{".", "sub", "mount", "merged", "upper", "work"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -409,6 +482,29 @@ func makeFiles(t *testing.T) string {
 	return dir
 }
 
+// mergeFiles mounts an overlay of sub on merged, as a container's runtime does on the host. Where the kernel
+// has no overlays, a tmpfs stands for it: what matters is a file system that the host has mounted elsewhere.
+func mergeFiles(t *testing.T, dir string) {
+	t.Helper()
+	options := "lowerdir=" + dir + "/sub,upperdir=" + dir + "/upper,workdir=" + dir + "/work"
+	err := unix.Mount("overlay", dir+"/merged", "overlay", 0, options)
+	if err != nil {
+		t.Logf("no overlay but a tmpfs: %v", err)
+		err = unix.Mount("tmpfs", dir+"/merged", "tmpfs", 0, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir+"/merged", 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(dir+"/merged/inner", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // openOf is a record's open, nil when it is about something else.
 func openOf(r *Record) *event.FileOpen {
 	open, _ := r.Payload.(*event.FileOpen)
@@ -421,6 +517,9 @@ func TestKernelFileOpen(t *testing.T) {
 	for _, c := range fileCases() {
 		t.Run(c.name, func(t *testing.T) {
 			dir := makeFiles(t)
+			if c.merged {
+				mergeFiles(t, dir)
+			}
 			helper := w.run(helperRun{action: "open", args: []string{c.name, dir}})
 			c.check(t, w, helper.pid, dir)
 		})
@@ -455,6 +554,9 @@ func (c *fileCase) check(t *testing.T, w *watch, pid uint32, dir string) {
 		t.Fatalf("%d events for %q, want 1", len(found), path)
 	}
 	open := openOf(found[0])
+	if host := strings.Replace(c.host, "@", dir, 1); open.HostPath != host || open.Via != c.via || open.Raced {
+		t.Errorf("got host path %q via %q raced %v, want %q %q", open.HostPath, open.Via, open.Raced, host, c.via)
+	}
 	if open.Claimed != c.claimed || open.Deleted != c.deleted || open.Mode&unix.S_IFMT != c.mode {
 		t.Errorf("got claimed %v deleted %v mode %#o, want %v %v %#o",
 			open.Claimed, open.Deleted, open.Mode, c.claimed, c.deleted, c.mode)

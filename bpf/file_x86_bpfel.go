@@ -13,6 +13,42 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type fileChange struct {
+	_      structs.HostLayout
+	Header struct {
+		_           structs.HostLayout
+		Time        uint64
+		Sandbox     uint64
+		Cgroup      uint64
+		Start       uint64
+		ParentStart uint64
+		Pid         uint32
+		Tid         uint32
+		ParentPid   uint32
+		Vpid        uint32
+		Uid         uint32
+		Gid         uint32
+		Probe       uint16
+		Kind        uint16
+		Flags       uint32
+		Comm        [16]uint8
+	}
+	Inode      uint64
+	Length     uint64
+	Device     uint32
+	Mode       uint32
+	Operation  uint32
+	Error      uint32
+	AskedMode  uint32
+	Owner      uint32
+	Group      uint32
+	PathFlags  uint32
+	Marks      uint32
+	PathSize   uint32
+	HostSize   uint32
+	SecondSize uint32
+}
+
 type fileOpen struct {
 	_      structs.HostLayout
 	Header struct {
@@ -41,25 +77,35 @@ type fileOpen struct {
 	FileMode  uint32
 	Error     uint32
 	PathFlags uint32
+	Marks     uint32
 	PathSize  uint32
+	HostSize  uint32
+	AskedSize uint32
+	Reserved  uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	fileMapChangeRecords  = "change_records"
+	fileMapClaims         = "claims"
 	fileMapEventCounts    = "event_counts"
 	fileMapEvents         = "events"
+	fileMapFinishedCalls  = "finished_calls"
+	fileMapHostSearches   = "host_searches"
 	fileMapOpenRecords    = "open_records"
 	fileMapPathWalks      = "path_walks"
 	fileMapSandboxes      = "sandboxes"
 	fileProgFileOnSysExit = "file_on_sys_exit"
+	fileVarAbiChange      = "abi_change"
 	fileVarAbiOpen        = "abi_open"
 	fileVarEventBudgets   = "event_budgets"
 	fileVarEventKinds     = "event_kinds"
 	fileVarEventLimits    = "event_limits"
 	fileVarEventSlot      = "event_slot"
 	fileVarEventWakeBytes = "event_wake_bytes"
+	fileVarHostMounts     = "host_mounts"
 	fileVarProbeIndex     = "probe_index"
 )
 
@@ -112,23 +158,29 @@ type fileProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileMapSpecs struct {
-	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	OpenRecords *ebpf.MapSpec `ebpf:"open_records"`
-	PathWalks   *ebpf.MapSpec `ebpf:"path_walks"`
-	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
+	ChangeRecords *ebpf.MapSpec `ebpf:"change_records"`
+	Claims        *ebpf.MapSpec `ebpf:"claims"`
+	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	FinishedCalls *ebpf.MapSpec `ebpf:"finished_calls"`
+	HostSearches  *ebpf.MapSpec `ebpf:"host_searches"`
+	OpenRecords   *ebpf.MapSpec `ebpf:"open_records"`
+	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
+	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
 }
 
 // fileVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileVariableSpecs struct {
+	AbiChange      *ebpf.VariableSpec `ebpf:"abi_change"`
 	AbiOpen        *ebpf.VariableSpec `ebpf:"abi_open"`
 	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
 	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HostMounts     *ebpf.VariableSpec `ebpf:"host_mounts"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
 
@@ -152,17 +204,25 @@ func (o *fileObjects) Close() error {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileMaps struct {
-	EventCounts *ebpf.Map `ebpf:"event_counts"`
-	Events      *ebpf.Map `ebpf:"events"`
-	OpenRecords *ebpf.Map `ebpf:"open_records"`
-	PathWalks   *ebpf.Map `ebpf:"path_walks"`
-	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
+	ChangeRecords *ebpf.Map `ebpf:"change_records"`
+	Claims        *ebpf.Map `ebpf:"claims"`
+	EventCounts   *ebpf.Map `ebpf:"event_counts"`
+	Events        *ebpf.Map `ebpf:"events"`
+	FinishedCalls *ebpf.Map `ebpf:"finished_calls"`
+	HostSearches  *ebpf.Map `ebpf:"host_searches"`
+	OpenRecords   *ebpf.Map `ebpf:"open_records"`
+	PathWalks     *ebpf.Map `ebpf:"path_walks"`
+	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
 }
 
 func (m *fileMaps) Close() error {
 	return _FileClose(
+		m.ChangeRecords,
+		m.Claims,
 		m.EventCounts,
 		m.Events,
+		m.FinishedCalls,
+		m.HostSearches,
 		m.OpenRecords,
 		m.PathWalks,
 		m.Sandboxes,
@@ -173,12 +233,14 @@ func (m *fileMaps) Close() error {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileVariables struct {
+	AbiChange      *ebpf.Variable `ebpf:"abi_change"`
 	AbiOpen        *ebpf.Variable `ebpf:"abi_open"`
 	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
 	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HostMounts     *ebpf.Variable `ebpf:"host_mounts"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }
 

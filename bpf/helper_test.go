@@ -225,6 +225,10 @@ func errnoOf(err error) syscall.Errno {
 func helperActions() map[string]helperAction {
 	return map[string]helperAction{
 		"open":      helperOpen,
+		"change":    helperChange,
+		"map":       helperMap,
+		"race":      helperRace,
+		"replace":   helperReplace,
 		"reach":     helperReach,
 		"give up":   helperGiveUp,
 		"denied":    helperDenied,

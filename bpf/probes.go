@@ -37,7 +37,7 @@ func probes() []probe {
 			name: "process", kinds: []string{"process.fork", string(event.KindProcessExec), string(event.KindProcessExit), "process.existing"},
 			load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true,
 		},
-		{name: "file", kinds: []string{string(event.KindFileOpen)}, load: loadFile, decode: decodeFile},
+		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile},
 		{
 			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow)},
 			load: loadNetwork, decode: decodeNetwork,

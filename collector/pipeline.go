@@ -322,10 +322,10 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		who = p.tree.Exec(r, payload)
 	case *event.ProcessExit:
 		who = p.tree.Exit(r)
-	case *event.FileOpen:
+	case event.Classified:
 		who = p.tree.Seen(r)
 		if p.s.Classify != nil {
-			payload.Class = p.s.Classify(payload.Path)
+			payload.Classify(p.s.Classify)
 		}
 	case *event.NetworkConnect:
 		who = p.tree.Seen(r)

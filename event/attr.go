@@ -294,6 +294,32 @@ const (
 	FileCreated Key = "watchglass.file.created"
 	// FileDeleted is true when the opened file had no name any more: the path is the one it had.
 	FileDeleted Key = "watchglass.file.deleted"
+	// FileHostPath is the kernel's path of the file on the host, where that is another one than the process sees.
+	FileHostPath Key = "watchglass.file.host_path"
+	// FileAskedPath is the path that was asked for, the caller's word, where another thread could have replaced the
+	// descriptor since and the kernel's path of it is another one: a symlink on the way, or that.
+	FileAskedPath Key = "watchglass.file.asked_path"
+	// FileRaced is true when another thread has likely put the file in the place of the one that was opened.
+	FileRaced Key = "watchglass.file.raced"
+	// FileTargetPath is the second path of an operation: the new name of a rename or hard link, the text of a symlink.
+	FileTargetPath Key = "watchglass.file.target_path"
+	// FileTargetClass is the kind of file that watchglass.file.target_path names.
+	FileTargetClass Key = "watchglass.file.target_class"
+	// FileOperationKey is what was done: mkdir, mknod, rmdir, unlink, rename, link, symlink, truncate, chmod, chown.
+	FileOperationKey Key = "watchglass.file.operation"
+	// FileMode is the permission bits that the operation asked for, in octal.
+	FileMode Key = "file.mode"
+	// FileOwnerID is the user id that the file was given to, in the caller's user namespace.
+	FileOwnerID Key = "file.owner.id"
+	// FileGroupID is the group id that the file was given to, in the caller's user namespace.
+	FileGroupID Key = "file.group.id"
+	// FileSize is the length that the file was cut or extended to, in bytes.
+	FileSize Key = "file.size"
+	// ViaKey is how the operation reached the kernel, where that was no ordinary system call: io_uring, handle
+	// (open_by_handle_at).
+	ViaKey Key = "watchglass.via"
+	// Unfinished is true when there is no result, because the kernel had no room to wait for it.
+	Unfinished Key = "watchglass.unfinished"
 	// ErrorType is the errno name of a failed operation, for example ENOENT.
 	ErrorType Key = "error.type"
 )

@@ -77,4 +77,22 @@ static __always_inline long compat_read_user_str(void *dst, __u32 size, const vo
 	return n == 0 ? 1 : n;
 }
 
+/*
+ * References to a file: f_count until 6.12; since 6.13 f_ref, which is 0 for one (commit 90ee6ed776c0,
+ * "fs: port files to file_ref"). May go when the minimum is 6.13.
+ */
+struct file___count {
+	atomic_long_t f_count;
+} __attribute__((preserve_access_index));
+
+/* compat_file_references is how many references there are to an open file. */
+static __always_inline __s64 compat_file_references(struct file *file)
+{
+	struct file___count *old = (void *)file;
+
+	if (bpf_core_field_exists(file->f_ref))
+		return BPF_CORE_READ(file, f_ref.refcnt.counter) + 1;
+	return BPF_CORE_READ(old, f_count.counter);
+}
+
 #endif

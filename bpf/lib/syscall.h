@@ -60,4 +60,14 @@ static __always_inline __u64 syscall_argument_2(const struct pt_regs *regs, __u3
 	return compat ? (__u32)regs->dx : regs->dx;
 }
 
+static __always_inline __u64 syscall_argument_3(const struct pt_regs *regs, __u32 compat)
+{
+	return compat ? (__u32)regs->si : regs->r10;
+}
+
+static __always_inline __u64 syscall_argument_4(const struct pt_regs *regs, __u32 compat)
+{
+	return compat ? (__u32)regs->di : regs->r8;
+}
+
 #endif

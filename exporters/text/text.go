@@ -106,15 +106,26 @@ func (e *Exporter) Export(_ context.Context, batch []*event.Event) error {
 // Shutdown implements collector.Exporter; everything is written already.
 func (*Exporter) Shutdown(context.Context) error { return nil }
 
-// worthALine leaves out what is of severity DEBUG, but keeps successful opens that may change a file: a
-// timeline of an agent's work that does not show its edits would be of no use.
+// worthALine leaves out what is of severity DEBUG, but keeps what may have changed a file: a timeline of an
+// agent's work that does not show its edits would be of no use.
 func worthALine(ev *event.Event) bool {
 	if ev.Payload.Severity() > event.SeverityDebug {
 		return true
 	}
-	open, ok := ev.Payload.(*event.FileOpen)
-	return ok && open.Error == 0 && open.Class != event.FileClassProc && !strings.HasPrefix(open.Path, "/dev/") &&
-		open.Access&(event.AccessWrite|event.AccessCreate|event.AccessTruncate|event.AccessAppend) != 0
+	const changes = event.AccessWrite | event.AccessCreate | event.AccessTruncate | event.AccessAppend
+	switch file := ev.Payload.(type) {
+	case *event.FileOpen:
+		return file.Error == 0 && file.Access&changes != 0 && realFile(file.Path, file.Class)
+	case *event.FileChange:
+		return file.Error == 0 && realFile(file.Path, file.Class)
+	default:
+		return false
+	}
+}
+
+// realFile says whether a path is one of files that are kept.
+func realFile(path string, class event.FileClass) bool {
+	return class != event.FileClassProc && !strings.HasPrefix(path, "/dev/")
 }
 
 // Columns at which the verb and the object start, counted from the end of the time.

@@ -195,7 +195,7 @@ func (s *source) readTypes(f *ast.FuncDecl) {
 				return true
 			}
 			switch helper.Name {
-			case "appendString":
+			case "appendString", "appendOwner":
 				s.typed(n.Args[1], event.ValueString.String())
 			case "appendStrings", "appendIDs":
 				s.typed(n.Args[1], event.ValueStrings.String())
@@ -203,6 +203,8 @@ func (s *source) readTypes(f *ast.FuncDecl) {
 				s.typed(n.Args[1], event.ValueInt.String())
 			case "appendSeconds":
 				s.typed(n.Args[1], event.ValueDouble.String())
+			case "appendTrue":
+				s.typed(n.Args[1], event.ValueBool.String())
 			}
 		}
 		return true

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// prepareFile tells the object which mount namespace is the host's.
+func prepareFile(spec *ebpf.CollectionSpec, _ *Config) error {
+	if err := spec.Variables["host_mounts"].Set(hostMounts()); err != nil {
+		return fmt.Errorf("setting host_mounts: %w", err)
+	}
+	return nil
+}
+
+// hostMounts is the number of the host's mount namespace: that of process 1, or the collector's own where
+// that may not be seen. 0 where neither can.
+func hostMounts() uint32 {
+	var stat unix.Stat_t
+	for _, namespace := range []string{"/proc/1/ns/mnt", "/proc/self/ns/mnt"} {
+		if unix.Stat(namespace, &stat) == nil {
+			return uint32(stat.Ino)
+		}
+	}
+	return 0
+}
