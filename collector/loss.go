@@ -158,6 +158,7 @@ func (p *Pipeline) Stats() event.Stats {
 		Probes: p.s.Source.Probes(), Sandboxes: len(p.s.Sandboxes.Sandboxes()),
 		SandboxesRefused: p.s.Sandboxes.Refused(), Processes: p.tree.Len(), ProcessesEvicted: p.tree.Evicted(),
 	}
+	stats.Sessions = p.sessions.Stats()
 	stats.RingBytes, stats.RingUsed = p.s.Source.RingStats()
 	for kind, n := range p.published {
 		stats.Events = append(stats.Events, event.Count{Name: string(kind), N: int64(n)})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector/process"
+	"github.com/watchglass/watchglass/collector/session"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -60,6 +61,8 @@ type Settings struct {
 	Instance string
 	// MaxProcesses bounds the process tree; 0 means 65,536.
 	MaxProcesses int
+	// Sessions is the bounds of what is remembered of agents' sessions.
+	Sessions session.Config
 	// SummaryInterval is how often system calls are summarised; 0 means 10 s.
 	SummaryInterval time.Duration
 	// Usage is how what sandboxes use is measured.
@@ -108,6 +111,7 @@ type Pipeline struct {
 	mu        sync.Mutex
 	seq       uint64
 	tree      *process.Tree
+	sessions  *session.Tracker
 	sandboxes map[uint64]*sandboxState
 	outputs   []*output
 	byKind    map[event.Kind][]*detector
@@ -147,6 +151,7 @@ func New(s Settings) (*Pipeline, error) {
 	p := &Pipeline{
 		s: s, instance: s.Instance,
 		tree:      process.New(process.Config{BootID: s.BootID, Max: s.MaxProcesses, Grace: processGrace}),
+		sessions:  session.New(s.Sessions),
 		sandboxes: map[uint64]*sandboxState{}, byKind: map[event.Kind][]*detector{},
 		published: map[event.Kind]uint64{}, losses: newLosses(), summary: time.Now(),
 	}
@@ -316,7 +321,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	var who *event.Process
 	switch payload := r.Payload.(type) {
 	case *bpf.Fork:
-		p.tree.Fork(r)
+		p.sessions.Forked(p.tree.Fork(r))
 		return
 	case *event.ProcessExec:
 		who = p.tree.Exec(r, payload)
@@ -337,6 +342,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	if cgroup := state.cgroups.path(r.Cgroup); who != nil && who.Cgroup != cgroup {
 		who = p.tree.Place(r, cgroup)
 	}
+	who = p.relate(state, r, who)
 	payload, ok := r.Payload.(event.Payload)
 	if !ok {
 		p.losses.note(lossKey{stage: event.LossDecode, lost: fmt.Sprintf("%T", r.Payload), reason: "malformed"}, 1)
@@ -345,6 +351,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	p.publish(&event.Event{
 		Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: payload,
 	})
+	p.observe(state, r, who)
 }
 
 // publish gives an event its number, shows it to the detectors and hands it, and then what they found,
@@ -361,6 +368,7 @@ func (p *Pipeline) publishFindings() {
 	for i, finding := range p.findings {
 		p.number(finding)
 		p.export(finding)
+		p.sessions.Found(finding)
 		p.findings[i] = nil
 	}
 	p.findings = p.findings[:0]

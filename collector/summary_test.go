@@ -14,7 +14,7 @@ import (
 )
 
 // session gives payloads to a summarizer as events of the sandbox with cgroup 10, a second apart.
-func session(t *testing.T, payloads ...event.Payload) *Summarizer {
+func oneSession(t *testing.T, payloads ...event.Payload) *Summarizer {
 	t.Helper()
 	s := NewSummarizer(10)
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -33,7 +33,7 @@ func TestSummary(t *testing.T) {
 	updated := &event.Finding{ID: "f1", Rule: high.Rule, Title: "new", State: event.FindingUpdate}
 	critical := &event.Finding{ID: "f2", Rule: &event.Rule{ID: "a", Severity: event.SeverityCritical}}
 	web, dns := netip.MustParseAddrPort("192.0.2.1:443"), netip.MustParseAddrPort("127.0.0.1:53")
-	s := session(
+	s := oneSession(
 		t, &event.SandboxStart{}, &event.ProcessExec{}, &event.ProcessExec{},
 		&event.FileOpen{Path: "/home/.ssh/id", Class: event.FileClassSecret},
 		&event.FileOpen{Path: "/home/.ssh/id", Class: event.FileClassSecret},
@@ -74,7 +74,7 @@ func TestSummary(t *testing.T) {
 // TestSummaryIsBounded lets a sandbox do everything under ever new names.
 func TestSummaryIsBounded(t *testing.T) {
 	const n = 5000
-	s := session(t, &event.SandboxStart{})
+	s := oneSession(t, &event.SandboxStart{})
 	for i := range n {
 		peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)
 		for _, payload := range []event.Payload{
@@ -109,7 +109,7 @@ func TestSummaryIsBounded(t *testing.T) {
 
 // TestSummaryIsACopy holds what was handed out apart from what comes later.
 func TestSummaryIsACopy(t *testing.T) {
-	s := session(t, &event.SandboxStart{}, &event.FileOpen{Path: "/a", Class: event.FileClassSecret})
+	s := oneSession(t, &event.SandboxStart{}, &event.FileOpen{Path: "/a", Class: event.FileClassSecret})
 	before := s.Summary()
 	kept := before.Files[0].Paths[0]
 	e := &event.Event{Sandbox: &event.Sandbox{CgroupID: 10}, Payload: &event.FileOpen{Path: "/b", Class: event.FileClassSecret}}

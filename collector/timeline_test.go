@@ -40,6 +40,8 @@ var update = flag.Bool("update", false, "rewrite the events in testdata")
 //	refused N                     so many cgroups found no room so far
 //	after DURATION                time passes, then the pipeline's clock ticks
 //	finish                        the source has ended
+//	say PID …                     an agent's claim: see claims_timeline_test.go
+//	show SESSION                  what is remembered of a session
 type timeline struct {
 	t               *testing.T
 	source          *fakeSource
@@ -48,6 +50,7 @@ type timeline struct {
 	now             time.Time
 	sandbox, cgroup uint64
 	pids            map[event.ProcessID]uint32
+	shown           []string
 }
 
 func newTimeline(t *testing.T) *timeline {
@@ -131,6 +134,13 @@ func (tl *timeline) step(line string) {
 		}
 		tl.now = tl.now.Add(d)
 		tl.pipeline.tick(tl.now)
+	case "say":
+		tl.now = tl.now.Add(time.Millisecond)
+		tl.say(words[1:])
+	case "show":
+		for _, v := range tl.pipeline.Session(words[1]) {
+			tl.shown = append(tl.shown, showSession(&v)...)
+		}
 	case "finish":
 		tl.pipeline.finish(tl.now)
 	default:
@@ -187,11 +197,12 @@ func (tl *timeline) handle(task bpf.Task, payload any) {
 // events is what was published since the last call.
 func (tl *timeline) events() []string {
 	q := tl.pipeline.outputs[0].queue
+	lines := tl.shown
+	tl.shown = nil
 	if waiting, _ := q.state(); waiting == 0 {
-		return nil
+		return lines
 	}
 	batch, _ := q.pull(nil, 1<<20)
-	var lines []string
 	for _, e := range batch {
 		lines = append(lines, "=> "+tl.show(e))
 	}
@@ -209,6 +220,9 @@ func (tl *timeline) show(e *event.Event) string {
 			words = append(words, "cgroup="+p.Cgroup)
 		}
 		if a := p.Agent; a != nil {
+			if a.SessionID != "" {
+				words = append(words, "session="+a.SessionID)
+			}
 			words = append(words, fmt.Sprintf("agent=%s/%s/%s call=%s", a.Name, a.Method, a.Confidence, a.CallID))
 		}
 	}
@@ -218,8 +232,18 @@ func (tl *timeline) show(e *event.Event) string {
 	case *event.Finding:
 		words = append(words, fmt.Sprintf("id=%s evidence=%s state=%s count=%d", payload.ID,
 			strings.TrimPrefix(strings.Join(payload.Evidence, " "), e.Instance), payload.State, payload.Count))
+	case *event.ToolCall:
+		if payload.Phase == event.PhaseJoined {
+			words = append(words, fmt.Sprintf("call=%s %s/%s roots=%s exit=%d/%t", payload.ID, payload.Method, payload.Confidence,
+				tl.roots(payload.Roots), payload.ExitCode, payload.Exited))
+		}
+	case *event.ClaimMismatch:
+		words = append(words, fmt.Sprintf("call=%s %s/%s roots=%s", payload.CallID, payload.Method, payload.Confidence, tl.roots(payload.Roots)))
 	case *event.SyscallSummary:
 		words = append(words, event.Counts(payload.Counts).Text())
+	}
+	if said, ok := e.Payload.(event.Said); ok && said.Said().Sender != event.SenderOwner {
+		words = append(words, "sender="+string(said.Said().Sender))
 	}
 	return strings.Join(words, " ") + ": " + string(e.Payload.AppendBody(nil))
 }

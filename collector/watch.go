@@ -80,6 +80,8 @@ func (p *Pipeline) stop(state *sandboxState, now time.Time) {
 		return
 	}
 	p.start(state, now)
+	p.sessions.Forget(state.sandbox, now)
+	p.publishSessions()
 	state.stopped = now
 	p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: &event.SandboxStop{
 		Processes: state.processes, Outlived: len(p.tree.Live(state.sandbox.CgroupID)),
@@ -114,6 +116,8 @@ func (p *Pipeline) tick(now time.Time) {
 		}
 	}
 	p.tickDetectors(now)
+	p.sessions.Tick(now)
+	p.publishSessions()
 	p.tree.Expire(now)
 }
 
@@ -131,6 +135,8 @@ func (p *Pipeline) finish(now time.Time) {
 	p.summariseAll(now)
 	p.countLosses()
 	p.reportLosses(now)
+	p.sessions.Finish(now)
+	p.publishSessions()
 	for _, id := range slices.Sorted(maps.Keys(p.sandboxes)) {
 		p.stop(p.sandboxes[id], now)
 	}

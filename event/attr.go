@@ -129,7 +129,8 @@ const (
 	GenAIAgentName Key = "gen_ai.agent.name"
 	// GenAIToolCallID is the agent's id of the tool call that owns the process.
 	GenAIToolCallID Key = "gen_ai.tool.call.id"
-	// JoinMethod is how the process was joined to the session and tool call: env, inherited, executable.
+	// JoinMethod is how the process was joined to the session and tool call: env, hook, proxy, command, candidate, path,
+	// interval, session, executable, inherited.
 	JoinMethod Key = "watchglass.join.method"
 	// JoinConfidence is how sure the join is: exact, strong, inferred.
 	JoinConfidence Key = "watchglass.join.confidence"
@@ -237,6 +238,8 @@ const (
 	ToolRunning Key = "watchglass.tool.running"
 	// ToolProcessGroup is the process group in which the agent says that it ran the command, in its own pid namespace.
 	ToolProcessGroup Key = "watchglass.tool.process_group"
+	// ToolShell is the agent's id of a shell that outlives the call which started it.
+	ToolShell Key = "watchglass.tool.shell"
 	// ToolRoots is the watchglass.process.uid of the processes that the call started.
 	ToolRoots Key = "watchglass.tool.root_uids"
 	// ToolProcesses is how many processes belonged to the call.

@@ -60,7 +60,7 @@ func Attributes() []AttributeInfo {
 		{GenAIConversationID, ValueString, "The agent's own id of the conversation."},
 		{GenAIAgentName, ValueString, "The agent: codex, claude-code, gemini-cli, opencode, or generic."},
 		{GenAIToolCallID, ValueString, "The agent's id of the tool call that owns the process."},
-		{JoinMethod, ValueString, "How the process was joined to the session and tool call: env, inherited, executable."},
+		{JoinMethod, ValueString, "How the process was joined to the session and tool call: env, hook, proxy, command, candidate, path, interval, session, executable, inherited."},
 		{JoinConfidence, ValueString, "How sure the join is: exact, strong, inferred."},
 		{GenAIAgentVersion, ValueString, "The agent's version, as it says."},
 		{GenAIAgentID, ValueString, "The sub-agent that speaks, as the agent names it; absent for the main one."},
@@ -112,6 +112,7 @@ func Attributes() []AttributeInfo {
 		{ToolClaimedExitCode, ValueInt, "The exit code, as the agent says; process.exit.code is the kernel's."},
 		{ToolRunning, ValueBool, "True when the process goes on after the call's result."},
 		{ToolProcessGroup, ValueInt, "The process group in which the agent says that it ran the command, in its own pid namespace."},
+		{ToolShell, ValueString, "The agent's id of a shell that outlives the call which started it."},
 		{ToolRoots, ValueStrings, "The watchglass.process.uid of the processes that the call started."},
 		{ToolProcesses, ValueInt, "How many processes belonged to the call."},
 		{ToolFilesRead, ValueInt, "How many opens for reading they made."},
@@ -262,7 +263,7 @@ func Kinds() []KindInfo {
 		{KindSessionStart, "The start of an agent's session.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIProviderName, GenAIRequestModel, ApprovalMode, SandboxClaimed}},
 		{KindSyscallSummary, "How often each system call was made in a sandbox over an interval.", []Key{SyscallWindow, SyscallCounts, SyscallErrors}},
 		{KindLoss, "The loss of events, told as an event.", []Key{LossSince, LossStage, LossKind, LossCount, LossReason}},
-		{KindToolCall, "The start or the end of a tool call, or what the kernel saw of it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIOperationName, ToolPhase, GenAIToolName, GenAIToolType, GenAIToolCallID, MCPMethodName, MCPServerName, ToolCommand, ToolWorkingDirectory, GenAIToolCallArguments, GenAIToolCallResult, ToolSuccess, ToolClaimedExitCode, ErrorMessage, AgentDuration, ToolRunning, ToolProcessGroup, ToolRoots, JoinMethod, JoinConfidence, ProcessExitCode, ToolProcesses, ToolFilesRead, ToolFilesWritten, ToolConnections, NetworkBytesSent, NetworkBytesReceived}},
+		{KindToolCall, "The start or the end of a tool call, or what the kernel saw of it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIOperationName, ToolPhase, GenAIToolName, GenAIToolType, GenAIToolCallID, MCPMethodName, MCPServerName, ToolCommand, ToolWorkingDirectory, GenAIToolCallArguments, GenAIToolCallResult, ToolSuccess, ToolClaimedExitCode, ErrorMessage, AgentDuration, ToolRunning, ToolProcessGroup, ToolShell, ToolRoots, JoinMethod, JoinConfidence, ProcessExitCode, ToolProcesses, ToolFilesRead, ToolFilesWritten, ToolConnections, NetworkBytesSent, NetworkBytesReceived}},
 		{KindTurnEnd, "The end of a turn: the agent waits for its user, or a sub-agent is done.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived}},
 	}
 }

@@ -120,6 +120,9 @@ type ToolCall struct {
 	// ProcessGroup is the group in which the agent says that it ran the command, in the agent's pid namespace; 0 when
 	// not said.
 	ProcessGroup uint32
+	// Shell is the agent's id of a shell that outlives the call: of the call that started it, and of those that
+	// write to it. "" for none.
+	Shell string
 
 	// What follows is the kernel's, in PhaseJoined.
 	Roots              []ProcessID
@@ -175,6 +178,7 @@ func (t *ToolCall) AppendAttributes(dst []Attribute) []Attribute {
 		dst = append(dst, Attribute{ToolRunning, Bool(true)})
 	}
 	dst = appendInt(dst, ToolProcessGroup, int64(t.ProcessGroup))
+	dst = appendString(dst, ToolShell, t.Shell)
 	if t.Phase == PhaseJoined {
 		dst = t.appendJoined(dst)
 	}

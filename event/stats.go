@@ -31,6 +31,8 @@ type Stats struct {
 	Journal JournalStats
 	// Destinations is the state of each destination that takes events in their durable form.
 	Destinations []DestinationStats
+	// Sessions is the state of what is remembered of agents' sessions.
+	Sessions SessionStats
 	// RingBytes is the size of the ring buffer, RingUsed how much of it waits to be read.
 	RingBytes, RingUsed uint64
 }

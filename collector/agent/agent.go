@@ -28,6 +28,20 @@ const (
 	MethodInherited = "inherited"
 	// MethodExecutable is the agent's own process, known by what it runs.
 	MethodExecutable = "executable"
+	// MethodHook is a call that the agent announced before it started the process.
+	MethodHook = "hook"
+	// MethodCommand is the command line that the agent claims, and the process was given in the claimed time.
+	MethodCommand = "command"
+	// MethodCandidate is the only process, or the likeliest, of the claimed time where the claim has no command line.
+	MethodCandidate = "candidate"
+	// MethodProxy is the local end of a connection, which the agent's proxy saw as its client.
+	MethodProxy = "proxy"
+	// MethodPath is a file that the claim names and the agent's own process opened in the claimed time.
+	MethodPath = "path"
+	// MethodInterval is a shell that outlives its call, and another call that wrote to it.
+	MethodInterval = "interval"
+	// MethodSession is the only session of the agent that started the process.
+	MethodSession = "session"
 
 	// ConfidenceExact is an id that only this call, or this session, has.
 	ConfidenceExact = "exact"
@@ -51,6 +65,11 @@ type Adapter struct {
 	Marks []string
 	// Call, Session and Conversation are the variables that hold the ids; "" where there is none.
 	Call, Session, Conversation string
+	// PlainShell is true when the agent gives its tools' commands to a shell without anything around them. What
+	// it starts for itself is then no shell's.
+	PlainShell bool
+	// ShellTools is the names of the tools that run commands.
+	ShellTools []string
 	// Traceparent is true when TRACEPARENT is the span of the tool call that runs the process, and not
 	// just what the agent itself was started with.
 	Traceparent bool

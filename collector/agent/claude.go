@@ -17,6 +17,7 @@ func claudeCode() Adapter {
 		Name:        "claude-code",
 		Executables: []string{"claude", "claude.exe"},
 		Marks:       []string{"CLAUDECODE"},
+		ShellTools:  []string{"Bash"},
 		Session:     "CLAUDE_CODE_SESSION_ID",
 		Traceparent: true,
 		speaks: func(r *record) bool {

@@ -18,6 +18,7 @@ func codex() Adapter {
 		Name:         "codex",
 		Executables:  []string{"codex"},
 		Marks:        []string{"CODEX_TOOL_CALL_ID", "CODEX_THREAD_ID"},
+		ShellTools:   []string{"exec_command", "shell", "local_shell", "shell_command", "unified_exec", "Bash"},
 		Call:         "CODEX_TOOL_CALL_ID",
 		Session:      "CODEX_SESSION_ID",
 		Conversation: "CODEX_THREAD_ID",
@@ -219,6 +220,11 @@ func (c *codexRecord) hearResult() {
 			approval.Decider = "user"
 		}
 		c.say(c.at, approval)
+	}
+	if number, ok := arguments.number("session_id"); ok && call.Name == "write_stdin" {
+		call.Shell = c.backgroundKey(number)
+	} else if running {
+		call.Shell = c.backgroundKey(background)
 	}
 	c.say(c.at, &call)
 	switch {

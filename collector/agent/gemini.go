@@ -16,6 +16,7 @@ func geminiCLI() Adapter {
 		Name:        "gemini-cli",
 		Executables: []string{"gemini"},
 		Marks:       []string{"GEMINI_CLI"},
+		ShellTools:  []string{"run_shell_command", "ShellTool"},
 		Session:     "GEMINI_SESSION_ID",
 		speaks: func(r *record) bool {
 			return r.scope == "gemini-cli" || strings.HasPrefix(r.name, geminiPrefix)

@@ -28,6 +28,8 @@ func openCode() Adapter {
 			}
 			return o.hearLog()
 		},
+		ShellTools: []string{"bash", "shell"},
+		PlainShell: true,
 	}
 }
 

@@ -204,6 +204,15 @@ func (t *Tree) Place(r *bpf.Record, cgroup string) *event.Process {
 	return n.process
 }
 
+// Join notes what a process works for. The result is a new value with the same UID.
+func (t *Tree) Join(r *bpf.Record, a *event.Agent) *event.Process {
+	n := t.seen(r)
+	p := *n.process
+	p.Agent = a
+	n.process = &p
+	return n.process
+}
+
 // Exit notes the end of a process, which is then kept for the grace period.
 func (t *Tree) Exit(r *bpf.Record) *event.Process {
 	n := t.seen(r)
