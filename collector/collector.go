@@ -36,6 +36,9 @@ type Exporter interface {
 	// only lent. An error means that the whole batch was not delivered, and is counted, unless it has a
 	// method Undelivered() int that says how many events were not.
 	Export(ctx context.Context, batch []*event.Event) error
+	// An exporter that delivers later, by itself, says what became of events in two more methods:
+	// Lost() uint64 is how many it took and gave up since, Notifiers() []event.NotifierStats who was told of them.
+
 	// Shutdown delivers what is buffered and releases everything. It is called once, after the last Export.
 	Shutdown(ctx context.Context) error
 }

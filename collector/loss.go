@@ -129,6 +129,9 @@ func (p *Pipeline) countLosses() {
 	p.losses.set(lossKey{stage: event.LossRing, lost: "cgroup", reason: "refused"}, p.s.Source.Refused())
 	for _, o := range p.outputs {
 		p.losses.set(lossKey{stage: event.LossExport, lost: o.settings.Exporter.Name(), reason: "refused"}, o.lost.Load())
+		if l, ok := o.settings.Exporter.(interface{ Lost() uint64 }); ok {
+			p.losses.set(lossKey{stage: event.LossExport, lost: o.settings.Exporter.Name(), reason: "given_up"}, l.Lost())
+		}
 	}
 }
 
@@ -173,6 +176,7 @@ func (p *Pipeline) Stats() event.Stats {
 	}
 	for _, o := range p.outputs {
 		stats.Exporters = append(stats.Exporters, o.stats())
+		stats.Notifiers = append(stats.Notifiers, o.notifiers()...)
 	}
 	for _, d := range p.detectors {
 		s := d.Stats()

@@ -16,6 +16,8 @@ import (
 // ExporterSettings is one exporter and how it is fed.
 type ExporterSettings struct {
 	Exporter Exporter
+	// Accepts says which events are for it; the others do not get into its queue. Nil accepts all.
+	Accepts func(*event.Event) bool
 	// QueueSize is how many events may wait for it; 0 means DefaultQueueSize.
 	QueueSize int
 	// WhenFull says what happens beyond that.
@@ -45,6 +47,8 @@ type output struct {
 	// lost is failed without reports of losses: they must not feed on themselves.
 	lost     atomic.Uint64
 	complain time.Time
+	// canary is when the exporter last took a canary, in seconds since 1970.
+	canary atomic.Int64
 
 	done chan struct{} // closed when the exporter is shut down
 	err  error         // of that; read it after done
@@ -98,6 +102,7 @@ func (o *output) export(ctx context.Context, batch []*event.Event) {
 	err := o.settings.Exporter.Export(ctx, batch)
 	if err == nil {
 		o.exported.Add(uint64(len(batch)))
+		o.noteCanary(batch)
 		return
 	}
 	failed := undelivered(err, len(batch))

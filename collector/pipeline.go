@@ -67,6 +67,8 @@ type Settings struct {
 	SummaryInterval time.Duration
 	// Usage is how what sandboxes use is measured.
 	Usage Usage
+	// CanaryInterval is how often a finding of no consequence proves that findings arrive; 0 never.
+	CanaryInterval time.Duration
 	// ShutdownTimeout bounds how long exporters may take to deliver what is left; 0 means 10 s.
 	ShutdownTimeout time.Duration
 }
@@ -203,6 +205,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	var ticker sync.WaitGroup
 	ticker.Go(func() { p.tickUntil(ticking) })
 	ticker.Go(func() { p.measureUntil(ticking) })
+	ticker.Go(func() { p.singUntil(ticking) })
 
 	p.running.Store(true)
 	p.tick(time.Now())
@@ -383,6 +386,9 @@ func (p *Pipeline) export(e *event.Event) {
 	p.published[e.Kind()]++
 	p.count(e)
 	for _, o := range p.outputs {
+		if !o.accepts(e) {
+			continue
+		}
 		if !o.queue.push(e) && e.Kind() != event.KindLoss {
 			p.losses.note(lossKey{
 				stage: event.LossQueue, lost: o.settings.Exporter.Name(), reason: "queue_full", sandbox: e.Sandbox,

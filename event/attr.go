@@ -501,6 +501,6 @@ const (
 	LossCount Key = "watchglass.loss.count"
 	// LossSince is when the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time.
 	LossSince Key = "watchglass.loss.since"
-	// LossReason is why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused.
+	// LossReason is why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up.
 	LossReason Key = "watchglass.loss.reason"
 )

@@ -4,6 +4,7 @@ package event
 
 import (
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"time"
 )
@@ -59,6 +60,16 @@ func (s Severity) FindingName() string {
 	default:
 		return "info"
 	}
+}
+
+// ParseFindingSeverity is the severity that FindingName calls so.
+func ParseFindingSeverity(name string) (Severity, error) {
+	for _, s := range []Severity{SeverityInfo, SeverityLow, SeverityMedium, SeverityHigh, SeverityCritical} {
+		if s.FindingName() == name {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is none of info, low, medium, high and critical", name)
 }
 
 // Payload is what an event is about. Implementations are pointers to the structs of this package.

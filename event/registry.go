@@ -228,7 +228,7 @@ func Attributes() []AttributeInfo {
 		{LossKind, ValueString, "The kind of the lost events, or the probe when the kind is not known."},
 		{LossCount, ValueInt, "How many events were lost since the previous report."},
 		{LossSince, ValueString, "When the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time."},
-		{LossReason, ValueString, "Why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused."},
+		{LossReason, ValueString, "Why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up."},
 	}
 }
 

@@ -2,6 +2,8 @@
 
 package event
 
+import "time"
+
 // Stats is what the collector says of itself at one moment. Counters only grow while it runs.
 // exporters/metrics.go turns it into instruments; the end-of-session summary reads it too.
 type Stats struct {
@@ -21,6 +23,10 @@ type Stats struct {
 	Exporters []ExporterStats
 	// Detectors is the state of each detector.
 	Detectors []DetectorStats
+	// Notifiers is the state of each output that tells people of findings, and of every other exporter's canary.
+	Notifiers []NotifierStats
+	// CanaryInterval is how often a canary is made; 0 for never.
+	CanaryInterval time.Duration
 	// Sandboxes is how many are watched now; SandboxesRefused how many were not for lack of room.
 	Sandboxes        int
 	SandboxesRefused uint64

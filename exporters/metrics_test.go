@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -29,10 +30,15 @@ func stats() event.Stats {
 			{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Sandbox: "a", Count: 3},
 			{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Sandbox: "b", Count: 4},
 		},
-		Probes:    []event.ProbeStats{{Name: "process", Attached: true, Seen: 9}, {Name: "file", Err: "EPERM", Seen: 5, Dropped: 2}},
-		Records:   9,
-		Exporters: []event.ExporterStats{{Name: "json", Exported: 6, Failed: 1, Dropped: 2, Queued: 3, Capacity: 100}},
-		Detectors: []event.DetectorStats{{Name: "secret-read", Entries: 4, Evicted: 5}, {Name: "unbacked-exec", Failed: true}},
+		Probes:         []event.ProbeStats{{Name: "process", Attached: true, Seen: 9}, {Name: "file", Err: "EPERM", Seen: 5, Dropped: 2}},
+		Records:        9,
+		Exporters:      []event.ExporterStats{{Name: "json", Exported: 6, Failed: 1, Dropped: 2, Queued: 3, Capacity: 100}},
+		Detectors:      []event.DetectorStats{{Name: "secret-read", Entries: 4, Evicted: 5}, {Name: "unbacked-exec", Failed: true}},
+		CanaryInterval: 5 * time.Minute,
+		Notifiers: []event.NotifierStats{
+			{Output: "json", Canary: 1700000000},
+			{Output: "webhook/chat", Tells: true, Delivered: 5, Failed: 4, Lost: 1, Suppressed: 3, Pending: 2, Canary: 1700000100},
+		},
 		Sandboxes: 2, SandboxesRefused: 1, Processes: 12, ProcessesEvicted: 1, RingBytes: 1 << 20, RingUsed: 4096,
 	}
 }

@@ -3,6 +3,8 @@
 package exporters
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/watchglass/watchglass/event"
@@ -10,7 +12,8 @@ import (
 
 // statsCollector turns the collector's own state into metrics when it is read.
 type statsCollector struct {
-	stats func() event.Stats
+	stats   func() event.Stats
+	started time.Time
 
 	records, published, lost                    *prometheus.Desc
 	claims, claimsUnattributed                  *prometheus.Desc
@@ -20,11 +23,13 @@ type statsCollector struct {
 	sandboxes, sandboxesRefused                 *prometheus.Desc
 	processes, processesEvicted                 *prometheus.Desc
 	ringSize, ringUsed                          *prometheus.Desc
+	notified, failing, givenUp, held, pending   *prometheus.Desc
+	canary, canaryInterval                      *prometheus.Desc
 	all                                         []*prometheus.Desc
 }
 
 func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
-	c := &statsCollector{stats: stats}
+	c := &statsCollector{stats: stats, started: time.Now()}
 	desc := func(kind, name, help string, labels ...string) *prometheus.Desc {
 		m.note(kind, name, help, labels)
 		d := prometheus.NewDesc(name, help, labels, nil)
@@ -71,6 +76,18 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 		"Processes that the process tree had to forget while they were still needed.")
 	c.ringSize = desc(gauge, "watchglass_ring_buffer_size_bytes", "Size of the ring buffer between kernel and collector.")
 	c.ringUsed = desc(gauge, "watchglass_ring_buffer_used_bytes", "Bytes of the ring buffer that wait to be read.")
+	c.notified = desc(counter, "watchglass_notifications_delivered_total",
+		"Notifications of findings that the output took.", "output")
+	c.failing = desc(counter, "watchglass_notifications_failed_total",
+		"Attempts to tell the output of findings that failed: most are made again.", "output")
+	c.givenUp = desc(counter, "watchglass_notifications_lost_total",
+		"Findings of which the output was not told, and will not be.", "output")
+	c.held = desc(counter, "watchglass_notifications_suppressed_total",
+		"Findings that were held back because the output was told of too many of that severity.", "output")
+	c.pending = desc(gauge, "watchglass_notifications_pending", "Findings of which the output has still to be told.", "output")
+	c.canary = desc(gauge, "watchglass_canary_delivered_timestamp_seconds",
+		"When the output last took a canary, in seconds since 1970; as long as it took none, when the collector started.", "output")
+	c.canaryInterval = desc(gauge, "watchglass_canary_interval_seconds", "How often a canary is made; 0 for never.")
 	m.registry.MustRegister(c)
 }
 
@@ -129,12 +146,35 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.remembered, float64(d.Entries), d.Name)
 		counter(c.forgotten, d.Evicted, d.Name)
 	}
+	c.collectNotifiers(stats, counter, gauge)
 	gauge(c.sandboxes, float64(stats.Sandboxes))
 	counter(c.sandboxesRefused, stats.SandboxesRefused)
 	gauge(c.processes, float64(stats.Processes))
 	counter(c.processesEvicted, stats.ProcessesEvicted)
 	gauge(c.ringSize, float64(stats.RingBytes))
 	gauge(c.ringUsed, float64(stats.RingUsed))
+}
+
+// collectNotifiers shows who was told of findings. An exporter that tells nobody has a canary at most.
+func (c *statsCollector) collectNotifiers(stats event.Stats, counter func(*prometheus.Desc, uint64, ...string), gauge func(*prometheus.Desc, float64, ...string)) {
+	gauge(c.canaryInterval, stats.CanaryInterval.Seconds())
+	for _, n := range stats.Notifiers {
+		if stats.CanaryInterval > 0 {
+			at := float64(n.Canary)
+			if n.Canary == 0 {
+				at = float64(c.started.Unix())
+			}
+			gauge(c.canary, at, n.Output)
+		}
+		if !n.Tells {
+			continue
+		}
+		counter(c.notified, n.Delivered, n.Output)
+		counter(c.failing, n.Failed, n.Output)
+		counter(c.givenUp, n.Lost, n.Output)
+		counter(c.held, n.Suppressed, n.Output)
+		gauge(c.pending, float64(n.Pending), n.Output)
+	}
 }
 
 type lossKey struct{ stage, lost, reason string }

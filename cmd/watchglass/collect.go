@@ -84,6 +84,7 @@ func collect(cfg *config, path string) error {
 	if settings.outputs, err = cfg.Exporters.outputs(programResource(settings.instance)); err != nil {
 		return err
 	}
+	settings.canaryInterval = cfg.Exporters.CanaryInterval
 	if cfg.Exporters.Prometheus.Enabled {
 		settings.metrics = &cfg.Exporters.Prometheus.Config
 	}

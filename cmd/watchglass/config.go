@@ -14,10 +14,12 @@ import (
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/detectors"
+	"github.com/watchglass/watchglass/exporters/alertmanager"
 	"github.com/watchglass/watchglass/exporters/json"
 	"github.com/watchglass/watchglass/exporters/otlp"
 	"github.com/watchglass/watchglass/exporters/prometheus"
 	"github.com/watchglass/watchglass/exporters/text"
+	"github.com/watchglass/watchglass/exporters/webhook"
 	"github.com/watchglass/watchglass/policy"
 )
 
@@ -70,6 +72,10 @@ type exportersConfig struct {
 	JSON       jsonConfig       `yaml:"json"`
 	OTLP       otlp.Config      `yaml:"otlp"`
 	Prometheus prometheusConfig `yaml:"prometheus"`
+	// CanaryInterval is how often a canary is made; 0 never.
+	CanaryInterval time.Duration      `yaml:"canary_interval"`
+	Alertmanager   alertmanagerConfig `yaml:"alertmanager"`
+	Webhooks       []webhook.Config   `yaml:"webhooks"`
 }
 
 type textConfig struct {
@@ -86,6 +92,11 @@ type jsonConfig struct {
 type prometheusConfig struct {
 	Enabled           bool `yaml:"enabled"`
 	prometheus.Config `yaml:",inline"`
+}
+
+type alertmanagerConfig struct {
+	Enabled             bool `yaml:"enabled"`
+	alertmanager.Config `yaml:",inline"`
 }
 
 // defaultConfig is the configuration without a file.
@@ -211,6 +222,7 @@ func (c *exportersConfig) validate() error {
 	if c.Prometheus.Enabled {
 		errs = append(errs, prefixed("exporters.prometheus.", c.Prometheus.Validate()))
 	}
+	errs = append(errs, c.validateNotifiers())
 	return errors.Join(append(errs, prefixed("exporters.otlp.", c.OTLP.Validate()))...)
 }
 

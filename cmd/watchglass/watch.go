@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector"
@@ -36,6 +37,8 @@ type watchSettings struct {
 	instance string
 	// outputs is the exporters besides those for metrics and OTLP.
 	outputs []collector.ExporterSettings
+	// canaryInterval is how often a canary is made; 0 never.
+	canaryInterval time.Duration
 	// metrics is where to serve metrics; nil for nowhere.
 	metrics *prometheus.Config
 }
@@ -87,11 +90,16 @@ func (w *watch) open(s watchSettings) error {
 	}
 	metrics := exporters.NewMetrics(func() event.Stats { return w.pipeline.Stats() })
 	metrics.Version(version())
-	metrics.Declare(w.detectors.rules()...)
+	metrics.Declare(append(w.detectors.rules(), event.CanaryRule())...)
 	outputs, err := w.openOTLP(&s, metrics)
 	if err != nil {
 		return err
 	}
+	notifiers, err := s.config.Exporters.notifiers(programResource(s.instance), s.log)
+	if err != nil {
+		return err
+	}
+	outputs = append(outputs, notifiers...)
 	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
 		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
 			Metrics: metrics, Logger: s.log, Healthy: w.healthy, Ready: w.ready,
@@ -160,7 +168,7 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	}
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
-		Usage: usage, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
+		Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
 		ShutdownTimeout: exportTime,
 	})
 	return err
