@@ -216,7 +216,7 @@ func checkNames(t *testing.T, name, expr string, labels map[string][]string) []s
 	t.Helper()
 	var metrics, used []string
 	text := regexp.MustCompile(`"[^"]*"|\[[^\]]*\]`).ReplaceAllString(expr, `""`)
-	by := regexp.MustCompile(`\b(?:by|without)\s*\(([^)]*)\)`)
+	by := regexp.MustCompile(`\b(?:by|without|on)\s*\(([^)]*)\)`)
 	braces := regexp.MustCompile(`\{([^}]*)\}`)
 	word := regexp.MustCompile(`[a-zA-Z_]\w*`)
 	for _, m := range by.FindAllStringSubmatch(text, -1) {
@@ -229,7 +229,7 @@ func checkNames(t *testing.T, name, expr string, labels map[string][]string) []s
 	text = braces.ReplaceAllString(text, "")
 	language := []string{
 		"sum", "count", "max", "rate", "increase", "topk", "sort_desc", "histogram_quantile", "vector",
-		"or", "unless", "offset", "m",
+		"or", "unless", "offset", "m", "time", "min", "on", "group_left",
 	}
 	for _, w := range word.FindAllString(text, -1) {
 		if slices.Contains(language, w) {
