@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -72,6 +73,14 @@ func (l *language) event(t *testEvent, start time.Time) (*event.Event, error) {
 		}
 		payload.attributes = append(payload.attributes, event.Attribute{Key: event.Key(name), Value: value})
 		describe(p, event.Key(name), value)
+	}
+	last := &p.Parent
+	for _, args := range t.Ancestors[:min(len(t.Ancestors), mostAncestors)] {
+		if len(args) == 0 {
+			return nil, errors.New("an ancestor has no command")
+		}
+		*last = &event.Process{UID: 2, Name: path.Base(args[0]), Executable: args[0], Args: args}
+		last = &(*last).Parent
 	}
 	sandbox := t.Sandbox
 	if sandbox == "" {

@@ -45,6 +45,7 @@ type Rule struct {
 	message    template
 	objects    []int
 	dedup      *expression
+	group      *expression
 	tests      []test
 	// digest is of all that it is written from: a rule that a reload did not change keeps its memory.
 	digest string
@@ -350,6 +351,11 @@ func (c *compiler) finding(r *Rule, d *declaration) error {
 	}
 	if d.Dedup.string != "" {
 		if r.dedup, err = c.expression(d.Dedup, cel.StringType, r.stages[len(r.stages)-1].kinds); err != nil {
+			return err
+		}
+	}
+	if d.Group.string != "" {
+		if r.group, err = c.expression(d.Group, cel.StringType, r.rule.Kinds); err != nil {
 			return err
 		}
 	}

@@ -123,7 +123,9 @@ type declaration struct {
 	Message text   `yaml:"message"`
 	Objects []text `yaml:"objects"`
 	// Dedup says in CEL what is the same finding, besides rule, sandbox and scope. Default: the message.
-	Dedup text   `yaml:"dedup"`
+	Dedup text `yaml:"dedup"`
+	// Group says in CEL what else is kept apart inside the scope: what is counted, or follows each other, must agree in it.
+	Group text   `yaml:"group"`
 	Tests []test `yaml:"tests"`
 }
 
@@ -167,9 +169,11 @@ type test struct {
 }
 
 type testEvent struct {
-	On         text                 `yaml:"on"`
-	At         span                 `yaml:"at"`
-	Sandbox    string               `yaml:"sandbox"`
+	On      text   `yaml:"on"`
+	At      span   `yaml:"at"`
+	Sandbox string `yaml:"sandbox"`
+	// Ancestors is the commands of the ancestors, from the parent upwards.
+	Ancestors  [][]string           `yaml:"ancestors"`
 	Attributes map[string]yaml.Node `yaml:"attributes"`
 }
 

@@ -213,6 +213,17 @@ func (e *Engine) note(r *running, err error) {
 	}
 }
 
+// key is the group that the event belongs to.
+func (e *Engine) key(r *running, ev *event.Event) uint64 {
+	key := groupKey(r.groups, r.scope, ev)
+	if r.Rule.group == nil {
+		return key
+	}
+	s, err := r.Rule.group.string(e.values)
+	e.note(r, err)
+	return r.groups.Key(key, s)
+}
+
 func (e *Engine) excepted(r *running) bool {
 	for _, x := range r.exceptions {
 		if e.holds(r, x) {
@@ -229,13 +240,13 @@ func (e *Engine) follow(c candidate, ev *event.Event, report func(*event.Finding
 		if e.holds(r, r.stages[0].when) && !e.excepted(r) {
 			p := partial{next: 1, began: ev.Time, evidence: []string{ev.UID()}}
 			p.captured = e.capture(r, 0, nil)
-			if r.group(r.Rule, ev).begin(p) {
+			if r.make(e.key(r, ev), ev).begin(p) {
 				r.forgone++
 			}
 		}
 		return
 	}
-	g := r.known(r.Rule, ev)
+	g := r.known(e.key(r, ev), ev)
 	if g == nil {
 		return
 	}
@@ -290,7 +301,7 @@ func (e *Engine) tally(r *running, ev *event.Event, report func(*event.Finding))
 		}
 		key = r.groups.Key(1, s)
 	}
-	g := r.group(r.Rule, ev)
+	g := r.make(e.key(r, ev), ev)
 	if g.count(r.Rule, ev, key) {
 		e.found(r, ev, slices.Clone(g.evidence), report)
 	}
@@ -300,7 +311,7 @@ func (e *Engine) tally(r *running, ev *event.Event, report func(*event.Finding))
 func (e *Engine) await(c candidate, ev *event.Event) {
 	r := c.running
 	if c.stage == 1 {
-		g := r.known(r.Rule, ev)
+		g := r.known(e.key(r, ev), ev)
 		if g == nil || len(g.waits) == 0 || !e.holds(r, r.stages[1].when) {
 			return
 		}
@@ -317,7 +328,7 @@ func (e *Engine) await(c candidate, ev *event.Event) {
 	if f == nil {
 		return
 	}
-	g := r.group(r.Rule, ev)
+	g := r.make(e.key(r, ev), ev)
 	g.waits = slices.DeleteFunc(g.waits, func(w *wait) bool { return w.deadline.Before(ev.Time) })
 	if len(r.pending) >= mostPending || len(g.waits) >= mostPartials {
 		r.forgone++
@@ -351,7 +362,7 @@ func (e *Engine) finding(r *running, ev *event.Event, evidence []string) *event.
 		}
 	}
 	sandbox := sandboxOf(ev)
-	key := r.findings.Key(groupKey(r.groups, r.scope, ev), same)
+	key := r.findings.Key(e.key(r, ev), same)
 	seen := r.findings.Get(sandbox, key)
 	if seen == nil {
 		seen = r.findings.Put(sandbox, key, detectors.Repeats{})

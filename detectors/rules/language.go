@@ -34,6 +34,7 @@ const (
 	variableKind        = "event.kind"
 	variableSeverity    = "event.severity"
 	variableAncestors   = "ancestors"
+	variableCommands    = "ancestor_commands"
 	variableEnvironment = "environment"
 	variableCaptured    = "captured"
 	// presence is the prefix of the variables that present(attribute) stands for.
@@ -64,6 +65,7 @@ func newLanguage() (*language, error) {
 		cel.Variable(variableKind, cel.StringType),
 		cel.Variable(variableSeverity, cel.IntType),
 		cel.Variable(variableAncestors, cel.ListType(cel.StringType)),
+		cel.Variable(variableCommands, cel.ListType(cel.StringType)),
 		cel.Variable(variableEnvironment, cel.MapType(cel.StringType, cel.StringType)),
 		cel.Variable(variableCaptured, cel.MapType(cel.StringType, cel.StringType)),
 		cel.Macros(cel.StandardMacros...),

@@ -72,10 +72,9 @@ func (s *state) forget(sandbox string) {
 	s.pending = slices.DeleteFunc(s.pending, func(w *wait) bool { return w.cause.Sandbox != nil && w.cause.Sandbox.ID == sandbox })
 }
 
-// group is the memory of an event's group; made when there is none.
-func (s *state) group(r *Rule, e *event.Event) *group {
+// make is the memory of an event's group, made when there is none.
+func (s *state) make(key uint64, e *event.Event) *group {
 	sandbox := sandboxOf(e)
-	key := groupKey(s.groups, r.scope, e)
 	if g := s.groups.Get(sandbox, key); g != nil {
 		return g
 	}
@@ -83,9 +82,7 @@ func (s *state) group(r *Rule, e *event.Event) *group {
 }
 
 // known is the memory of an event's group, nil when there is none.
-func (s *state) known(r *Rule, e *event.Event) *group {
-	return s.groups.Get(sandboxOf(e), groupKey(s.groups, r.scope, e))
-}
+func (s *state) known(key uint64, e *event.Event) *group { return s.groups.Get(sandboxOf(e), key) }
 
 func sandboxOf(e *event.Event) string {
 	if e.Sandbox == nil {

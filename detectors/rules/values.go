@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"path"
 	"strings"
 
 	"cel.dev/cel-go/common/types"
@@ -95,6 +96,8 @@ func (v *values) ResolveName(name string) (any, bool) {
 			return types.DefaultTypeAdapter.NativeToValue([]string{}), true
 		}
 		return types.DefaultTypeAdapter.NativeToValue(v.event.Process.Ancestry(mostAncestors)), true
+	case variableCommands:
+		return types.DefaultTypeAdapter.NativeToValue(commands(v.event.Process)), true
 	case variableEnvironment:
 		return types.DefaultTypeAdapter.NativeToValue(v.environment()), true
 	case variableCaptured:
@@ -109,6 +112,26 @@ func (v *values) ResolveName(name string) (any, bool) {
 
 // Parent implements interpreter.Activation.
 func (*values) Parent() interpreter.Activation { return nil }
+
+// commands is the commands of the ancestors, from the parent upwards: the program and its first arguments, of
+// paths the last element, so that "node /usr/lib/node_modules/npm/bin/npm-cli.js ci" is "node npm-cli.js ci".
+func commands(p *event.Process) []string {
+	const mostArguments = 6
+	list := []string{}
+	if p == nil {
+		return list
+	}
+	for q := p.Parent; q != nil && len(list) < mostAncestors; q = q.Parent {
+		words := []string{q.Name}
+		for i, arg := range q.Args {
+			if i > 0 && i <= mostArguments {
+				words = append(words, path.Base(arg))
+			}
+		}
+		list = append(list, cut(strings.Join(words, " "), longestPart))
+	}
+	return list
+}
 
 func (v *values) environment() map[string]string {
 	all := map[string]string{}
