@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,11 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The pages of rules that are text have a test of their own, in package rules.
+	pages = slices.DeleteFunc(pages, func(page string) bool {
+		text, err := os.ReadFile(page)
+		return err == nil && strings.Contains(string(text), "go test ./detectors/rules -update")
+	})
 	rules := mustNew(t, DefaultConfig())
 	if len(pages) != len(rules) {
 		t.Errorf("%d pages for %d detectors", len(pages), len(rules))
