@@ -60,7 +60,7 @@ func (c *codexRecord) claim() event.Claim {
 func (c *codexRecord) hearLog() Verdict {
 	switch c.name {
 	case "codex.conversation_starts":
-		c.conversations.put(c.conversation, conversation{approvalPolicy: c.word("approval_policy")})
+		c.conversations.Put(c.conversation, conversation{approvalPolicy: c.word("approval_policy")})
 		c.say(c.at, &event.SessionStart{
 			Claim: c.claim(), Provider: c.word("provider_name"), Model: c.word("model"),
 			ApprovalMode: c.word("approval_policy"), Sandbox: c.word("sandbox_policy"),
@@ -150,7 +150,7 @@ func (c *codexRecord) hearDecision() {
 	default: // denied, abort, timed_out, and whatever is not an approval
 		approval.State, approval.Scope = event.ApprovalDenied, ""
 	}
-	c.calls.put(approval.CallID, approval.State)
+	c.calls.Put(approval.CallID, approval.State)
 	c.say(c.at, approval)
 	if approval.State == event.ApprovalGranted {
 		call := c.call()
@@ -164,7 +164,7 @@ func (c *codexRecord) hearDecision() {
 func (c *codexRecord) decider() string {
 	switch source := strings.ToLower(c.word("source")); source {
 	case "user":
-		if known, _ := c.conversations.get(c.conversation); known.approvalPolicy == "never" {
+		if known, _ := c.conversations.Get(c.conversation); known.approvalPolicy == "never" {
 			return "config"
 		}
 		return "user"
@@ -210,7 +210,7 @@ func (c *codexRecord) hearResult() {
 		}
 	}
 	c.content(&call, output)
-	if _, decided := c.calls.get(call.ID); refusal != "" && !decided {
+	if _, decided := c.calls.Get(call.ID); refusal != "" && !decided {
 		// Nobody was asked and nothing else says so.
 		approval := &event.Approval{
 			Claim: c.claim(), ID: call.ID, CallID: call.ID, Tool: call.Name, Command: call.Command,
@@ -252,7 +252,7 @@ func (c *codexRecord) backgroundKey(number int) string {
 func (c *codexRecord) remember(number int, call *event.ToolCall) {
 	kept := *call
 	kept.Result, kept.Arguments = "", ""
-	c.background.put(c.backgroundKey(number), kept)
+	c.background.Put(c.backgroundKey(number), kept)
 }
 
 // endBackground tells the end of the call whose process a later call saw end.
@@ -261,7 +261,7 @@ func (c *codexRecord) endBackground(arguments document, seen *event.ToolCall) {
 	if !ok {
 		return
 	}
-	call, ok := c.background.get(c.backgroundKey(number))
+	call, ok := c.background.Get(c.backgroundKey(number))
 	if !ok || call.ID == seen.ID {
 		return
 	}

@@ -118,10 +118,10 @@ func (g *genericRecord) hearAgent() Verdict {
 	if start.Session == "" {
 		return Silent
 	}
-	if _, known := g.conversations.get(start.Session); known {
+	if _, known := g.conversations.Get(start.Session); known {
 		return Silent
 	}
-	g.conversations.put(start.Session, conversation{})
+	g.conversations.Put(start.Session, conversation{})
 	g.say(g.start, start)
 	return Told
 }

@@ -42,9 +42,9 @@ type openCodeRecord struct {
 func (o *openCodeRecord) claim(session string) event.Claim {
 	switch {
 	case session == "":
-		session, _ = o.sessions.get(o.trace)
+		session, _ = o.sessions.Get(o.trace)
 	case o.trace != [16]byte{}:
-		o.sessions.put(o.trace, session)
+		o.sessions.Put(o.trace, session)
 	}
 	claim := o.hearing.claim(o.record, "opencode", text(o.resource, "service.version", maxName), session)
 	claim.Turn = o.id("message.id")
@@ -98,7 +98,7 @@ func (o *openCodeRecord) hearEvaluation(d document) Verdict {
 		approval.State = event.ApprovalDenied
 	case "ask":
 		approval.State, approval.Decider = event.ApprovalRequested, "user"
-		o.asked.put(o.span, struct{}{})
+		o.asked.Put(o.span, struct{}{})
 	default:
 		return Silent
 	}
@@ -161,7 +161,7 @@ func (o *openCodeRecord) detail(call *event.ToolCall, r *record) {
 
 // hearPermission tells how a question ended. What rules decide alone is told by the log.
 func (o *openCodeRecord) hearPermission() Verdict {
-	_, asked := o.asked.get(o.span)
+	_, asked := o.asked.Get(o.span)
 	if !o.failed && !asked {
 		return Silent
 	}

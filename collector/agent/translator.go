@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/watchglass/watchglass/collector/agent/bounded"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -99,7 +100,7 @@ type Translator struct {
 	noted func(*Adapter, *record, Verdict, []*Statement)
 
 	mu      sync.Mutex
-	senders *recent[uint64, *memory]
+	senders *bounded.Table[uint64, *memory]
 }
 
 // NewTranslator makes a Translator for all known agents.
@@ -109,29 +110,29 @@ func NewTranslator(cfg TranslatorConfig) *Translator {
 	}
 	return &Translator{
 		cfg: cfg, adapters: append(Adapters(), generic()), seed: maphash.MakeSeed(),
-		senders: newRecent[uint64, *memory](maxSenders),
+		senders: bounded.New[uint64, *memory](maxSenders),
 	}
 }
 
 // memory is what is remembered of one sandbox.
 type memory struct {
 	mu   sync.Mutex
-	seen *recent[identity, struct{}]
+	seen *bounded.Table[identity, struct{}]
 	// conversations is what was said at their start; calls and background are Codex's: see its adapter.
-	conversations *recent[string, conversation]
-	calls         *recent[string, event.ApprovalState]
-	background    *recent[string, event.ToolCall]
+	conversations *bounded.Table[string, conversation]
+	calls         *bounded.Table[string, event.ApprovalState]
+	background    *bounded.Table[string, event.ToolCall]
 	// sessions is the session of a trace, asked the spans in which the user was asked: opencode's.
-	sessions *recent[[16]byte, string]
-	asked    *recent[[8]byte, struct{}]
+	sessions *bounded.Table[[16]byte, string]
+	asked    *bounded.Table[[8]byte, struct{}]
 }
 
 func newMemory() *memory {
 	return &memory{
-		seen: newRecent[identity, struct{}](maxSeen), conversations: newRecent[string, conversation](maxConversations),
-		calls:      newRecent[string, event.ApprovalState](maxCalls),
-		background: newRecent[string, event.ToolCall](maxBackground),
-		sessions:   newRecent[[16]byte, string](maxConversations), asked: newRecent[[8]byte, struct{}](maxCalls),
+		seen: bounded.New[identity, struct{}](maxSeen), conversations: bounded.New[string, conversation](maxConversations),
+		calls:      bounded.New[string, event.ApprovalState](maxCalls),
+		background: bounded.New[string, event.ToolCall](maxBackground),
+		sessions:   bounded.New[[16]byte, string](maxConversations), asked: bounded.New[[8]byte, struct{}](maxCalls),
 	}
 }
 
@@ -140,10 +141,10 @@ func newMemory() *memory {
 func (t *Translator) Evicted() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.senders.evicted
-	for _, m := range t.senders.entries {
+	n := t.senders.Evicted()
+	for _, m := range t.senders.All() {
 		m.mu.Lock()
-		n += m.conversations.evicted + m.background.evicted
+		n += m.conversations.Evicted() + m.background.Evicted()
 		m.mu.Unlock()
 	}
 	return n
@@ -152,10 +153,10 @@ func (t *Translator) Evicted() uint64 {
 func (t *Translator) memoryOf(sandbox uint64) *memory {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m, ok := t.senders.get(sandbox)
+	m, ok := t.senders.Get(sandbox)
 	if !ok {
 		m = newMemory()
-		t.senders.put(sandbox, m)
+		t.senders.Put(sandbox, m)
 	}
 	return m
 }
@@ -293,10 +294,10 @@ func (h *hearing) again(r *record) bool {
 	key := identity{hash: h.hash(r)}
 	key.which = h.alike[key.hash]
 	h.alike[key.hash]++
-	if _, ok := h.seen.get(key); ok {
+	if _, ok := h.seen.Get(key); ok {
 		return true
 	}
-	h.seen.put(key, struct{}{})
+	h.seen.Put(key, struct{}{})
 	return false
 }
 

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/collector/agent"
+)
+
+// Bounds of a look through /proc. A process with more descriptors is its own loss.
+const (
+	maxProcesses   = 1 << 16
+	maxDescriptors = 1 << 14
+	maxStat        = 4 << 10
+	readBatch      = 256
+)
+
+// inetDiagSize is the sizes of the kernel's struct inet_diag_req_v2 and of the begin of inet_diag_msg that is read;
+// see sock_diag(7).
+const (
+	inetDiagRequestSize = 56
+	inetDiagInodeAt     = 68
+	sockDiagByFamily    = 20
+)
+
+// socketInode is the inode of the socket at the client's end, in this network namespace; 0 when it has none any
+// more. It asks the kernel for exactly this one, which costs one look into the hash table of connections.
+func socketInode(e ends) (uint32, error) {
+	connection, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	if err != nil {
+		return 0, fmt.Errorf("open sock_diag: %w", err)
+	}
+	defer func() { _ = connection.Close() }()
+	answers, err := connection.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request}, Data: diagRequest(e),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ask sock_diag: %w", err)
+	}
+	for _, answer := range answers {
+		if len(answer.Data) >= inetDiagInodeAt+4 {
+			return binary.NativeEndian.Uint32(answer.Data[inetDiagInodeAt:]), nil
+		}
+	}
+	return 0, errors.New("ask sock_diag: no answer")
+}
+
+// diagRequest is a struct inet_diag_req_v2: family, protocol, two bytes of no matter, four of states; then ports
+// and addresses in network order, interface and cookie, of which all ones is none.
+func diagRequest(e ends) []byte {
+	b := make([]byte, 0, inetDiagRequestSize)
+	family := byte(unix.AF_INET)
+	if e.client.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	b = append(b, family, unix.IPPROTO_TCP, 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, ^uint32(0))
+	b = binary.BigEndian.AppendUint16(b, e.client.Port())
+	b = binary.BigEndian.AppendUint16(b, e.server.Port())
+	b = appendAddress(b, e.client.Addr())
+	b = appendAddress(b, e.server.Addr())
+	b = binary.NativeEndian.AppendUint32(b, 0)
+	return binary.NativeEndian.AppendUint64(b, ^uint64(0))
+}
+
+func appendAddress(b []byte, a netip.Addr) []byte {
+	var all [16]byte
+	copy(all[:], a.AsSlice())
+	return append(b, all[:]...)
+}
+
+// holds says whether a process has the socket among its descriptors.
+func holds(pid, inode uint32) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	want := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
+	for seen := 0; seen < maxDescriptors; {
+		names, err := f.Readdirnames(readBatch)
+		for _, name := range names {
+			if target, err := os.Readlink(dir + "/" + name); err == nil && target == want {
+				return true
+			}
+		}
+		if seen += len(names); err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// scan looks for the process that holds a socket among those in sandboxes.
+func (f *Finder) scan(ctx context.Context, inode uint32) agent.Origin {
+	f.scanning.Lock()
+	defer f.scanning.Unlock()
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return agent.Origin{}
+	}
+	defer func() { _ = proc.Close() }()
+	for seen := 0; seen < maxProcesses && ctx.Err() == nil; {
+		names, err := proc.Readdirnames(readBatch)
+		for _, name := range names {
+			pid, notPID := strconv.ParseUint(name, 10, 32)
+			if notPID != nil {
+				continue
+			}
+			if o := f.origin(uint32(pid)); o.Sandbox != 0 && holds(o.PID, inode) && sameStart(o) {
+				return o
+			}
+		}
+		if seen += len(names); err != nil {
+			break
+		}
+	}
+	return agent.Origin{}
+}
+
+// origin is a process in a sandbox; zero when it is in none.
+func (f *Finder) origin(pid uint32) agent.Origin {
+	sandbox := f.settings.Sandbox(pid)
+	if sandbox == 0 {
+		return agent.Origin{}
+	}
+	start, ok := startOf(pid)
+	if !ok {
+		return agent.Origin{}
+	}
+	return agent.Origin{Sandbox: sandbox, PID: pid, Start: start}
+}
+
+// sameStart says whether the process of that pid is still the one: pids are reused.
+func sameStart(o agent.Origin) bool {
+	start, ok := startOf(o.PID)
+	return ok && o.SameProcess(o.PID, start)
+}
+
+// startOf is when a process started, in nanoseconds since boot, cut to agent.ClockTick.
+func startOf(pid uint32) (uint64, bool) {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, maxStat))
+	if err != nil {
+		return 0, false
+	}
+	return parseStart(text)
+}
+
+// parseStart reads field 22 of "pid (name) state ppid …"; the name may hold anything but ends at the last
+// parenthesis.
+func parseStart(stat []byte) (uint64, bool) {
+	const start = 22 - 3
+	end := bytes.LastIndexByte(stat, ')')
+	fields := bytes.Fields(stat[end+1:])
+	if end < 0 || len(fields) <= start {
+		return 0, false
+	}
+	ticks, err := strconv.ParseUint(string(fields[start]), 10, 53)
+	return ticks * agent.ClockTick, err == nil
+}
+
+// elsewhere says whether a process is in another network namespace than this one. Of one that has ended nobody knows.
+func elsewhere(pid uint32) bool {
+	own, err := os.Readlink("/proc/self/ns/net")
+	other, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+	return err == nil && err2 == nil && own != other
+}
+
+// ofUnix is the process that connected a unix socket.
+func (f *Finder) ofUnix(c *net.UnixConn) agent.Origin {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return agent.Origin{}
+	}
+	var found agent.Origin
+	_ = raw.Control(func(fd uintptr) {
+		credentials, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil || credentials.Pid <= 0 {
+			return
+		}
+		// A pid comes to mean another process once its own has ended. A pidfd tells; before Linux 6.5 there is none.
+		pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+		if err == nil {
+			defer func() { _ = unix.Close(pidfd) }()
+		}
+		o := f.origin(uint32(credentials.Pid))
+		if err == nil && ended(pidfd) {
+			return
+		}
+		found = o
+	})
+	return found
+}
+
+// ended says whether the process of a pidfd has: it is readable then.
+func ended(pidfd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+	return err != nil || n != 0
+}
