@@ -41,7 +41,7 @@ type claudeRecord struct {
 }
 
 func (c *claudeRecord) claim() event.Claim {
-	version := cmp.Or(text(c.resource, "service.version", maxName), c.record.version)
+	version := cmp.Or(text(c.resource, "service.version", maxName), c.source.version)
 	claim := c.hearing.claim(c.record, "claude-code", version, c.id("session.id"))
 	claim.Turn = c.id("prompt.id")
 	claim.SubAgent = cmp.Or(c.id("agent_id"), c.word("agent.name"))
@@ -148,7 +148,7 @@ func (c *claudeRecord) call() event.ToolCall {
 // hearResult tells the end of a call. There is no exit code: a command that ends with another than 0 failed.
 func (c *claudeRecord) hearResult() {
 	call := c.call()
-	call.Phase, call.Outcome, call.Duration = event.PhaseEnd, c.outcome("success"), c.milliseconds("duration_ms")
+	call.Phase, call.Outcome, call.Duration = event.PhaseEnd, c.outcome(), c.milliseconds("duration_ms")
 	if call.Outcome == event.OutcomeFailure {
 		call.Error, call.Running = cmp.Or(c.text("error", maxReason), c.word("error_type")), false
 	}
@@ -160,7 +160,7 @@ func (c *claudeRecord) hearSpan() Verdict {
 	case "tool.execution":
 		// The span that TRACEPARENT names to the tool's processes.
 		call := c.call()
-		call.Outcome = c.outcome("success")
+		call.Outcome = c.outcome()
 		if call.Outcome == event.OutcomeFailure {
 			call.Error = c.text("error", maxReason)
 		}

@@ -196,7 +196,7 @@ func (c *codexRecord) hearResult() {
 	arguments, output := c.document("arguments"), c.text("output", maxContent)
 	head, _, hasOutput := strings.Cut(output, "\nOutput:\n")
 	call := c.call()
-	call.Phase, call.Outcome, call.Duration = event.PhaseEnd, c.outcome("success"), c.milliseconds("duration_ms")
+	call.Phase, call.Outcome, call.Duration = event.PhaseEnd, c.outcome(), c.milliseconds("duration_ms")
 	call.Command = arguments.command("cmd", "command")
 	call.WorkingDirectory = arguments.text("workdir", maxCommand)
 	call.ClaimedExit, call.HasExit = numberAfter(head, "Process exited with code ", "Exit code: ")

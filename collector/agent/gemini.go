@@ -93,7 +93,7 @@ func (g *geminiRecord) hearCall() {
 	arguments, metadata := g.document("function_args"), g.document("metadata")
 	call := event.ToolCall{
 		Claim: g.claim(), Phase: event.PhaseEnd, Name: g.word("function_name"), Type: "function",
-		MCPServer: g.word("mcp_server_name"), Outcome: g.outcome("success"), Duration: g.milliseconds("duration_ms"),
+		MCPServer: g.word("mcp_server_name"), Outcome: g.outcome(), Duration: g.milliseconds("duration_ms"),
 	}
 	g.shell(&call, arguments)
 	if call.MCPServer != "" {

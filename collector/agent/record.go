@@ -197,9 +197,9 @@ func (r *record) truth(key string) (value, ok bool) {
 	return false, false
 }
 
-// outcome is what an attribute of truth says of success.
-func (r *record) outcome(key string) event.Outcome {
-	success, ok := r.truth(key)
+// outcome is what the attribute "success" says, which all agents have.
+func (r *record) outcome() event.Outcome {
+	success, ok := r.truth("success")
 	switch {
 	case !ok:
 		return event.OutcomeUnknown

@@ -56,11 +56,12 @@ type Finder struct {
 	settings Settings
 	// ports is the ports whose connects matter.
 	ports atomic.Pointer[map[uint16]struct{}]
-	// scanning lets one look through all processes at a time.
-	scanning sync.Mutex
 
 	mu       sync.Mutex
 	connects *bounded.Table[uint64, *bounded.Table[ends, connect]]
+	// next is the search that those who ask now will share, nil for none; searching is true while one goes on.
+	next      *search
+	searching bool
 }
 
 // ends is the two ends of a TCP connection.
@@ -152,16 +153,12 @@ func (f *Finder) ofTCP(ctx context.Context, e ends) agent.Origin {
 	deadline := time.Now().Add(recordWait)
 	for {
 		candidates := f.candidates(e)
-		switch {
-		case inode == 0:
-			if o := f.withoutSocket(candidates); o.Known() || len(candidates) > 0 {
-				return o
-			}
-		default:
-			for _, c := range candidates {
-				if holds(c.origin.PID, inode) && sameStart(c.origin) {
-					return c.origin
-				}
+		if inode == 0 && len(candidates) > 0 {
+			return f.withoutSocket(candidates)
+		}
+		for _, c := range candidates {
+			if inode != 0 && holds(c.origin.PID, inode) && sameStart(c.origin) {
+				return c.origin
 			}
 		}
 		if time.Now().After(deadline) {

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -84,52 +86,122 @@ func appendAddress(b []byte, a netip.Addr) []byte {
 
 // holds says whether a process has the socket among its descriptors.
 func holds(pid, inode uint32) bool {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	f, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }()
-	want := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
-	for seen := 0; seen < maxDescriptors; {
-		names, err := f.Readdirnames(readBatch)
-		for _, name := range names {
-			if target, err := os.Readlink(dir + "/" + name); err == nil && target == want {
-				return true
-			}
-		}
-		if seen += len(names); err != nil {
-			return false
+	for held := range sockets(pid) {
+		if held == inode {
+			return true
 		}
 	}
 	return false
 }
 
-// scan looks for the process that holds a socket among those in sandboxes.
+// sockets is the inodes of the sockets among a process's descriptors.
+func sockets(pid uint32) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		f, err := os.Open(dir)
+		if err != nil {
+			return
+		}
+		defer func() { _ = f.Close() }()
+		for seen := 0; seen < maxDescriptors; {
+			names, err := f.Readdirnames(readBatch)
+			for _, name := range names {
+				target, _ := os.Readlink(dir + "/" + name)
+				if inode, ok := parseSocket(target); ok && !yield(inode) {
+					return
+				}
+			}
+			if seen += len(names); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// parseSocket reads the target of a descriptor that is a socket: "socket:[123]".
+func parseSocket(target string) (uint32, bool) {
+	inode, ok := strings.CutPrefix(target, "socket:[")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSuffix(inode, "]"), 10, 32)
+	return uint32(n), err == nil
+}
+
+// search is one look through all processes for the owners of sockets.
+type search struct {
+	wanted map[uint32]struct{}
+	found  map[uint32]agent.Origin
+	done   chan struct{}
+}
+
+// scan looks for the process that holds a socket among those in sandboxes. All who ask while one look goes on
+// share the next, so that nobody waits for more than two, however many ask.
 func (f *Finder) scan(ctx context.Context, inode uint32) agent.Origin {
-	f.scanning.Lock()
-	defer f.scanning.Unlock()
-	proc, err := os.Open("/proc")
-	if err != nil {
+	f.mu.Lock()
+	if f.next == nil {
+		f.next = &search{wanted: map[uint32]struct{}{}, found: map[uint32]agent.Origin{}, done: make(chan struct{})}
+	}
+	s := f.next
+	s.wanted[inode] = struct{}{}
+	if !f.searching {
+		f.searching = true
+		go f.searchAll()
+	}
+	f.mu.Unlock()
+	select {
+	case <-s.done:
+		return s.found[inode]
+	case <-ctx.Done():
 		return agent.Origin{}
 	}
+}
+
+// searchAll makes searches as long as there is somebody who asks.
+func (f *Finder) searchAll() {
+	for {
+		f.mu.Lock()
+		s := f.next
+		f.next = nil
+		f.searching = s != nil
+		f.mu.Unlock()
+		if s == nil {
+			return
+		}
+		f.search(s)
+		close(s.done)
+	}
+}
+
+func (f *Finder) search(s *search) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return
+	}
 	defer func() { _ = proc.Close() }()
-	for seen := 0; seen < maxProcesses && ctx.Err() == nil; {
+	for seen := 0; seen < maxProcesses && len(s.found) < len(s.wanted); {
 		names, err := proc.Readdirnames(readBatch)
 		for _, name := range names {
-			pid, notPID := strconv.ParseUint(name, 10, 32)
-			if notPID != nil {
-				continue
-			}
-			if o := f.origin(uint32(pid)); o.Sandbox != 0 && holds(o.PID, inode) && sameStart(o) {
-				return o
+			if pid, err := strconv.ParseUint(name, 10, 32); err == nil {
+				f.searchIn(s, uint32(pid))
 			}
 		}
 		if seen += len(names); err != nil {
-			break
+			return
 		}
 	}
-	return agent.Origin{}
+}
+
+func (f *Finder) searchIn(s *search, pid uint32) {
+	o := f.origin(pid)
+	if o.Sandbox == 0 {
+		return
+	}
+	for inode := range sockets(pid) {
+		if _, wanted := s.wanted[inode]; wanted && sameStart(o) {
+			s.found[inode] = o
+		}
+	}
 }
 
 // origin is a process in a sandbox; zero when it is in none.
