@@ -41,7 +41,7 @@ type claudeRecord struct {
 }
 
 func (c *claudeRecord) claim() event.Claim {
-	version := cmp.Or(text(c.resource, "service.version", maxName), c.source.version)
+	version := cmp.Or(text(c.resource, "service.version", maxName), c.version)
 	claim := c.hearing.claim(c.record, "claude-code", version, c.id("session.id"))
 	claim.Turn = c.id("prompt.id")
 	claim.SubAgent = cmp.Or(c.id("agent_id"), c.word("agent.name"))
