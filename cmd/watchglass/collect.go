@@ -94,6 +94,9 @@ func collect(cfg *config, path string) error {
 	if err := d.watch.openHooks(cfg.Claims.Hooks); err != nil {
 		return errors.Join(err, d.watch.close())
 	}
+	if err := d.watch.openControl(cfg.Control); err != nil {
+		return errors.Join(err, d.watch.close())
+	}
 	if len(cfg.Sandboxes.Cgroups) == 0 {
 		log.Warn("sandboxes.cgroups is empty: nothing will be watched")
 	}
@@ -210,6 +213,7 @@ func needsRestart(inForce, wanted *config) []string {
 		{"kernel", inForce.Kernel, wanted.Kernel},
 		{"detectors", inForce.Detectors, wanted.Detectors},
 		{"claims", inForce.Claims, wanted.Claims},
+		{"control", inForce.Control, wanted.Control},
 		{"exporters", inForce.Exporters, wanted.Exporters},
 	} {
 		if !reflect.DeepEqual(section.a, section.b) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/control"
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/detectors"
 	"github.com/watchglass/watchglass/exporters/alertmanager"
@@ -37,6 +38,7 @@ type config struct {
 	Policy    policy.Config   `yaml:"policy"`
 	Detectors detectorsConfig `yaml:"detectors"`
 	Claims    claimsConfig    `yaml:"claims"`
+	Control   control.Config  `yaml:"control"`
 	Exporters exportersConfig `yaml:"exporters"`
 }
 
@@ -147,6 +149,9 @@ func (c *config) Validate() error {
 	}
 	if err := c.Claims.validate(); err != nil {
 		return err
+	}
+	if err := c.Control.Validate(); err != nil {
+		return prefixed("control.", err)
 	}
 	return c.Exporters.validate()
 }

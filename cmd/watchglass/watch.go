@@ -16,6 +16,7 @@ import (
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/collector/agent/hook"
+	"github.com/watchglass/watchglass/collector/control"
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters"
@@ -54,6 +55,7 @@ type watch struct {
 	server    *prometheus.Server
 	push      *otlp.Metrics
 	hooks     *hook.Server
+	control   *control.Server
 
 	// failed gets the error of a part that ended by itself.
 	failed chan error
@@ -226,6 +228,9 @@ func (w *watch) start() error {
 	if w.push != nil {
 		w.serve(serving, w.push.Run)
 	}
+	if w.control != nil {
+		w.serve(serving, w.control.Run)
+	}
 	w.hear()
 	found, err := w.registry.Scan()
 	w.pipeline.Know(found...)
@@ -288,6 +293,9 @@ func (w *watch) close() error {
 	}
 	if w.hooks != nil {
 		errs = append(errs, w.hooks.Close())
+	}
+	if w.control != nil {
+		errs = append(errs, w.control.Close())
 	}
 	if w.tracer != nil {
 		errs = append(errs, w.tracer.Close())
