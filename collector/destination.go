@@ -25,12 +25,7 @@ type Destination interface {
 }
 
 // Rejection is an event that a destination will never take.
-type Rejection struct {
-	// Index is the event's place in the batch.
-	Index int
-	// Reason is why, in the destination's words made printable.
-	Reason string
-}
+type Rejection = event.Rejection
 
 // Encoder makes the durable form of events; *otlp.Encoder is one. It is used from one goroutine.
 type Encoder interface {
@@ -64,9 +59,7 @@ func (s *DestinationSettings) setDefaults() {
 }
 
 // deliveries is the account of one destination.
-type deliveries struct {
-	delivered, rejected, filtered, attempts atomic.Uint64
-}
+type deliveries struct{ delivered, rejected, filtered atomic.Uint64 }
 
 // forwarder is a destination fed from memory: the pump of a collector without a journal. What its queue has
 // no room for while the destination is away is lost, and counted by the queue.
@@ -115,7 +108,8 @@ func (f *forwarder) Export(ctx context.Context, batch []*event.Event) error {
 		size += n
 	}
 	failed = failed.add(f.send(ctx))
-	f.trim()
+	trim(f.encoded)
+	clear(f.batch[:cap(f.batch)])
 	if failed == nil {
 		return nil
 	}
@@ -129,7 +123,6 @@ func (f *forwarder) send(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	defer func() { f.batch = f.batch[:0] }()
-	f.attempts.Add(1)
 	rejected, err := f.settings.Destination.Send(ctx, f.batch)
 	if err != nil {
 		return n, fmt.Errorf("send to %s: %w", f.Name(), err)
@@ -140,17 +133,6 @@ func (f *forwarder) send(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	return len(rejected), fmt.Errorf("%s rejected %d of %d events: %s", f.Name(), len(rejected), n, rejected[0].Reason)
-}
-
-// trim gives back the memory of records beyond what is usual, so that one huge event does not keep its own for ever.
-func (f *forwarder) trim() {
-	const usual = 64 << 10
-	for i := range f.encoded {
-		if cap(f.encoded[i].Record) > usual {
-			f.encoded[i].Record = nil
-		}
-	}
-	clear(f.batch[:cap(f.batch)])
 }
 
 // Shutdown implements Exporter.

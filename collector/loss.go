@@ -133,6 +133,11 @@ func (p *Pipeline) countLosses() {
 			p.losses.set(lossKey{stage: event.LossExport, lost: o.settings.Exporter.Name(), reason: "given_up"}, l.Lost())
 		}
 	}
+	if p.s.Losses != nil {
+		for _, l := range p.s.Losses() {
+			p.losses.set(lossKey{stage: l.Stage, lost: l.Lost, reason: l.Reason}, l.Count)
+		}
+	}
 }
 
 // reportLosses publishes what was lost since the last report.

@@ -69,6 +69,10 @@ type Settings struct {
 	Usage Usage
 	// CanaryInterval is how often a finding of no consequence proves that findings arrive; 0 never.
 	CanaryInterval time.Duration
+	// Produced is told the number of each event as it gets it; nil for nobody. It must be quick.
+	Produced func(seq uint64)
+	// Losses is the losses that others count; nil for none. It must not wait for anything.
+	Losses func() []event.LossCounter
 	// ShutdownTimeout bounds how long exporters may take to deliver what is left; 0 means 10 s.
 	ShutdownTimeout time.Duration
 }
@@ -380,6 +384,9 @@ func (p *Pipeline) publishFindings() {
 func (p *Pipeline) number(e *event.Event) {
 	p.seq++
 	e.Seq, e.Instance, e.Observed = p.seq, p.instance, time.Now()
+	if p.s.Produced != nil {
+		p.s.Produced(p.seq)
+	}
 }
 
 func (p *Pipeline) export(e *event.Event) {

@@ -20,3 +20,11 @@ type Encoded struct {
 	// Resource and Record are the encoded messages. Records of one sandbox share their Resource's bytes.
 	Resource, Record []byte
 }
+
+// Rejection is an event of a batch that a destination will never take.
+type Rejection struct {
+	// Index is the event's place in the batch.
+	Index int
+	// Reason is why, in the destination's words made printable.
+	Reason string
+}

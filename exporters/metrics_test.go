@@ -40,6 +40,15 @@ func stats() event.Stats {
 			{Output: "webhook/chat", Tells: true, Delivered: 5, Failed: 4, Lost: 1, Suppressed: 3, Pending: 2, Canary: 1700000100},
 		},
 		Sandboxes: 2, SandboxesRefused: 1, Processes: 12, ProcessesEvicted: 1, RingBytes: 1 << 20, RingUsed: 4096,
+		Journal: event.JournalStats{
+			Dir: "/journal", SyncErrors: 1, Checkpoints: 3, Quarantined: 2,
+			Lanes: []event.LaneStats{
+				{Name: "priority", Bytes: 100, MaxBytes: 1000, Segments: 1, First: 1, Next: 8},
+				{Name: "events", Bytes: 900, MaxBytes: 1000, Segments: 4, First: 51, Next: 201, Evicted: 50},
+			},
+			Cursors: []event.CursorStats{{Name: "siem", Lag: 12, LagBytes: 340, LagAge: 5 * time.Second, Evicted: 6, Damaged: 1}},
+		},
+		Destinations: []event.DestinationStats{{Name: "siem", Delivered: 40, Rejected: 2, Filtered: 9}},
 	}
 }
 

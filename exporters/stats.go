@@ -25,6 +25,7 @@ type statsCollector struct {
 	ringSize, ringUsed                          *prometheus.Desc
 	notified, failing, givenUp, held, pending   *prometheus.Desc
 	canary, canaryInterval                      *prometheus.Desc
+	journal                                     journalInstruments
 	all                                         []*prometheus.Desc
 }
 
@@ -88,6 +89,7 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 	c.canary = desc(gauge, "watchglass_canary_delivered_timestamp_seconds",
 		"When the output last took a canary, in seconds since 1970; as long as it took none, when the collector started.", "output")
 	c.canaryInterval = desc(gauge, "watchglass_canary_interval_seconds", "How often a canary is made; 0 for never.")
+	c.journal = newJournalInstruments(desc)
 	m.registry.MustRegister(c)
 }
 
@@ -153,6 +155,7 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.processesEvicted, stats.ProcessesEvicted)
 	gauge(c.ringSize, float64(stats.RingBytes))
 	gauge(c.ringUsed, float64(stats.RingUsed))
+	c.journal.collect(&stats, ch)
 }
 
 // collectNotifiers shows who was told of findings. An exporter that tells nobody has a canary at most.

@@ -85,6 +85,7 @@ func collect(cfg *config, path string) error {
 		return err
 	}
 	settings.canaryInterval = cfg.Exporters.CanaryInterval
+	settings.journal = &cfg.Journal
 	if cfg.Exporters.Prometheus.Enabled {
 		settings.metrics = &cfg.Exporters.Prometheus.Config
 	}
@@ -190,6 +191,7 @@ func (d *daemon) apply(cfg *config) error {
 		return err
 	}
 	d.level.Set(level)
+	d.watch.store.resize(&d.cfg.Journal, &cfg.Journal)
 	d.watch.policy.Swap(compiled)
 	d.watch.detectors.swap(loaded)
 	d.watch.detectors.set(cfg.Detectors.Disabled)
@@ -214,6 +216,7 @@ func needsRestart(inForce, wanted *config) []string {
 		{"detectors", inForce.Detectors, wanted.Detectors},
 		{"claims", inForce.Claims, wanted.Claims},
 		{"control", inForce.Control, wanted.Control},
+		{"journal", inForce.Journal, wanted.Journal},
 		{"exporters", inForce.Exporters, wanted.Exporters},
 	} {
 		if !reflect.DeepEqual(section.a, section.b) {

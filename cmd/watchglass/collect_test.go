@@ -67,7 +67,7 @@ func (c *collecting) write(more string, selectors ...string) {
 	for _, s := range selectors {
 		text += "    - " + below + s + "\n"
 	}
-	text += fmt.Sprintf("exporters:\n  json: {enabled: true, path: %q}\n  prometheus: {address: \"127.0.0.1:0\"}\n", c.events) + more
+	text += fmt.Sprintf("journal: {dir: %q}\nexporters:\n  json: {enabled: true, path: %q}\n  prometheus: {address: \"127.0.0.1:0\"}\n", filepath.Dir(c.events)+"/journal", c.events) + more
 	if err := os.WriteFile(c.config, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type config struct {
 	Detectors detectorsConfig `yaml:"detectors"`
 	Claims    claimsConfig    `yaml:"claims"`
 	Control   control.Config  `yaml:"control"`
+	Journal   journalConfig   `yaml:"journal"`
 	Exporters exportersConfig `yaml:"exporters"`
 }
 
@@ -153,7 +154,7 @@ func (c *config) Validate() error {
 	if err := c.Control.Validate(); err != nil {
 		return prefixed("control.", err)
 	}
-	return c.Exporters.validate()
+	return errors.Join(c.Journal.validate(), c.Exporters.validate())
 }
 
 func (c *logConfig) level() (slog.Level, error) {

@@ -39,8 +39,8 @@ const (
 
 // runOptions is the flags of `watchglass run`.
 type runOptions struct {
-	config, name, json, timeline, live, metrics, summary string
-	keep, quiet, otlp                                    bool
+	config, name, json, timeline, live, metrics, summary, journal string
+	keep, quiet, otlp                                             bool
 }
 
 func newRun() *cobra.Command {
@@ -70,6 +70,7 @@ What outlives the command is reported and then ended, or kept with --keep.`,
 	flags.StringVar(&o.timeline, "timeline", "", "write the timeline to this `file`, as text")
 	flags.StringVar(&o.live, "live", "", "show the timeline as it happens on standard error, or on another `terminal` with --live=/dev/pts/N")
 	flags.Lookup("live").NoOptDefVal = liveStderr
+	flags.StringVar(&o.journal, "journal", "", "keep every event in the journal in this `folder`")
 	flags.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics on this `address` while the command runs")
 	// Off by default: these variables are the agent's too, which tells its own telemetry by them.
 	flags.BoolVar(&o.otlp, "otlp", false, "send events and metrics where the OTEL_EXPORTER_OTLP_* variables say; without it only where --config says")
@@ -188,6 +189,10 @@ func (s *session) open(ctx context.Context) error {
 	}
 	s.summarizer = collector.NewSummarizer(s.leaf.ID)
 	settings.outputs = append(settings.outputs, collector.ExporterSettings{Exporter: s.summarizer, WhenFull: collector.Block})
+	if s.options.journal != "" {
+		settings.journal = &s.cfg.Journal
+		settings.journal.Enabled, settings.journal.Dir = true, s.options.journal
+	}
 	if s.options.metrics != "" {
 		settings.metrics = &prometheus.Config{Address: s.options.metrics}
 	}

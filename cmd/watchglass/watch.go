@@ -42,6 +42,8 @@ type watchSettings struct {
 	canaryInterval time.Duration
 	// metrics is where to serve metrics; nil for nowhere.
 	metrics *prometheus.Config
+	// journal is where events are kept; nil for nowhere.
+	journal *journalConfig
 }
 
 // watch is everything at work: the tracer, the registry, the pipeline and what serves metrics.
@@ -56,6 +58,7 @@ type watch struct {
 	push      *otlp.Metrics
 	hooks     *hook.Server
 	control   *control.Server
+	store     store
 
 	// failed gets the error of a part that ended by itself.
 	failed chan error
@@ -73,7 +76,7 @@ type watch struct {
 
 // openWatch makes the parts and connects them. Nothing is watched yet.
 func openWatch(s watchSettings) (*watch, error) {
-	w := &watch{log: s.log, failed: make(chan error, 4)}
+	w := &watch{log: s.log, failed: make(chan error, 4), store: store{log: s.log}}
 	err := w.open(s)
 	if err != nil {
 		return nil, errors.Join(err, w.close())
@@ -90,9 +93,12 @@ func (w *watch) open(s watchSettings) error {
 	if w.detectors, err = newToggles(&s.config.Detectors, w.policy, s.log); err != nil {
 		return err
 	}
-	metrics := exporters.NewMetrics(func() event.Stats { return w.pipeline.Stats() })
+	metrics := exporters.NewMetrics(w.account)
 	metrics.Version(version())
 	metrics.Declare(append(w.detectors.rules(), event.CanaryRule())...)
+	if err := w.store.open(s.journal, s.instance); err != nil {
+		return err
+	}
 	outputs, err := w.openOTLP(&s, metrics)
 	if err != nil {
 		return err
@@ -102,6 +108,11 @@ func (w *watch) open(s watchSettings) error {
 		return err
 	}
 	outputs = append(outputs, notifiers...)
+	stored, err := w.store.exporters(nil, programResource(s.instance))
+	if err != nil {
+		return err
+	}
+	outputs = append(stored, outputs...)
 	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
 		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
 			Metrics: metrics, Logger: s.log, Healthy: w.healthy, Ready: w.ready,
@@ -171,7 +182,7 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
 		Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
-		ShutdownTimeout: exportTime,
+		Produced: w.store.produced(), Losses: w.store.losses(), ShutdownTimeout: exportTime,
 	})
 	return err
 }
@@ -187,6 +198,13 @@ func newUsage(s *watchSettings) (collector.Usage, error) {
 		return collector.Usage{}, err
 	}
 	return collector.Usage{Read: sandbox.NewMeter(s.mount, controllers).Read, Interval: interval}, nil
+}
+
+// account is what the parts say of themselves.
+func (w *watch) account() event.Stats {
+	stats := w.pipeline.Stats()
+	w.store.addStats(&stats)
+	return stats
 }
 
 // healthy says why no events are read, nil when they are.
@@ -214,6 +232,7 @@ func (w *watch) start() error {
 	serving, stopServing := context.WithCancel(context.Background())
 	w.reading, w.serving = stopReading, stopServing
 	w.pipelineDone = make(chan error, 1)
+	w.store.start(w.failed)
 	go func() {
 		err := w.pipeline.Run(reading)
 		if reading.Err() == nil {
@@ -277,10 +296,11 @@ func (w *watch) stop(ctx context.Context) error {
 		case <-ctx.Done():
 			errs = append(errs, errors.New("stopped before everything that was seen was delivered"))
 		}
+		w.store.drain(ctx)
 		// After the last event, so that the last push of the metrics counts it.
 		w.serving()
 		w.servers.Wait()
-		w.stats = w.pipeline.Stats() // while the kernel still has its counts
+		w.stats = w.account() // while the kernel still has its counts
 	}
 	return errors.Join(append(errs, w.close())...)
 }
@@ -297,6 +317,7 @@ func (w *watch) close() error {
 	if w.control != nil {
 		errs = append(errs, w.control.Close())
 	}
+	errs = append(errs, w.store.close())
 	if w.tracer != nil {
 		errs = append(errs, w.tracer.Close())
 	}

@@ -66,6 +66,7 @@ type Journal struct {
 	lanes     [lanes]*laneWriter
 	split     [lanes][]event.Encoded
 	held      [lanes]holding
+	closed    bool
 	allowance allowance
 	heads     [lanes]*Checkpoint
 	signed    time.Time
@@ -80,8 +81,10 @@ type Journal struct {
 
 	syncErrors, checkpoints atomic.Uint64
 	complaints              map[string]time.Time // guarded by write
-	stop                    chan struct{}
-	housekeeping            sync.WaitGroup
+	// ending is held while the state is let go of.
+	ending       sync.RWMutex
+	stop         chan struct{}
+	housekeeping sync.WaitGroup
 }
 
 // laneView is a lane as readers see it.
@@ -239,8 +242,23 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 // maxGap is the most records that a gap lacks.
 const maxGap = 1<<32 - 1
 
+// Resize puts other bounds in force: MaxBytes, PriorityBytes and MaxAge of a valid configuration.
+func (j *Journal) Resize(cfg *Config) {
+	j.write.Lock()
+	defer j.write.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.cfg.MaxBytes, j.cfg.PriorityBytes, j.cfg.MaxAge = cfg.MaxBytes, cfg.PriorityBytes, cfg.MaxAge
+}
+
 // Produced says that the event of this number was made. The next start will know of it, whatever happens.
-func (j *Journal) Produced(seq uint64) { j.state.set(stateProduced, seq) }
+func (j *Journal) Produced(seq uint64) {
+	j.ending.RLock()
+	defer j.ending.RUnlock()
+	if j.state.page != nil {
+		j.state.set(stateProduced, seq)
+	}
+}
 
 // InPriority says whether events of the kind go into the priority lane.
 func InPriority(kind event.Kind) bool {
@@ -258,6 +276,10 @@ func InPriority(kind event.Kind) bool {
 func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 	j.write.Lock()
 	defer j.write.Unlock()
+	if j.closed {
+		j.lose(reasonFailed, uint64(len(events)))
+		return
+	}
 	for lane := range j.split {
 		j.split[lane] = j.split[lane][:0]
 	}
@@ -573,6 +595,7 @@ func (j *Journal) Close() error {
 		}
 	}
 	j.checkpoint()
+	j.closed = true
 	for _, l := range j.lanes {
 		errs = append(errs, l.sync())
 	}
@@ -595,7 +618,9 @@ func (j *Journal) release() error {
 	}
 	errs = append(errs, j.closeQuarantine())
 	if j.state != nil {
+		j.ending.Lock()
 		errs = append(errs, j.state.close())
+		j.ending.Unlock()
 	}
 	if j.lock != nil {
 		errs = append(errs, j.lock.Close())
@@ -639,7 +664,8 @@ func (j *Journal) Stats() event.JournalStats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	stats := event.JournalStats{
-		Dir: j.cfg.Dir, SyncErrors: j.syncErrors.Load(), Checkpoints: j.checkpoints.Load(),
+		Quarantined: j.count.Load(),
+		Dir:         j.cfg.Dir, SyncErrors: j.syncErrors.Load(), Checkpoints: j.checkpoints.Load(),
 	}
 	for lane := range Lane(lanes) {
 		v := &j.view[lane]

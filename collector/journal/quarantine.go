@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/watchglass/watchglass/event"
@@ -22,7 +23,7 @@ type quarantined struct {
 	quarantineMu sync.Mutex
 	file         *os.File
 	size         int64
-	count        uint64
+	count        atomic.Uint64
 }
 
 // Quarantine is one line of the quarantine's file.
@@ -64,9 +65,9 @@ func (j *Journal) Quarantine(destination, reason string, e *event.Encoded) error
 		return fmt.Errorf("put an event into quarantine: %w", err)
 	}
 	line = append(line, '\n')
+	j.count.Add(1)
 	j.quarantineMu.Lock()
 	defer j.quarantineMu.Unlock()
-	j.count++
 	if j.file == nil || int64(len(line)) > j.cfg.QuarantineBytes/2 {
 		return fmt.Errorf("put an event into quarantine: its %d bytes are more than there is room for", len(line))
 	}

@@ -156,10 +156,11 @@ func (s *session) startCollector(ctx context.Context) (*collector, error) {
 	}
 	config := fmt.Sprintf(`log: {level: warn}
 sandboxes: {cgroups: ["/%s"]}
+journal: {dir: %q}
 exporters:
   json: {enabled: true, path: %q, append: false}
   prometheus: {enabled: true, address: %q}
-`, filepath.Base(s.watched), filepath.Join(s.dir, "events.json"), address)
+`, filepath.Base(s.watched), filepath.Join(s.dir, "journal"), filepath.Join(s.dir, "events.json"), address)
 	file := filepath.Join(s.dir, "config.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)

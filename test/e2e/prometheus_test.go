@@ -108,11 +108,12 @@ func startCollector(t *testing.T, otlp string) *collect {
 	config := filepath.Join(t.TempDir(), "watchglass.yaml")
 	text := fmt.Sprintf(`
 sandboxes: {cgroups: [/%s]}
+journal: {dir: %s}
 exporters:
   json: {enabled: true, path: %s}
   otlp: {endpoint: %s, protocol: http/protobuf, metrics_interval: 1s}
   prometheus: {address: "127.0.0.1:0"}
-`, name, c.events, otlp)
+`, name, filepath.Join(t.TempDir(), "journal"), c.events, otlp)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
