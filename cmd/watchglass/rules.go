@@ -86,7 +86,7 @@ same format.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newRulesLint(), newRulesTest(), newRulesList(), newRulesExplain())
+	cmd.AddCommand(newRulesLint(), newRulesTest(), newRulesList(), newRulesExplain(), newRulesImport())
 	return cmd
 }
 
@@ -196,6 +196,42 @@ func newRulesExplain() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&id, "rule", "", "only the rule with this `id`")
+	return cmd
+}
+
+func newRulesImport() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "import-sigma FILE...",
+		Short: "Convert Sigma rules for Linux",
+		Long: `Convert Sigma rules for Linux: of processes, files, connections and DNS questions.
+
+What could not be converted is said on standard error, with the reason. Read what
+was: a rule that was written for a log of another kind may see more here.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			sources, err := readRules(args)
+			if err != nil {
+				return err
+			}
+			file, converted, failures := rules.ImportSigma(sources...)
+			for _, failure := range failures {
+				cmd.PrintErrln(printable(failure.Error()))
+			}
+			cmd.PrintErrf("%d converted, %d not\n", converted, len(failures))
+			if converted == 0 {
+				return &exitError{code: 1}
+			}
+			if output == "" {
+				return printed(cmd, string(file), false)
+			}
+			if err := os.WriteFile(output, file, 0o600); err != nil {
+				return fmt.Errorf("write the rules: %w", err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to this `file` instead of standard output")
 	return cmd
 }
 
