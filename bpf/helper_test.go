@@ -242,6 +242,8 @@ func helperActions() map[string]helperAction {
 		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,
 		"confine":            helperConfine,
+		"use":                helperUse,
+		"eat memory":         helperEatMemory,
 
 		"bench getppid": helperBench("getppid"),
 		"bench open":    helperBench("open"),

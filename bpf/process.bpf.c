@@ -80,6 +80,28 @@ enum exec_flags {
 	EXEC_SECURE = 128,
 };
 
+enum exit_flags {
+	/* The kernel chose it when memory had run out. */
+	EXIT_OOM = 1,
+};
+
+/* usage is what threads used. */
+struct usage {
+	/* Nanoseconds on a CPU, exactly; then in user and in kernel mode, as sampled. */
+	__u64 runtime;
+	__u64 user;
+	__u64 system;
+	/* Bytes through read(2) and write(2) and the like, and those that went to and from disks. */
+	__u64 read;
+	__u64 written;
+	__u64 disk_read;
+	__u64 disk_written;
+	__u64 minor_faults;
+	__u64 major_faults;
+	/* The most memory that was resident, in pages. */
+	__u64 resident;
+};
+
 /* fork is the birth of a process; the header is about the child. */
 struct fork {
 	struct event_header header;
@@ -126,12 +148,13 @@ struct exec {
 	__u8 tty[TASK_TTY_BYTES];
 };
 
-/* exit is the end of a process: of its last thread. */
+/* exit is the end of a process: of its last thread. What it used is of all its threads, not of its children. */
 struct exit {
 	struct event_header header;
+	struct usage usage;
 	/* As wait(2) reports it. */
 	__u32 status;
-	__u32 reserved;
+	__u32 flags;
 };
 
 /* existing is a process that was alive when it became watched. Its executable's path follows. */
@@ -165,11 +188,13 @@ ABI_STRUCT(exec);
 ABI_STRUCT(task_credentials);
 ABI_STRUCT(task_namespaces);
 ABI_STRUCT(exit);
+ABI_STRUCT(usage);
 ABI_STRUCT(existing);
 ABI_STRUCT(environment);
 ABI_ENUM(event_flags);
 ABI_ENUM(process_kind);
 ABI_ENUM(exec_flags);
+ABI_ENUM(exit_flags);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -535,6 +560,59 @@ int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct li
 	return 0;
 }
 
+/* usage_add adds what a thread used that is not in its process's account: that takes only those that are gone. */
+static __always_inline void usage_add(struct usage *usage, const struct task_struct *thread)
+{
+	usage->runtime += BPF_CORE_READ(thread, se.sum_exec_runtime);
+	usage->user += BPF_CORE_READ(thread, utime);
+	usage->system += BPF_CORE_READ(thread, stime);
+	usage->minor_faults += BPF_CORE_READ(thread, min_flt);
+	usage->major_faults += BPF_CORE_READ(thread, maj_flt);
+	/* Without CONFIG_TASK_XACCT and CONFIG_TASK_IO_ACCOUNTING there are none. */
+	if (bpf_core_field_exists(thread->ioac.rchar)) {
+		usage->read += BPF_CORE_READ(thread, ioac.rchar);
+		usage->written += BPF_CORE_READ(thread, ioac.wchar);
+	}
+	if (bpf_core_field_exists(thread->ioac.read_bytes)) {
+		usage->disk_read += BPF_CORE_READ(thread, ioac.read_bytes);
+		usage->disk_written += BPF_CORE_READ(thread, ioac.write_bytes);
+	}
+}
+
+/*
+ * usage_read adds up what all threads of the process used whose last thread is ending. Threads that
+ * end at this very moment on another CPU may be missing: they are in no account just then. The first thread
+ * stays as a zombie outside of it until the process is reaped.
+ */
+static __always_inline void usage_read(struct usage *usage, struct task_struct *task)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	usage->runtime = BPF_CORE_READ(signal, sum_sched_runtime);
+	usage->user = BPF_CORE_READ(signal, utime);
+	usage->system = BPF_CORE_READ(signal, stime);
+	usage->minor_faults = BPF_CORE_READ(signal, min_flt);
+	usage->major_faults = BPF_CORE_READ(signal, maj_flt);
+	usage->read = 0;
+	usage->written = 0;
+	usage->disk_read = 0;
+	usage->disk_written = 0;
+	if (bpf_core_field_exists(signal->ioac.rchar)) {
+		usage->read = BPF_CORE_READ(signal, ioac.rchar);
+		usage->written = BPF_CORE_READ(signal, ioac.wchar);
+	}
+	if (bpf_core_field_exists(signal->ioac.read_bytes)) {
+		usage->disk_read = BPF_CORE_READ(signal, ioac.read_bytes);
+		usage->disk_written = BPF_CORE_READ(signal, ioac.write_bytes);
+	}
+	/* The kernel has brought it up to date just before this hook. */
+	usage->resident = BPF_CORE_READ(signal, maxrss);
+	usage_add(usage, task);
+	if (BPF_CORE_READ(leader, pid) != BPF_CORE_READ(task, pid))
+		usage_add(usage, leader);
+}
+
 /* exit_key is a process whose end was told. */
 struct exit_key {
 	__u64 start;
@@ -586,7 +664,12 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 		exit->status = BPF_CORE_READ(signal, group_exit_code);
 	else
 		exit->status = BPF_CORE_READ(task, group_leader, exit_code);
-	exit->reserved = 0;
+	/*
+	 * Why not tp_btf/mark_victim: its arguments changed in 6.8, and the mark stays on the process anyway.
+	 * Since 4.6; only the kernel's own killer sets it, not one in user space.
+	 */
+	exit->flags = BPF_CORE_READ(signal, oom_mm) ? EXIT_OOM : 0;
+	usage_read(&exit->usage, task);
 	event_submit(exit);
 	return 0;
 }

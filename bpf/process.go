@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -183,8 +184,33 @@ func decodeExit(r *Record, data []byte) error {
 		CoreDumped: exit.Status&0x80 != 0,
 		Exited:     r.Time,
 		Duration:   time.Duration(duration),
+		OOMKilled:  exit.Flags&uint32(processExitFlagsEXIT_OOM) != 0,
+		Usage:      exit.Usage.usage(),
 	}
 	return nil
+}
+
+// usage is the event's form of what a process used.
+func (u *processUsage) usage() *event.Usage {
+	user, system := splitRuntime(u.Runtime, u.User, u.System)
+	return &event.Usage{
+		User: user, System: system,
+		MaxResident:  u.Resident * uint64(os.Getpagesize()),
+		BytesRead:    u.Read,
+		BytesWritten: u.Written,
+		DiskRead:     u.DiskRead, DiskWritten: u.DiskWritten,
+		MinorFaults: u.MinorFaults, MajorFaults: u.MajorFaults,
+	}
+}
+
+// splitRuntime divides the exact time on a CPU as the sampled times say, as the kernel does for wait(2).
+func splitRuntime(runtime, user, system uint64) (inUser, inSystem time.Duration) {
+	if user+system == 0 {
+		return time.Duration(runtime), 0
+	}
+	part := uint64(float64(runtime) * (float64(system) / (float64(user) + float64(system))))
+	part = min(part, runtime)
+	return time.Duration(runtime - part), time.Duration(part)
 }
 
 func decodeExisting(r *Record, data []byte) error {

@@ -495,7 +495,7 @@ func TestKernelProcessExit(t *testing.T) {
 			cmd.Dir = t.TempDir()
 			status := w.finish(cmd).Sys().(syscall.WaitStatus)
 			_, ended := one[*event.ProcessExit](w, cmd.Process.Pid)
-			want := &event.ProcessExit{Exited: ended.Exited, Duration: ended.Duration, CoreDumped: status.CoreDump()}
+			want := &event.ProcessExit{Exited: ended.Exited, Duration: ended.Duration, CoreDumped: status.CoreDump(), Usage: ended.Usage}
 			if status.Signaled() {
 				want.Signal = int(status.Signal())
 			} else {

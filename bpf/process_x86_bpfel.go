@@ -121,11 +121,18 @@ type processExisting struct {
 }
 
 type processExit struct {
-	_        structs.HostLayout
-	Header   processEventHeader
-	Status   uint32
-	Reserved uint32
+	_      structs.HostLayout
+	Header processEventHeader
+	Usage  processUsage
+	Status uint32
+	Flags  uint32
 }
+
+type processExitFlags uint32
+
+const (
+	processExitFlagsEXIT_OOM processExitFlags = 1
+)
 
 type processFork struct {
 	_      structs.HostLayout
@@ -173,6 +180,20 @@ type processTaskNamespaces struct {
 	Uts    uint32
 }
 
+type processUsage struct {
+	_           structs.HostLayout
+	Runtime     uint64
+	User        uint64
+	System      uint64
+	Read        uint64
+	Written     uint64
+	DiskRead    uint64
+	DiskWritten uint64
+	MinorFaults uint64
+	MajorFaults uint64
+	Resident    uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -199,10 +220,12 @@ const (
 	processVarAbiExecFlags       = "abi_exec_flags"
 	processVarAbiExisting        = "abi_existing"
 	processVarAbiExit            = "abi_exit"
+	processVarAbiExitFlags       = "abi_exit_flags"
 	processVarAbiFork            = "abi_fork"
 	processVarAbiProcessKind     = "abi_process_kind"
 	processVarAbiTaskCredentials = "abi_task_credentials"
 	processVarAbiTaskNamespaces  = "abi_task_namespaces"
+	processVarAbiUsage           = "abi_usage"
 	processVarEventBudgets       = "event_budgets"
 	processVarEventKinds         = "event_kinds"
 	processVarEventLimits        = "event_limits"
@@ -289,10 +312,12 @@ type processVariableSpecs struct {
 	AbiExecFlags       *ebpf.VariableSpec `ebpf:"abi_exec_flags"`
 	AbiExisting        *ebpf.VariableSpec `ebpf:"abi_existing"`
 	AbiExit            *ebpf.VariableSpec `ebpf:"abi_exit"`
+	AbiExitFlags       *ebpf.VariableSpec `ebpf:"abi_exit_flags"`
 	AbiFork            *ebpf.VariableSpec `ebpf:"abi_fork"`
 	AbiProcessKind     *ebpf.VariableSpec `ebpf:"abi_process_kind"`
 	AbiTaskCredentials *ebpf.VariableSpec `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.VariableSpec `ebpf:"abi_task_namespaces"`
+	AbiUsage           *ebpf.VariableSpec `ebpf:"abi_usage"`
 	EventBudgets       *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds         *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits        *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -360,10 +385,12 @@ type processVariables struct {
 	AbiExecFlags       *ebpf.Variable `ebpf:"abi_exec_flags"`
 	AbiExisting        *ebpf.Variable `ebpf:"abi_existing"`
 	AbiExit            *ebpf.Variable `ebpf:"abi_exit"`
+	AbiExitFlags       *ebpf.Variable `ebpf:"abi_exit_flags"`
 	AbiFork            *ebpf.Variable `ebpf:"abi_fork"`
 	AbiProcessKind     *ebpf.Variable `ebpf:"abi_process_kind"`
 	AbiTaskCredentials *ebpf.Variable `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.Variable `ebpf:"abi_task_namespaces"`
+	AbiUsage           *ebpf.Variable `ebpf:"abi_usage"`
 	EventBudgets       *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds         *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits        *ebpf.Variable `ebpf:"event_limits"`

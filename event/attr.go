@@ -73,6 +73,26 @@ const (
 	ExitSignal Key = "watchglass.exit.signal"
 	// ExitCoreDumped is true when the kernel wrote a core dump.
 	ExitCoreDumped Key = "watchglass.exit.core_dumped"
+	// ExitOOMKilled is true when the kernel killed the process because memory had run out.
+	ExitOOMKilled Key = "watchglass.exit.oom_killed"
+	// ProcessCPUUser is the time on a CPU in user mode, in seconds, of all threads.
+	ProcessCPUUser Key = "watchglass.process.cpu.user"
+	// ProcessCPUSystem is the time on a CPU in kernel mode, in seconds, of all threads.
+	ProcessCPUSystem Key = "watchglass.process.cpu.system"
+	// ProcessMaxResident is the most memory that was resident at once, in bytes.
+	ProcessMaxResident Key = "watchglass.process.memory.max_resident"
+	// ProcessBytesRead is the bytes that went through read(2) and its kin, of whatever files.
+	ProcessBytesRead Key = "watchglass.process.io.read"
+	// ProcessBytesWritten is the bytes that went through write(2) and its kin.
+	ProcessBytesWritten Key = "watchglass.process.io.written"
+	// ProcessDiskRead is the bytes that were read from disks.
+	ProcessDiskRead Key = "watchglass.process.io.disk_read"
+	// ProcessDiskWritten is the bytes that were written to disks.
+	ProcessDiskWritten Key = "watchglass.process.io.disk_written"
+	// ProcessMinorFaults is the page faults that needed no input.
+	ProcessMinorFaults Key = "watchglass.process.faults.minor"
+	// ProcessMajorFaults is the page faults that needed input.
+	ProcessMajorFaults Key = "watchglass.process.faults.major"
 )
 
 // Attributes of what a process may do, at its exec.

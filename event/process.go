@@ -220,9 +220,43 @@ type ProcessExit struct {
 	Signal int
 	// CoreDumped is true when a core was written.
 	CoreDumped bool
+	// OOMKilled is true when the kernel ended it because memory had run out.
+	OOMKilled bool
 	// Exited is when; Duration how long the process lived since its fork.
 	Exited   time.Time
 	Duration time.Duration
+	// Usage is what it used; nil when not known.
+	Usage *Usage
+}
+
+// Usage is what the threads of a process used in its life, without those of its children.
+type Usage struct {
+	// User and System are the times on a CPU in user and in kernel mode. Their sum is exact, the division sampled.
+	User, System time.Duration
+	// MaxResident is the most memory that was resident at once, in bytes.
+	MaxResident uint64
+	// BytesRead and BytesWritten went through read(2), write(2) and their kin, whatever the file was; DiskRead and
+	// DiskWritten from and to disks. 0 where the kernel does not count them.
+	BytesRead, BytesWritten, DiskRead, DiskWritten uint64
+	// MinorFaults and MajorFaults are page faults without and with input.
+	MinorFaults, MajorFaults uint64
+}
+
+// appendUsage appends what is known; nothing for nil.
+func (u *Usage) appendUsage(dst []Attribute) []Attribute {
+	if u == nil {
+		return dst
+	}
+	return append(dst,
+		Attribute{ProcessCPUUser, Seconds(u.User)},
+		Attribute{ProcessCPUSystem, Seconds(u.System)},
+		Attribute{ProcessMaxResident, Int(int64(u.MaxResident))},
+		Attribute{ProcessBytesRead, Int(int64(u.BytesRead))},
+		Attribute{ProcessBytesWritten, Int(int64(u.BytesWritten))},
+		Attribute{ProcessDiskRead, Int(int64(u.DiskRead))},
+		Attribute{ProcessDiskWritten, Int(int64(u.DiskWritten))},
+		Attribute{ProcessMinorFaults, Int(int64(u.MinorFaults))},
+		Attribute{ProcessMajorFaults, Int(int64(u.MajorFaults))})
 }
 
 // Kind implements Payload.
@@ -244,12 +278,16 @@ func (p *ProcessExit) AppendAttributes(dst []Attribute) []Attribute {
 		if p.CoreDumped {
 			dst = append(dst, Attribute{ExitCoreDumped, Bool(true)})
 		}
+		if p.OOMKilled {
+			dst = append(dst, Attribute{ExitOOMKilled, Bool(true)})
+		}
 	} else {
 		dst = append(dst, Attribute{ProcessExitCode, Int(int64(p.Code))})
 	}
-	return append(dst,
+	dst = append(dst,
 		Attribute{ProcessExitTime, Timestamp(p.Exited)},
 		Attribute{ProcessDuration, Seconds(p.Duration)})
+	return p.Usage.appendUsage(dst)
 }
 
 // AppendBody implements Payload.
@@ -257,6 +295,9 @@ func (p *ProcessExit) AppendBody(dst []byte) []byte {
 	if p.Signal != 0 {
 		dst = append(dst, "killed by "...)
 		dst = append(dst, SignalName(p.Signal)...)
+		if p.OOMKilled {
+			dst = append(dst, " (out of memory)"...)
+		}
 	} else {
 		dst = append(dst, "exit "...)
 		dst = strconv.AppendInt(dst, int64(p.Code), 10)
