@@ -33,6 +33,7 @@ type call struct {
 	// id is the agent's, or made up where it gives none.
 	id          string
 	made        bool
+	bare        bool // its end was told without its id, besides
 	tool, mcp   string
 	command     command
 	line        string // the command as the agent said it
@@ -103,7 +104,11 @@ func (t *Tracker) forgetCall(s *session) {
 
 // called takes what an agent says of a call.
 func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
-	c := t.callSaid(s, said, at)
+	part := toldStart
+	if said.Phase == event.PhaseEnd {
+		part = toldEnd
+	}
+	c := t.callSaid(s, said, part, at)
 	c.claimed = true
 	keep := func(field *string, text string, limit int) {
 		if *field == "" {
@@ -200,33 +205,41 @@ func saidCommand(line string) command { return said(line) }
 
 // callSaid is the call that an agent speaks of, a new one where it is not known. Agents that give no id in one
 // channel and one in another are understood by the tool, its command and the time.
-func (t *Tracker) callSaid(s *session, said *event.ToolCall, at time.Time) *call {
+func (t *Tracker) callSaid(s *session, said *event.ToolCall, part told, at time.Time) *call {
 	if said.ID != "" {
 		if c := s.byCall[cutID(said.ID)]; c != nil {
 			return c
 		}
 	}
-	if c := t.unnamed(s, said, at); c != nil {
+	if c := t.unnamed(s, said, part, at); c != nil {
 		if c.made && said.ID != "" {
 			delete(s.byCall, c.id)
 			c.id, c.made = clone(cutID(said.ID)), false
 			s.byCall[c.id] = c
+			c.bare = c.finished
+		} else if !c.made && part == toldEnd {
+			c.bare = true
 		}
 		return c
 	}
 	return t.newCall(s, said.ID, at)
 }
 
-// unnamed is a call that is the same as one that an agent speaks of, although only one of the two has an id.
-func (t *Tracker) unnamed(s *session, said *event.ToolCall, at time.Time) *call {
-	start := at.Add(-said.Duration)
+// told is which part of a call an agent tells of.
+type told uint8
+
+const (
+	toldStart told = iota
+	toldEnd
+	toldDecision
+)
+
+// unnamed is a call that is the same as one that an agent speaks of, although one of the two has no id, or both.
+func (t *Tracker) unnamed(s *session, said *event.ToolCall, part told, at time.Time) *call {
 	line := saidCommand(said.Command)
 	for _, c := range slices.Backward(s.calls) {
 		if at.Sub(c.opened) > maxBatch {
 			return nil
-		}
-		if c.made == (said.ID == "") && (said.ID != "" || !c.awaits(said)) {
-			continue // both have an id, or both have none and tell of two calls
 		}
 		if c.tool != "" && said.Name != "" && c.tool != said.Name {
 			continue
@@ -234,25 +247,37 @@ func (t *Tracker) unnamed(s *session, said *event.ToolCall, at time.Time) *call 
 		if line.text != "" && c.command.text != "" && !line.same(c.command) {
 			continue
 		}
-		if said.Phase == event.PhaseEnd && c.finished && !within(c.end, at, time.Second) && c.end.Before(start) {
-			continue
+		if c.lacks(said, part, at) {
+			return c
 		}
-		if c.heardBy(said) {
-			continue
-		}
-		return c
 	}
 	return nil
 }
 
-// awaits says whether a call without an id has begun and waits for the end that an agent tells of.
-func (c *call) awaits(said *event.ToolCall) bool {
-	return said.Phase == event.PhaseEnd && c.announced && !c.finished
-}
-
-// heardBy says whether the same was told of a call already.
-func (c *call) heardBy(said *event.ToolCall) bool {
-	return said.Phase == event.PhaseEnd && c.finished && c.made && said.ID == ""
+// lacks says whether what an agent tells can be of a call, and was not told of it by the same channel before.
+func (c *call) lacks(said *event.ToolCall, part told, at time.Time) bool {
+	named := said.ID != ""
+	switch {
+	case named && !c.made: // both have an id, and it is not the same
+		return false
+	case named != c.made: // both have none
+		switch part {
+		case toldStart:
+			return !c.finished && !c.announced
+		case toldEnd:
+			return !c.finished
+		case toldDecision:
+			return !c.finished || len(c.approvals) == 0 && within(c.end, at, time.Second)
+		}
+	case named: // the call was told of without its id; what is late there may have been a batch
+		start := at.Add(-said.Duration)
+		return !c.finished || part == toldEnd && !c.end.Before(start) && !at.Before(c.start.Add(-maxBatch)) || part != toldEnd
+	}
+	// The call has its id, and now it is told of without.
+	if part == toldEnd && c.bare {
+		return false
+	}
+	return !c.finished || part != toldStart && !at.Before(c.end.Add(-slackEnd))
 }
 
 // pathsOf is the files that the arguments of a call name.
@@ -285,7 +310,7 @@ func (t *Tracker) approved(s *session, said *event.Approval, at time.Time) {
 	id := cmp.Or(said.CallID, said.ID)
 	c := s.byCall[cutID(id)]
 	if c == nil {
-		c = t.callSaid(s, &event.ToolCall{Claim: said.Claim, Phase: event.PhaseStart, ID: id, Name: said.Tool, Command: said.Command}, at)
+		c = t.callSaid(s, &event.ToolCall{Claim: said.Claim, Phase: event.PhaseStart, ID: id, Name: said.Tool, Command: said.Command}, toldDecision, at)
 	}
 	c.claimed = true
 	if c.tool == "" {

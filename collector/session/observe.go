@@ -55,6 +55,7 @@ func (t *Tracker) observeHost(f Fact) {
 
 func (t *Tracker) exit(r *root, p *event.Process, e *event.ProcessExit) {
 	r.alive--
+	r.latest = e.Exited
 	if i, ok := r.byUID[p.UID]; ok {
 		r.programs[i].exited, r.programs[i].code, r.programs[i].sig = e.Exited, e.Code, e.Signal
 	}

@@ -43,7 +43,8 @@ type root struct {
 
 	exited    time.Time
 	code, sig int
-	alive     int // processes
+	latest    time.Time // when the last of its processes ended so far
+	alive     int       // processes
 	totals    event.ToolTotals
 	objects   []object
 	index     map[objectKey]int
@@ -457,12 +458,14 @@ func (r *root) release() {
 func (t *Tracker) ageRoots(p *place, now time.Time) {
 	kept := p.roots[:0]
 	for _, r := range p.roots {
-		if !r.aged && !r.exited.IsZero() && now.Sub(r.exited) >= t.cfg.Watermark {
+		// An agent that waits for the pipes of a command hears of its end when the last that has them ends.
+		quiet := !r.exited.IsZero() && r.alive <= 0
+		if quiet && !r.aged && now.Sub(r.latest) >= t.cfg.Watermark {
 			r.aged = true
 			t.judge(r, now)
 		}
-		// What belongs to no call is of no use once it is judged.
-		if r.aged && r.call == nil && r.alive <= 0 {
+		// What belongs to no call is of no use once nobody will claim it any more.
+		if r.aged && r.call == nil && (!r.tool || now.Sub(r.latest) >= maxBatch) {
 			t.dropRoot(r)
 			continue
 		}
