@@ -71,10 +71,12 @@ type detectorsConfig struct {
 }
 
 type exportersConfig struct {
-	Text       textConfig       `yaml:"text"`
-	JSON       jsonConfig       `yaml:"json"`
-	OTLP       otlp.Config      `yaml:"otlp"`
-	Prometheus prometheusConfig `yaml:"prometheus"`
+	Text textConfig  `yaml:"text"`
+	JSON jsonConfig  `yaml:"json"`
+	OTLP otlp.Config `yaml:"otlp"`
+	// Destinations is places for events besides that of OTLP.
+	Destinations []otlp.LogsConfig `yaml:"destinations"`
+	Prometheus   prometheusConfig  `yaml:"prometheus"`
 	// CanaryInterval is how often a canary is made; 0 never.
 	CanaryInterval time.Duration      `yaml:"canary_interval"`
 	Alertmanager   alertmanagerConfig `yaml:"alertmanager"`
@@ -228,7 +230,7 @@ func (c *exportersConfig) validate() error {
 	if c.Prometheus.Enabled {
 		errs = append(errs, prefixed("exporters.prometheus.", c.Prometheus.Validate()))
 	}
-	errs = append(errs, c.validateNotifiers())
+	errs = append(errs, c.validateNotifiers(), c.validateDestinations())
 	return errors.Join(append(errs, prefixed("exporters.otlp.", c.OTLP.Validate()))...)
 }
 

@@ -7,16 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters/json"
 	"github.com/watchglass/watchglass/exporters/text"
 )
-
-// otlpFlushInterval lets events gather into requests: one for each would be dear.
-const otlpFlushInterval = time.Second
 
 // named is an exporter under another name, so that two of a kind can be told apart.
 type named struct {

@@ -99,7 +99,11 @@ func (w *watch) open(s watchSettings) error {
 	if err := w.store.open(s.journal, s.instance); err != nil {
 		return err
 	}
-	outputs, err := w.openOTLP(&s, metrics)
+	destinations, err := w.openOTLP(&s, metrics)
+	if err != nil {
+		return err
+	}
+	outputs, err := w.store.exporters(destinations, programResource(s.instance))
 	if err != nil {
 		return err
 	}
@@ -108,11 +112,6 @@ func (w *watch) open(s watchSettings) error {
 		return err
 	}
 	outputs = append(outputs, notifiers...)
-	stored, err := w.store.exporters(nil, programResource(s.instance))
-	if err != nil {
-		return err
-	}
-	outputs = append(stored, outputs...)
 	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
 		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
 			Metrics: metrics, Logger: s.log, Healthy: w.healthy, Ready: w.ready,
@@ -126,33 +125,6 @@ func (w *watch) open(s watchSettings) error {
 		outputs = append(outputs, collector.ExporterSettings{Exporter: metrics})
 	}
 	return w.openPipeline(&s, append(outputs, s.outputs...))
-}
-
-// openOTLP makes what sends logs and metrics by OTLP, as the configuration and the environment say.
-func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collector.ExporterSettings, error) {
-	cfg := s.config.Exporters.OTLP
-	if s.environment {
-		var err error
-		if cfg, err = cfg.WithEnvironment(otlp.DefaultConfig(), os.LookupEnv); err != nil {
-			return nil, fmt.Errorf("otlp exporter: %w", err)
-		}
-	}
-	settings := otlp.Settings{Resource: programResource(s.instance), Logger: s.log}
-	var outputs []collector.ExporterSettings
-	if cfg.LogsEnabled() {
-		logs, err := otlp.OpenLogs(cfg, settings)
-		if err != nil {
-			return nil, err
-		}
-		outputs = append(outputs, collector.ExporterSettings{Exporter: logs, FlushInterval: otlpFlushInterval})
-	}
-	if cfg.MetricsEnabled() {
-		var err error
-		if w.push, err = otlp.OpenMetrics(cfg, metrics, settings); err != nil {
-			return nil, err
-		}
-	}
-	return outputs, nil
 }
 
 func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSettings) error {

@@ -37,6 +37,23 @@ func TestConfigFileErrors(t *testing.T) {
 		{"bad detector", "detectors:\n  disabled: [secret-read, none]\n", `C:2: detectors.disabled[1]: "none" is no detector; there are: secret-read, `},
 		{"bad size", "kernel:\n  ring_bytes: 1000\n", `C:2: kernel: ring size 1000 is not a power of two`},
 		{"bad address", "exporters:\n  prometheus:\n    address: nowhere\n", `C:3: exporters.prometheus.address: must be host:port`},
+		{
+			"destination without an endpoint", "exporters:\n  destinations:\n    - name: a\n      compression: none\n",
+			`C:3: exporters.destinations[0].endpoint: `,
+		},
+		{
+			"destination to nowhere", "exporters:\n  destinations:\n    - name: a\n      endpoint: siem:4317\n",
+			`C:4: exporters.destinations[0].endpoint: `,
+		},
+		{
+			"destination of a wrong kind", "exporters:\n  destinations:\n    - name: a\n      endpoint: http://siem\n      filter:\n        kinds:\n          - watchglass.find*\n          - finding\n",
+			`C:8: exporters.destinations[0].filter.kinds[1]: "finding" is no event`,
+		},
+		{
+			"destination twice", "exporters:\n  destinations:\n    - {name: a, endpoint: http://siem}\n    - {name: a, endpoint: http://siem}\n",
+			`C:4: exporters.destinations[1].name: "a" is the name of exporters.destinations[0]`,
+		},
+		{"destination with otlp's name", "exporters:\n  destinations:\n    - {name: otlp, endpoint: http://siem}\n", `C:3: exporters.destinations[0].name: "otlp" is the name of exporters.otlp`},
 		{"json without a path", "exporters:\n  json: {enabled: true}\n", `C:2: exporters.json.path: must name the file to write`},
 	} {
 		cfg, err := defaultConfig()

@@ -23,7 +23,7 @@ func BenchmarkRecord(b *testing.B) {
 	}
 	ours := float64(b.Elapsed()) / float64(b.N)
 	b.StopTimer()
-	l := &Logs{settings: Settings{Resource: sample.Resource()}}
+	l := &reference{program: sample.Resource()}
 	const rounds = 200
 	start := time.Now()
 	for range rounds {

@@ -5,7 +5,6 @@ package otlp
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"net/url"
@@ -20,6 +19,7 @@ const (
 	ProtocolHTTP = "http/protobuf"
 
 	CompressionGzip = "gzip"
+	CompressionZstd = "zstd"
 	CompressionNone = "none"
 )
 
@@ -45,14 +45,16 @@ type Destination struct {
 	Protocol string `yaml:"protocol"`
 	// Headers go with every request: credentials, tenants. They are never logged.
 	Headers Headers `yaml:"headers"`
-	// Compression is gzip (the default) or none.
+	// HeadersFile is a file of more of them, "Name: value" a line, that win. It is read again when it changes.
+	HeadersFile string `yaml:"headers_file"`
+	// Compression is gzip (the default), zstd or none.
 	Compression string `yaml:"compression"`
 	// Timeout is how long one request may take.
 	Timeout time.Duration `yaml:"timeout"`
 	TLS     TLS           `yaml:"tls"`
 }
 
-// TLS names PEM files. The client certificate is read anew for each connection, so that a renewed one is taken up.
+// TLS names PEM files. They are read anew for each connection, so that renewed ones are taken up.
 type TLS struct {
 	// CAFile is who signs the server's certificate, instead of the system's authorities.
 	CAFile string `yaml:"ca_file"`
@@ -61,13 +63,23 @@ type TLS struct {
 	KeyFile  string `yaml:"key_file"`
 }
 
-// Retry bounds the attempts for one request.
+// Retry is the pauses between the attempts for one request.
 type Retry struct {
-	// Initial is the first pause; it doubles, with jitter, up to Max. A server that says when to come back is obeyed.
+	// Initial is the longest first pause; it doubles, with jitter, up to Max. A server that says when to come back is obeyed.
 	Initial time.Duration `yaml:"initial"`
 	Max     time.Duration `yaml:"max"`
-	// Elapsed is when to give up, counted from the first attempt. What was not delivered by then is counted as failed.
+	// Elapsed is when to give metrics up, counted from the first attempt: the next ones carry the same counters,
+	// grown. Events are not given up.
 	Elapsed time.Duration `yaml:"elapsed"`
+}
+
+// validate says what is wrong with the pauses.
+func (r Retry) validate() error {
+	if r.Initial <= 0 || r.Max < r.Initial || r.Elapsed < 0 {
+		return fmt.Errorf("retry: initial (%v) must be positive and at most max (%v), elapsed (%v) not negative",
+			r.Initial, r.Max, r.Elapsed)
+	}
+	return nil
 }
 
 // DefaultConfig sends nothing, for lack of an endpoint; all else is the specification's defaults.
@@ -89,17 +101,16 @@ func (c Config) MetricsEnabled() bool { return c.Endpoint != "" || c.Metrics.End
 func (c Config) Validate() error {
 	var errs []error
 	if c.LogsEnabled() {
-		errs = append(errs, c.logs().validate("logs"))
+		errs = append(errs, c.logs().validate("logs."))
 	}
 	if c.MetricsEnabled() {
-		errs = append(errs, c.metrics().validate("metrics"))
+		errs = append(errs, c.metrics().validate("metrics."))
 		if c.MetricsInterval < time.Second {
 			errs = append(errs, fmt.Errorf("metrics_interval: must be at least 1s, not %v", c.MetricsInterval))
 		}
 	}
-	if (c.LogsEnabled() || c.MetricsEnabled()) && (c.Retry.Initial <= 0 || c.Retry.Max < c.Retry.Initial || c.Retry.Elapsed < 0) {
-		errs = append(errs, fmt.Errorf("retry: initial (%v) must be positive and at most max (%v), elapsed (%v) not negative",
-			c.Retry.Initial, c.Retry.Max, c.Retry.Elapsed))
+	if c.LogsEnabled() || c.MetricsEnabled() {
+		errs = append(errs, c.Retry.validate())
 	}
 	return errors.Join(errs...)
 }
@@ -123,6 +134,9 @@ func (c Config) merge(own Destination, path string) Destination {
 	if d.Headers == nil {
 		d.Headers = c.Headers
 	}
+	if d.HeadersFile == "" {
+		d.HeadersFile = c.HeadersFile
+	}
 	if d.Compression == "" {
 		d.Compression = c.Compression
 	}
@@ -135,25 +149,25 @@ func (c Config) merge(own Destination, path string) Destination {
 	return d
 }
 
-func (d Destination) validate(signal string) error {
+func (d Destination) validate(prefix string) error {
 	var errs []error
-	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(signal+": "+format, args...)) }
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(prefix+format, args...)) }
 	u, err := url.Parse(d.Endpoint)
 	switch {
 	case err != nil:
 		add("endpoint: must be a URL such as https://collector.example:4317") // the error would show the URL, and its password
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		add("endpoint %s: must be a URL such as https://collector.example:4317", u.Redacted())
+		add("endpoint: %s must be a URL such as https://collector.example:4317", u.Redacted())
 	case u.User != nil:
-		add("endpoint %s: must not hold a password; use headers", u.Redacted())
+		add("endpoint: %s must not hold a password; use headers", u.Redacted())
 	case d.Protocol == ProtocolGRPC && strings.Trim(u.Path, "/") != "":
-		add("endpoint %s: gRPC has no path; did you mean protocol %s?", u.Redacted(), ProtocolHTTP)
+		add("endpoint: %s: gRPC has no path; did you mean protocol %s?", u.Redacted(), ProtocolHTTP)
 	}
 	if d.Protocol != ProtocolGRPC && d.Protocol != ProtocolHTTP {
 		add("protocol: must be %s or %s, not %q", ProtocolGRPC, ProtocolHTTP, d.Protocol)
 	}
-	if d.Compression != CompressionGzip && d.Compression != CompressionNone {
-		add("compression: must be %s or %s, not %q", CompressionGzip, CompressionNone, d.Compression)
+	if !validCompression(d.Compression) {
+		add("compression: must be %s, not %q", compressions, d.Compression)
 	}
 	if d.Timeout <= 0 {
 		add("timeout: must be positive, not %v", d.Timeout)
@@ -167,6 +181,13 @@ func (d Destination) validate(signal string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// compressions is what a message says there is.
+const compressions = CompressionGzip + ", " + CompressionZstd + " or " + CompressionNone
+
+func validCompression(name string) bool {
+	return name == CompressionGzip || name == CompressionZstd || name == CompressionNone
 }
 
 // validHeader is what HTTP allows, without the names that HTTP/2 and gRPC keep for themselves.
@@ -205,20 +226,3 @@ func (d Destination) name() string {
 	u.RawQuery = "" // queries hold keys at some vendors
 	return u.Redacted()
 }
-
-// Headers is names and values whose values are secrets: however it is printed, only the names show.
-type Headers map[string]string
-
-// String is the names.
-func (h Headers) String() string {
-	return "[" + strings.Join(slices.Sorted(maps.Keys(h)), " ") + "]"
-}
-
-// GoString is the names.
-func (h Headers) GoString() string { return h.String() }
-
-// LogValue is the names.
-func (h Headers) LogValue() slog.Value { return slog.StringValue(h.String()) }
-
-// MarshalText keeps the values out of everything that is written from a Config.
-func (h Headers) MarshalText() ([]byte, error) { return []byte(h.String()), nil }

@@ -22,6 +22,7 @@ func TestValidate(t *testing.T) {
 	}{
 		"nothing":      {func(*Config) {}, ""},
 		"good":         {func(c *Config) { c.Endpoint = "https://collector.example:4317" }, ""},
+		"zstd":         {func(c *Config) { c.Endpoint, c.Compression = "https://collector", "zstd" }, ""},
 		"no scheme":    {func(c *Config) { c.Endpoint = "collector:4317" }, "must be a URL"},
 		"no host":      {func(c *Config) { c.Endpoint = "https://" }, "must be a URL"},
 		"not a URL":    {func(c *Config) { c.Endpoint = "http://u:s3cret@[::1" }, "must be a URL"},
@@ -35,7 +36,7 @@ func TestValidate(t *testing.T) {
 		"header name":  {func(c *Config) { c.Endpoint, c.Headers = "https://collector", Headers{"a b": "s3cret"} }, `headers: "a b"`},
 		"interval":     {func(c *Config) { c.Metrics.Endpoint, c.MetricsInterval = "https://collector", 1 }, "metrics_interval"},
 		"retry":        {func(c *Config) { c.Endpoint, c.Retry.Initial = "https://collector", 0 }, "retry"},
-		"signal alone": {func(c *Config) { c.Logs = Destination{Endpoint: "ftp://x"} }, "logs: endpoint ftp://x"},
+		"signal alone": {func(c *Config) { c.Logs = Destination{Endpoint: "ftp://x"} }, "logs.endpoint: ftp://x must be a URL"},
 	} {
 		cfg := DefaultConfig()
 		test.change(&cfg)

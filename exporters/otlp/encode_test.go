@@ -109,15 +109,15 @@ func everything() []*event.Event {
 func TestEncode(t *testing.T) {
 	t.Parallel()
 	program := sample.Resource()
-	e, reference := NewEncoder(program), &Logs{settings: Settings{Resource: program}}
+	e, generated := NewEncoder(program), &reference{program: program}
 	var encoded event.Encoded
 	for _, ev := range everything() {
 		e.Encode(&encoded, ev)
 		res, record := decode(t, encoded)
-		if diff := cmp.Diff(reference.record(ev), record, protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(generated.record(ev), record, protocmp.Transform()); diff != "" {
 			t.Errorf("%s:\n%s", ev.Kind(), diff)
 		}
-		if diff := cmp.Diff(reference.resource(ev.Sandbox)(), res, protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(generated.resource(ev.Sandbox)(), res, protocmp.Transform()); diff != "" {
 			t.Errorf("%s: resource:\n%s", ev.Kind(), diff)
 		}
 		want := event.Encoded{
@@ -175,7 +175,7 @@ func TestResources(t *testing.T) {
 // TestAssemble holds the requests to what the generated types make.
 func TestAssemble(t *testing.T) {
 	t.Parallel()
-	e, reference := NewEncoder(sample.Resource()), &Logs{settings: Settings{Resource: sample.Resource()}}
+	e, generated := NewEncoder(sample.Resource()), &reference{program: sample.Resource()}
 	var a Assembler
 	sandboxes := []*event.Sandbox{sample.Sandbox(), nil, {ID: "other"}, sample.Sandbox()} // the last is another of the same
 	for _, n := range []int{1, 2, len(everything())} {
@@ -186,7 +186,7 @@ func TestAssemble(t *testing.T) {
 			var encoded event.Encoded
 			e.Encode(&encoded, ev)
 			batch = append(batch, encoded)
-			request.add(reference.resource(ev.Sandbox), ev.Sandbox, reference.record(ev))
+			request.add(generated.resource(ev.Sandbox), ev.Sandbox, generated.record(ev))
 		}
 		var got collogs.ExportLogsServiceRequest
 		if err := proto.Unmarshal(a.Append(nil, batch), &got); err != nil {

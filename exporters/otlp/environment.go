@@ -69,8 +69,8 @@ func (e *environment) destination(d *Destination, base Destination, prefix strin
 	}
 	if compression, ok := e.value(prefix + "COMPRESSION"); ok && d.Compression == base.Compression {
 		d.Compression = compression
-		if compression != CompressionGzip && compression != CompressionNone {
-			e.fail(prefix+"COMPRESSION", CompressionGzip+" or "+CompressionNone)
+		if !validCompression(compression) {
+			e.fail(prefix+"COMPRESSION", compressions)
 		}
 	}
 	if timeout, ok := e.milliseconds(prefix + "TIMEOUT"); ok && d.Timeout == base.Timeout {

@@ -4,7 +4,6 @@ package otlp
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -24,32 +24,45 @@ const contentType = "application/x-protobuf"
 // maxResponseBytes bounds what is read of an answer.
 const maxResponseBytes = 64 << 10
 
-// maxRetryAfter bounds how long a server may make us wait.
-const maxRetryAfter = 5 * time.Minute
+const (
+	// maxRetryAfter bounds how long a server may make us wait.
+	maxRetryAfter = 5 * time.Minute
+	// maxReconnect bounds the time between two attempts of gRPC to connect, which has pauses of its own.
+	maxReconnect = 5 * time.Second
+	// pingTimeout is how long a connection may be silent before it is asked, and how long it may not answer.
+	pingTimeout = 15 * time.Second
+)
 
 type httpTransport struct {
-	client *http.Client
-	dest   Destination
+	client     *http.Client
+	dest       Destination
+	headers    *headerSource
+	compressor *compressor
 }
 
-func newHTTPTransport(dest Destination) (*httpTransport, error) {
+func newHTTPTransport(dest Destination, headers *headerSource) (*httpTransport, error) {
 	u, err := url.Parse(dest.Endpoint)
 	if err != nil {
 		return nil, errors.New("the endpoint is not a URL")
 	}
-	cfg, err := dest.TLS.config(u.Hostname())
+	if _, err := dest.TLS.config(u.Hostname()); err != nil {
+		return nil, err
+	}
+	compressor, err := newCompressor(dest.Compression)
 	if err != nil {
 		return nil, err
 	}
 	return &httpTransport{
-		dest: dest,
+		dest: dest, headers: headers, compressor: compressor,
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:             nil, // a proxy of the environment is not the operator's word on where telemetry goes
-				TLSClientConfig:   cfg,
+				DialTLSContext:    dest.TLS.dialer(u.Hostname()),
 				ForceAttemptHTTP2: true,
 				IdleConnTimeout:   90 * time.Second,
 				MaxIdleConns:      2,
+				// A connection that a firewall forgot is found out, and not sent into until TCP gives up.
+				HTTP2: &http.HTTP2Config{SendPingTimeout: pingTimeout, PingTimeout: pingTimeout},
 			},
 			// Headers are credentials: they do not follow a redirect.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -57,70 +70,86 @@ func newHTTPTransport(dest Destination) (*httpTransport, error) {
 	}, nil
 }
 
-func (t *httpTransport) send(ctx context.Context, request, response proto.Message) error {
-	body, err := t.encode(request)
+func (t *httpTransport) send(ctx context.Context, request []byte) ([]byte, error) {
+	headers, err := t.headers.get()
 	if err != nil {
-		return &attemptError{err: err}
+		return nil, &attemptError{err: err, verdict: blocked}
+	}
+	body, err := t.compressor.compress(request)
+	if err != nil {
+		return nil, &attemptError{err: err, verdict: blocked}
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.dest.Endpoint, bytes.NewReader(body))
 	if err != nil {
-		return &attemptError{err: errors.New("the endpoint is not a URL")}
+		return nil, &attemptError{err: errors.New("the endpoint is not a URL"), verdict: blocked}
 	}
-	for name, value := range t.dest.Headers {
+	for name, value := range headers {
 		r.Header.Set(name, value)
 	}
 	r.Header.Set("Content-Type", contentType)
 	r.Header.Set("User-Agent", "watchglass")
-	if t.dest.Compression == CompressionGzip {
-		r.Header.Set("Content-Encoding", "gzip")
+	if t.compressor != nil {
+		r.Header.Set("Content-Encoding", t.compressor.name)
 	}
 	answer, err := t.client.Do(r)
 	if err != nil {
-		return &attemptError{err: withoutURL(err), retry: !hopeless(err)}
+		return nil, &attemptError{err: withoutURL(err), verdict: connectionVerdict(err)}
 	}
 	defer func() { _ = answer.Body.Close() }()
 	reply, err := io.ReadAll(io.LimitReader(answer.Body, maxResponseBytes))
 	if err != nil {
-		return &attemptError{err: fmt.Errorf("read the answer: %w", err), retry: true}
+		return nil, &attemptError{err: fmt.Errorf("read the answer: %w", err)}
 	}
-	return judge(answer, reply, response)
+	return judge(answer, reply)
 }
 
-func (t *httpTransport) encode(request proto.Message) ([]byte, error) {
-	body, err := proto.Marshal(request)
-	if err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
-	}
-	if t.dest.Compression != CompressionGzip {
-		return body, nil
-	}
-	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
-	_, writeErr := w.Write(body)
-	if err := errors.Join(writeErr, w.Close()); err != nil {
-		return nil, fmt.Errorf("compress the request: %w", err)
-	}
-	return buf.Bytes(), nil
-}
-
-// judge turns an answer into success or an attemptError.
-func judge(answer *http.Response, reply []byte, response proto.Message) error {
+// judge turns an answer into its body or an attemptError.
+func judge(answer *http.Response, reply []byte) ([]byte, error) {
 	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
 		// What is not protobuf is not OTLP: whoever answered so did not take our data.
-		if err := proto.Unmarshal(reply, response); err != nil {
-			return &attemptError{err: fmt.Errorf(
+		if !wellFormed(reply) {
+			return nil, &attemptError{verdict: blocked, err: fmt.Errorf(
 				"the answer HTTP %d is not OTLP (content type %s): is this the endpoint of a collector?",
 				answer.StatusCode, printable(answer.Header.Get("Content-Type")))}
 		}
-		return nil
+		return reply, nil
 	}
-	failed := &attemptError{err: fmt.Errorf("HTTP %d %s%s", answer.StatusCode, http.StatusText(answer.StatusCode), reason(answer, reply))}
-	switch answer.StatusCode {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		failed.retry = true
+	failed := &attemptError{
+		err:     fmt.Errorf("HTTP %d %s%s", answer.StatusCode, http.StatusText(answer.StatusCode), reason(answer, reply)),
+		verdict: httpVerdict(answer.StatusCode),
+	}
+	if failed.verdict == later {
 		failed.after = retryAfter(answer.Header.Get("Retry-After"), time.Now())
 	}
-	return failed
+	return nil, failed
+}
+
+// httpVerdict is what a status says. Those that are tried again are the OTLP specification's.
+func httpVerdict(status int) verdict {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return later
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return refused
+	case http.StatusRequestEntityTooLarge:
+		return tooLarge
+	}
+	if status >= http.StatusInternalServerError {
+		return unclear
+	}
+	return blocked
+}
+
+// wellFormed says whether a message consists of protobuf's fields.
+func wellFormed(message []byte) bool {
+	for len(message) > 0 {
+		_, _, n := protowire.ConsumeField(message)
+		if n < 0 {
+			return false
+		}
+		message = message[n:]
+	}
+	return true
 }
 
 // reason is the server's own words, from a google.rpc.Status where it sent one.
@@ -146,11 +175,15 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return min(max(wait, 0), maxRetryAfter)
 }
 
-// hopeless says whether a connection failed in a way that the next attempt will repeat.
-func hopeless(err error) bool {
+// connectionVerdict tells a connection that may be had later, refused ones among them, from one that fails
+// in a way that the next attempt will repeat.
+func connectionVerdict(err error) verdict {
 	var verification *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
-	return errors.As(err, &verification) || errors.As(err, &record)
+	if errors.As(err, &verification) || errors.As(err, &record) {
+		return blocked
+	}
+	return later
 }
 
 // withoutURL takes off the wrapper that repeats the URL with its query.

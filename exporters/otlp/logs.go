@@ -6,230 +6,158 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"log/slog"
+	"strings"
+	"time"
 
 	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
-	common "go.opentelemetry.io/proto/otlp/common/v1"
-	logs "go.opentelemetry.io/proto/otlp/logs/v1"
-	resource "go.opentelemetry.io/proto/otlp/resource/v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/watchglass/watchglass/event"
-	"github.com/watchglass/watchglass/exporters"
 )
 
-// Logs sends every event as a log record. Its methods are called from one goroutine.
+// LogsConfig is one destination of events.
+type LogsConfig struct {
+	// Name is the destination's name in cursors, metrics and logs: lower-case letters, digits, "-", "_" and ".".
+	Name        string `yaml:"name"`
+	Destination `yaml:",inline"`
+	// Filter says which events it gets.
+	Filter Filter `yaml:"filter"`
+	Retry  Retry  `yaml:"retry"`
+}
+
+// LogsConfig is the configuration of the destination that logs have in c, under that name.
+func (c Config) LogsConfig(name string) LogsConfig {
+	return LogsConfig{Name: name, Destination: c.logs(), Retry: c.Retry}
+}
+
+// WithDefaults is the configuration with the defaults for what it leaves open.
+func (c LogsConfig) WithDefaults() LogsConfig {
+	base := DefaultConfig()
+	if c.Protocol == "" {
+		c.Protocol = base.Protocol
+	}
+	if c.Compression == "" {
+		c.Compression = base.Compression
+	}
+	if c.Timeout == 0 {
+		c.Timeout = base.Timeout
+	}
+	if c.Retry == (Retry{}) {
+		c.Retry = base.Retry
+	}
+	return c
+}
+
+// Validate says everything that is wrong with the configuration, or nil.
+func (c LogsConfig) Validate() error {
+	var errs []error
+	if !validName(c.Name) {
+		errs = append(errs, fmt.Errorf("name: %q must be 1 to 64 of a-z, 0-9, \"-\", \"_\" and \".\", a letter or digit first", c.Name))
+	}
+	return errors.Join(append(errs, c.Destination.validate(""), c.Filter.validate(), c.Retry.validate())...)
+}
+
+// validName is what can be a file's name, a label and a word in a message.
+func validName(name string) bool {
+	const first, rest, longest = "abcdefghijklmnopqrstuvwxyz0123456789", "-_.", 64
+	return name != "" && len(name) <= longest && strings.Trim(name, first+rest) == "" && strings.Contains(first, name[:1])
+}
+
+// Logs sends records to one destination. Its methods are called from one goroutine.
 type Logs struct {
-	sender   *sender
-	settings Settings
-	scratch  []event.Attribute
-	body     []byte
+	cfg       LogsConfig
+	transport transport
+	trouble   trouble
+	assembler Assembler
+	// body is the memory for requests, where the transport copies them.
+	body []byte
+	// limit is the most bytes of a request; it shrinks to what the destination takes.
+	limit int
+	// control is a record that the destination took: see delivery.works. It was taken at that time.
+	control   event.Encoded
+	controlAt time.Time
 }
 
 func logsSignal() signal {
-	return signal{
-		name: "logs", method: collogs.LogsService_Export_FullMethodName,
-		response: func() proto.Message { return &collogs.ExportLogsServiceResponse{} },
-		rejected: func(m proto.Message) (int64, string) {
-			response, _ := m.(*collogs.ExportLogsServiceResponse)
-			partial := response.GetPartialSuccess()
-			return partial.GetRejectedLogRecords(), partial.GetErrorMessage()
-		},
-	}
+	return signal{name: "logs", method: collogs.LogsService_Export_FullMethodName}
 }
 
 // OpenLogs prepares to send. It does not connect: a destination that is down at the start may come up later.
-func OpenLogs(cfg Config, s Settings) (*Logs, error) {
+func OpenLogs(cfg LogsConfig, s Settings) (*Logs, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("otlp exporter: %w", err)
+		return nil, fmt.Errorf("destination %s: %w", cfg.Name, err)
 	}
-	sender, err := newSender(logsSignal(), cfg.logs(), cfg.Retry)
+	t, err := newTransport(logsSignal(), cfg.Destination, &s)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("destination %s: %w", cfg.Name, err)
 	}
-	return &Logs{sender: sender, settings: s}, nil
+	return &Logs{
+		cfg: cfg, transport: t, limit: maxRequestBytes,
+		trouble: trouble{log: s.Logger.With("destination", cfg.Name, "endpoint", cfg.Destination.name())},
+	}, nil
 }
 
-// Name implements collector.Exporter.
-func (*Logs) Name() string { return "otlp" }
+// Name is the destination's name.
+func (l *Logs) Name() string { return l.cfg.Name }
 
-// Export sends the batch in one or more requests and returns when each was taken or given up. Its error
-// is an *exporters.UndeliveredError.
-func (l *Logs) Export(ctx context.Context, batch []*event.Event) error {
-	var errs []error
-	lost, size := 0, 0
-	request := newRequest()
-	send := func() {
-		if err := l.sender.send(ctx, request.message()); err != nil {
-			if rejected, ok := errors.AsType[*RejectedError](err); ok {
-				lost += int(min(rejected.Items, int64(request.records)))
-			} else {
-				lost += request.records
-			}
-			errs = append(errs, err)
-		}
-		request, size = newRequest(), 0
+// Send delivers the batch and returns when every record of it is delivered or rejected for good. What may
+// still succeed is tried until ctx ends: then the error says why it did not, and the whole batch counts as
+// not delivered. What was delivered comes again in the next try; log.record.uid tells.
+func (l *Logs) Send(ctx context.Context, batch []event.Encoded) ([]event.Rejection, error) {
+	d := &delivery{Logs: l, probes: maxProbes}
+	err := d.deliver(ctx, whole(batch))
+	l.trim()
+	if err != nil {
+		return nil, fmt.Errorf("send to %s: %w", l.cfg.Destination.name(), err)
 	}
-	for _, ev := range batch {
-		record := l.record(ev)
-		n := proto.Size(record)
-		if size > 0 && size+n > maxRequestBytes {
-			send()
-		}
-		request.add(l.resource(ev.Sandbox), ev.Sandbox, record)
-		size += n
-	}
-	send()
-	if len(errs) == 0 {
-		return nil
-	}
-	return &exporters.UndeliveredError{Events: lost, Err: errors.Join(errs...)}
+	return d.rejected, nil
 }
 
-// Shutdown implements collector.Exporter; everything is sent already.
+// Shutdown closes the connection; everything is sent already.
 func (l *Logs) Shutdown(context.Context) error {
-	if err := l.sender.transport.close(); err != nil {
-		return fmt.Errorf("close the connection to %s: %w", l.sender.dest.name(), err)
+	if err := l.transport.close(); err != nil {
+		return fmt.Errorf("close the connection to %s: %w", l.cfg.Destination.name(), err)
 	}
 	return nil
 }
 
-// request gathers records under their sandboxes.
-type request struct {
-	records int
-	order   []*logs.ResourceLogs
-	by      map[string]*logs.ResourceLogs
-}
-
-func newRequest() *request { return &request{by: map[string]*logs.ResourceLogs{}} }
-
-func (r *request) add(res func() *resource.Resource, sandbox *event.Sandbox, record *logs.LogRecord) {
-	r.records++
-	id := ""
-	if sandbox != nil {
-		id = sandbox.ID
-	}
-	group := r.by[id]
-	if group == nil {
-		group = &logs.ResourceLogs{
-			Resource: res(), SchemaUrl: event.SchemaURL,
-			ScopeLogs: []*logs.ScopeLogs{{
-				Scope: &common.InstrumentationScope{Name: scopeName}, SchemaUrl: event.SchemaURL,
-			}},
-		}
-		r.by[id] = group
-		r.order = append(r.order, group)
-	}
-	group.ScopeLogs[0].LogRecords = append(group.ScopeLogs[0].LogRecords, record)
-}
-
-func (r *request) message() *collogs.ExportLogsServiceRequest {
-	return &collogs.ExportLogsServiceRequest{ResourceLogs: r.order}
-}
-
-// resource makes a sandbox's resource when it is needed.
-func (l *Logs) resource(sandbox *event.Sandbox) func() *resource.Resource {
-	return func() *resource.Resource {
-		attributes := slices.Clone(l.settings.Resource)
-		if sandbox != nil {
-			attributes = sandbox.AppendAttributes(attributes)
-		}
-		return &resource.Resource{Attributes: keyValues(attributes, nil)}
+// trim gives back the memory of a request beyond what is usual.
+func (l *Logs) trim() {
+	if cap(l.body) > 2*maxRequestBytes {
+		l.body = nil
 	}
 }
 
-func (l *Logs) record(ev *event.Event) *logs.LogRecord {
-	severity := ev.Payload.Severity()
-	var escaped []string
-	l.body = ev.Payload.AppendBody(l.body[:0])
-	body, rewritten := text(string(l.body))
-	if rewritten {
-		escaped = append(escaped, "body")
-	}
-	l.scratch = ev.AppendAttributes(l.scratch[:0])
-	record := &logs.LogRecord{
-		TimeUnixNano:         uint64(max(0, ev.Time.UnixNano())),
-		ObservedTimeUnixNano: uint64(max(0, ev.Observed.UnixNano())),
-		SeverityNumber:       logs.SeverityNumber(severity),
-		SeverityText:         severity.Text(),
-		EventName:            string(ev.Kind()),
-		Body:                 stringValue(body),
-		Attributes:           keyValues(l.scratch, &escaped),
-	}
-	if len(escaped) > 0 {
-		record.Attributes = append(record.Attributes,
-			&common.KeyValue{Key: string(event.CaptureEscaped), Value: listValue(escaped)})
-	}
-	if trace, span := ev.Trace(); trace != [16]byte{} {
-		record.TraceId = slices.Clone(trace[:])
-		if span != [8]byte{} {
-			record.SpanId = slices.Clone(span[:])
-		}
-	}
-	clear(l.scratch)
-	return record
+// trouble tells a person when a destination does not take what it is sent, and when it does again, and not
+// of every attempt in between.
+type trouble struct {
+	log *slog.Logger
+	// since is when it began, zero when all is well; told is when a person was told last.
+	since, told time.Time
+	attempts    int
 }
 
-// keyValues maps attributes to OTLP, and notes in escaped the names of those that had to be rewritten.
-func keyValues(attributes []event.Attribute, escaped *[]string) []*common.KeyValue {
-	list := make([]*common.KeyValue, 0, len(attributes)+1)
-	for _, a := range attributes {
-		if a.Value.Kind() == event.ValueInvalid {
-			continue
-		}
-		value, rewritten := anyValue(a.Value)
-		key, keyRewritten := text(string(a.Key))
-		if escaped != nil && (rewritten || keyRewritten) {
-			*escaped = append(*escaped, key)
-		}
-		list = append(list, &common.KeyValue{Key: key, Value: value})
+// complaintInterval is the time between two messages of the same trouble.
+const complaintInterval = 30 * time.Second
+
+func (t *trouble) failed(err *attemptError, dest *Destination) {
+	now := time.Now()
+	if t.since.IsZero() {
+		t.since = now
 	}
-	return list
-}
-
-func anyValue(v event.Value) (*common.AnyValue, bool) {
-	switch v.Kind() {
-	case event.ValueString:
-		s, rewritten := text(v.AsString())
-		return stringValue(s), rewritten
-	case event.ValueInt:
-		return intValue(v.AsInt()), false
-	case event.ValueDouble:
-		return &common.AnyValue{Value: &common.AnyValue_DoubleValue{DoubleValue: v.AsDouble()}}, false
-	case event.ValueBool:
-		return &common.AnyValue{Value: &common.AnyValue_BoolValue{BoolValue: v.AsBool()}}, false
-	case event.ValueStrings:
-		list, rewritten := texts(v.AsStrings())
-		return listValue(list), rewritten
-	case event.ValueMap:
-		counts := v.AsCounts()
-		names := make([]string, len(counts))
-		for i, c := range counts {
-			names[i] = c.Name
-		}
-		names, rewritten := texts(names)
-		values := make([]*common.KeyValue, len(counts))
-		for i, c := range counts {
-			values[i] = &common.KeyValue{Key: names[i], Value: intValue(c.N)}
-		}
-		return &common.AnyValue{Value: &common.AnyValue_KvlistValue{KvlistValue: &common.KeyValueList{Values: values}}}, rewritten
-	case event.ValueInvalid:
+	t.attempts++
+	if now.Sub(t.told) < complaintInterval && t.attempts > 1 {
+		return
 	}
-	return &common.AnyValue{}, false
+	t.told = now
+	t.log.Warn("events are not delivered and wait", "attempts", t.attempts, "since", t.since,
+		"error", err.Error()+remedy(err, *dest))
 }
 
-func stringValue(s string) *common.AnyValue {
-	return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: s}}
-}
-
-func intValue(n int64) *common.AnyValue {
-	return &common.AnyValue{Value: &common.AnyValue_IntValue{IntValue: n}}
-}
-
-func listValue(list []string) *common.AnyValue {
-	values := make([]*common.AnyValue, len(list))
-	for i, s := range list {
-		values[i] = stringValue(s)
+func (t *trouble) over() {
+	if t.since.IsZero() {
+		return
 	}
-	return &common.AnyValue{Value: &common.AnyValue_ArrayValue{ArrayValue: &common.ArrayValue{Values: values}}}
+	t.log.Info("events are delivered again", "after", time.Since(t.since).Round(time.Millisecond), "attempts", t.attempts)
+	t.since, t.attempts = time.Time{}, 0
 }

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	logs "go.opentelemetry.io/proto/otlp/logs/v1"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/watchglass/watchglass/event"
 )
@@ -27,14 +29,18 @@ func FuzzRecord(f *testing.F) {
 				Env: []event.EnvVar{{Name: a, Value: b}},
 			},
 		}
-		l := &Logs{}
-		request := newRequest()
-		request.add(l.resource(ev.Sandbox), ev.Sandbox, l.record(ev))
-		record := l.record(ev)
-		ev.Payload = &event.SyscallSummary{Counts: []event.Count{{Name: a, N: n}, {Name: b, N: n}}}
-		request.add(l.resource(ev.Sandbox), ev.Sandbox, l.record(ev))
-		if _, err := proto.Marshal(request.message()); err != nil {
-			t.Fatal(err)
+		e, generated := NewEncoder(nil), &reference{}
+		var encoded event.Encoded
+		e.Encode(&encoded, ev)
+		_, record := decode(t, encoded)
+		if diff := cmp.Diff(generated.record(ev), record, protocmp.Transform()); diff != "" {
+			t.Error(diff)
+		}
+		summary := *ev
+		summary.Payload = &event.SyscallSummary{Counts: []event.Count{{Name: a, N: n}, {Name: b, N: n}}}
+		e.Encode(&encoded, &summary)
+		if res, got := decode(t, encoded); !proto.Equal(got, generated.record(&summary)) || !proto.Equal(res, generated.resource(ev.Sandbox)()) {
+			t.Errorf("got %v and %v, want %v", res, got, generated.record(&summary))
 		}
 		checkEscaped(t, record, a, b)
 	})

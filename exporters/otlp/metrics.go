@@ -37,7 +37,7 @@ func OpenMetrics(cfg Config, source *exporters.Metrics, s Settings) (*Metrics, e
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("otlp exporter: %w", err)
 	}
-	sender, err := newSender(metricsSignal(), cfg.metrics(), cfg.Retry)
+	sender, err := newSender(metricsSignal(), cfg.metrics(), &cfg, &s)
 	if err != nil {
 		return nil, err
 	}
@@ -45,15 +45,7 @@ func OpenMetrics(cfg Config, source *exporters.Metrics, s Settings) (*Metrics, e
 }
 
 func metricsSignal() signal {
-	return signal{
-		name: "metrics", method: colmetrics.MetricsService_Export_FullMethodName,
-		response: func() proto.Message { return &colmetrics.ExportMetricsServiceResponse{} },
-		rejected: func(m proto.Message) (int64, string) {
-			response, _ := m.(*colmetrics.ExportMetricsServiceResponse)
-			partial := response.GetPartialSuccess()
-			return partial.GetRejectedDataPoints(), partial.GetErrorMessage()
-		},
-	}
+	return signal{name: "metrics", method: colmetrics.MetricsService_Export_FullMethodName}
 }
 
 // finalTimeout bounds the last push, when the program stops.
@@ -102,14 +94,35 @@ func (m *Metrics) Push(ctx context.Context) error {
 			list = append(list, metric)
 		}
 	}
+	resource, err := m.resource()
+	if err != nil {
+		return err
+	}
 	request := &colmetrics.ExportMetricsServiceRequest{ResourceMetrics: []*metrics.ResourceMetrics{{
-		Resource:  &resource.Resource{Attributes: keyValues(m.settings.Resource, nil)},
+		Resource:  resource,
 		SchemaUrl: event.SchemaURL,
 		ScopeMetrics: []*metrics.ScopeMetrics{{
 			Scope: &common.InstrumentationScope{Name: scopeName}, Metrics: list, SchemaUrl: event.SchemaURL,
 		}},
 	}}}
-	return errors.Join(gatherErr, m.sender.send(ctx, request))
+	var response colmetrics.ExportMetricsServiceResponse
+	if err := m.sender.send(ctx, request, &response); err != nil {
+		return errors.Join(gatherErr, err)
+	}
+	if partial := response.GetPartialSuccess(); partial.GetRejectedDataPoints() > 0 {
+		return errors.Join(gatherErr, fmt.Errorf("%s refused %d data points: %s",
+			m.sender.dest.name(), partial.GetRejectedDataPoints(), printable(partial.GetErrorMessage())))
+	}
+	return gatherErr
+}
+
+// resource is the program's own, as log records have it without a sandbox.
+func (m *Metrics) resource() (*resource.Resource, error) {
+	var own resource.Resource
+	if err := proto.Unmarshal(NewEncoder(m.settings.Resource).resource(nil), &own); err != nil {
+		return nil, fmt.Errorf("encode the resource: %w", err)
+	}
+	return &own, nil
 }
 
 func (m *Metrics) metric(family *dto.MetricFamily, now uint64) *metrics.Metric {
@@ -202,6 +215,10 @@ func labels(pairs []*dto.LabelPair) []*common.KeyValue {
 		list = append(list, &common.KeyValue{Key: pair.GetName(), Value: stringValue(pair.GetValue())})
 	}
 	return list
+}
+
+func stringValue(s string) *common.AnyValue {
+	return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: s}}
 }
 
 // exemplars is a list of at most one.

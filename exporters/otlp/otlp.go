@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package otlp sends events as OTLP logs, and the instruments as OTLP metrics, to an OpenTelemetry
-// Collector or whatever else speaks OTLP: gRPC or HTTP with protobuf, TLS with own authorities and client
-// certificates, headers, gzip.
+// Package otlp turns events into OTLP log records and sends them, and the instruments as OTLP metrics, to an
+// OpenTelemetry Collector or whatever else speaks OTLP: gRPC or HTTP with protobuf, TLS with own authorities
+// and client certificates, headers, gzip or zstd.
 //
-// Requests are built from go.opentelemetry.io/proto/otlp and sent from the goroutine that asks for it. The
-// OpenTelemetry SDK's batcher is not used, because it drops what it cannot send and tells nobody: here a
-// batch is delivered, or its failure is returned and counted.
+// An event is encoded once (Encoder), whatever it waits in and wherever it goes. Logs is one destination: it
+// delivers each record, or says which one the destination refuses for good and why. The OpenTelemetry SDK's
+// batcher is not used, because it drops what it cannot send and tells nobody.
 //
 // It owns the mapping to OTLP, the transports and the retries. It must not read the environment (a
 // lookup function is passed in), define instruments, or ever show the value of a header.
@@ -17,11 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -35,6 +32,8 @@ type Settings struct {
 	Resource []event.Attribute
 	// Logger takes what goes wrong besides what is returned.
 	Logger *slog.Logger
+	// Environment looks up the variables that headers name. Nil means that there are none.
+	Environment func(name string) (string, bool)
 }
 
 // scopeName is the instrumentation scope of everything that is sent.
@@ -44,42 +43,60 @@ const scopeName = "github.com/watchglass/watchglass"
 type signal struct {
 	// name is for messages, method the full gRPC method.
 	name, method string
-	// response makes an empty response, rejected reads how many items of it were refused, and why.
-	response func() proto.Message
-	rejected func(proto.Message) (int64, string)
 }
 
-// transport makes one attempt. A failure is an *attemptError.
+// transport makes one attempt with an encoded request and gives the encoded response. A failure is an
+// *attemptError. The request may be read still when the attempt is over.
 type transport interface {
-	send(ctx context.Context, request, response proto.Message) error
+	send(ctx context.Context, request []byte) ([]byte, error)
 	close() error
 }
 
-// attemptError is one failed attempt.
-type attemptError struct {
-	err error
-	// retry says whether another attempt may succeed, after how long the server wants to wait (0: it did not say).
-	retry bool
-	after time.Duration
+// newTransport prepares to send. It does not connect.
+func newTransport(s signal, dest Destination, settings *Settings) (transport, error) {
+	headers, err := newHeaderSource(&dest, settings.Environment)
+	if err != nil {
+		return nil, fmt.Errorf("prepare to send %s to %s: %w", s.name, dest.name(), err)
+	}
+	var t transport
+	if dest.Protocol == ProtocolHTTP {
+		t, err = newHTTPTransport(dest, headers)
+	} else {
+		t, err = newGRPCTransport(s, dest, headers)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("prepare to send %s to %s: %w", s.name, dest.name(), err)
+	}
+	return t, nil
 }
 
-func (e *attemptError) Error() string { return e.err.Error() }
-func (e *attemptError) Unwrap() error { return e.err }
-
-// RejectedError says that the destination took a request but refused some of its items for good.
-type RejectedError struct {
-	// Destination is where, Reason the destination's own words, made printable.
-	Destination, Reason string
-	// Items is how many log records or data points were refused.
-	Items int64
+// attempt makes one attempt within the destination's timeout.
+func attempt(ctx context.Context, t transport, dest *Destination, request []byte) ([]byte, *attemptError) {
+	ctx, cancel := context.WithTimeout(ctx, dest.Timeout)
+	defer cancel()
+	response, err := t.send(ctx, request)
+	if err == nil {
+		return response, nil
+	}
+	if failed, ok := errors.AsType[*attemptError](err); ok {
+		return nil, failed
+	}
+	return nil, &attemptError{err: err, verdict: blocked}
 }
 
-// Error implements error.
-func (e *RejectedError) Error() string {
-	return fmt.Sprintf("%s refused %d items: %s", e.Destination, e.Items, e.Reason)
+// pause waits, or says false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
-// sender sends requests of one signal to one destination, with retries.
+// sender sends requests of one signal to one destination and gives up after a time.
 type sender struct {
 	signal    signal
 	dest      Destination
@@ -87,72 +104,38 @@ type sender struct {
 	transport transport
 }
 
-func newSender(s signal, dest Destination, retry Retry) (*sender, error) {
-	var t transport
-	var err error
-	switch dest.Protocol {
-	case ProtocolHTTP:
-		t, err = newHTTPTransport(dest)
-	default:
-		t, err = newGRPCTransport(s, dest)
-	}
+func newSender(s signal, dest Destination, cfg *Config, settings *Settings) (*sender, error) {
+	t, err := newTransport(s, dest, settings)
 	if err != nil {
-		return nil, fmt.Errorf("prepare to send %s to %s: %w", s.name, dest.name(), err)
+		return nil, err
 	}
-	return &sender{signal: s, dest: dest, retry: retry, transport: t}, nil
+	return &sender{signal: s, dest: dest, retry: cfg.Retry, transport: t}, nil
 }
 
-// send delivers the request or says why it could not.
-func (s *sender) send(ctx context.Context, request proto.Message) error {
-	start, pause := time.Now(), s.retry.Initial
-	for attempt := 1; ; attempt++ {
-		response := s.signal.response()
-		err := s.attempt(ctx, request, response)
-		if err == nil {
-			return s.partial(response)
+// send delivers the request and reads the response into response, or says why it could not.
+func (s *sender) send(ctx context.Context, request, response proto.Message) error {
+	body, err := proto.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", s.signal.name, err)
+	}
+	start, waits := time.Now(), pauses{retry: s.retry}
+	for attempts := 1; ; attempts++ {
+		reply, failed := attempt(ctx, s.transport, &s.dest, body)
+		if failed == nil {
+			if err := proto.Unmarshal(reply, response); err != nil {
+				return fmt.Errorf("send %s to %s: the answer is not OTLP: %w", s.signal.name, s.dest.name(), err)
+			}
+			return nil
 		}
-		var failed *attemptError
-		if !errors.As(err, &failed) || !failed.retry || ctx.Err() != nil {
-			return s.failure(err, attempt)
-		}
-		wait := pause/2 + rand.N(pause/2+1) //nolint:gosec // jitter
-		if failed.after > 0 {
-			wait = failed.after
-		}
-		pause = min(2*pause, s.retry.Max)
-		if time.Since(start)+wait > s.retry.Elapsed {
-			return s.failure(err, attempt)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return s.failure(err, attempt)
+		wait := waits.next(failed)
+		if failed.verdict != later || time.Since(start)+wait > s.retry.Elapsed || !pause(ctx, wait) {
+			times := ""
+			if attempts > 1 {
+				times = fmt.Sprintf(" (%d attempts)", attempts)
+			}
+			return fmt.Errorf("send %s to %s%s: %w%s", s.signal.name, s.dest.name(), times, failed, remedy(failed, s.dest))
 		}
 	}
-}
-
-func (s *sender) attempt(ctx context.Context, request, response proto.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, s.dest.Timeout)
-	defer cancel()
-	return s.transport.send(ctx, request, response)
-}
-
-func (s *sender) failure(err error, attempts int) error {
-	times := ""
-	if attempts > 1 {
-		times = fmt.Sprintf(" (%d attempts)", attempts)
-	}
-	return fmt.Errorf("send %s to %s%s: %w%s", s.signal.name, s.dest.name(), times, err, remedy(err, s.dest))
-}
-
-func (s *sender) partial(response proto.Message) error {
-	items, reason := s.signal.rejected(response)
-	if items <= 0 {
-		return nil
-	}
-	return &RejectedError{Destination: s.dest.name(), Reason: printable(reason), Items: items}
 }
 
 // maxReason bounds how much of a server's words goes into a message.
@@ -170,28 +153,4 @@ func printable(s string) string {
 		dst = append(dst, "…"...)
 	}
 	return strings.TrimSpace(string(dst))
-}
-
-// maxRequestBytes keeps requests below the 4 MiB that gRPC servers take by default.
-const maxRequestBytes = 2 << 20
-
-// text is a string that protobuf accepts, and whether it had to be rewritten.
-func text(s string) (string, bool) {
-	if utf8.ValidString(s) {
-		return s, false
-	}
-	return string(exporters.AppendRewritten(nil, []byte(s))), true
-}
-
-// texts is a list that protobuf accepts. When one of its strings is not UTF-8 then all are rewritten, so
-// that the list can be read back in one way only.
-func texts(list []string) ([]string, bool) {
-	if !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) }) {
-		return list, false
-	}
-	rewritten := make([]string, len(list))
-	for i, s := range list {
-		rewritten[i] = string(exporters.AppendRewritten(nil, []byte(s)))
-	}
-	return rewritten, true
 }

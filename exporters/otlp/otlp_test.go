@@ -5,23 +5,15 @@ package otlp
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters"
@@ -49,19 +41,80 @@ func testConfig(protocol, endpoint string) Config {
 	return cfg
 }
 
-// export sends events and shuts down.
-func export(t *testing.T, cfg Config, events []*event.Event) error {
+// encode is the events in their durable form.
+func encode(events []*event.Event) []event.Encoded {
+	e := NewEncoder(sample.Resource())
+	batch := make([]event.Encoded, len(events))
+	for i, ev := range events {
+		e.Encode(&batch[i], ev)
+	}
+	return batch
+}
+
+// open opens a destination that is shut down after the test.
+func open(t *testing.T, cfg Config) *Logs {
 	t.Helper()
-	l, err := OpenLogs(cfg, Settings{Resource: sample.Resource()})
+	l, err := OpenLogs(cfg.LogsConfig("siem"), Settings{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := l.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
-	}()
-	return l.Export(t.Context(), events)
+	})
+	return l
+}
+
+// send sends events to a destination of their own.
+func send(t *testing.T, cfg Config, events []*event.Event) ([]event.Rejection, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return open(t, cfg).Send(ctx, encode(events))
+}
+
+// taken sends events and wants all of them taken.
+func taken(t *testing.T, cfg Config, events []*event.Event) {
+	t.Helper()
+	if rejected, err := send(t, cfg, events); err != nil || len(rejected) > 0 {
+		t.Fatalf("rejected %v, error %v", rejected, err)
+	}
+}
+
+// waits sends an event to a destination that takes nothing, until a person is told, and gives the error.
+func waits(t *testing.T, cfg Config) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	told := slog.New(noticing{slog.DiscardHandler, func() { time.AfterFunc(100*time.Millisecond, cancel) }})
+	l, err := OpenLogs(cfg.LogsConfig("siem"), Settings{Logger: told})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejected, err := l.Send(ctx, encode(sample.Events()[:1]))
+	if err == nil || len(rejected) > 0 {
+		t.Fatalf("rejected %v, error %v: want an error and none rejected", rejected, err)
+	}
+	if err := l.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	return err
+}
+
+// noticing calls a function for each message.
+type noticing struct {
+	slog.Handler
+	notice func()
+}
+
+func (n noticing) Enabled(context.Context, slog.Level) bool { return true }
+
+func (n noticing) WithAttrs([]slog.Attr) slog.Handler { return n }
+
+func (n noticing) Handle(context.Context, slog.Record) error {
+	n.notice()
+	return nil
 }
 
 // plain is an attribute's value as Go has it.
@@ -98,16 +151,14 @@ func plainMap(pairs []*common.KeyValue) map[string]any {
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range protocols() {
-		for _, compression := range []string{CompressionGzip, CompressionNone} {
+		for _, compression := range []string{CompressionGzip, CompressionZstd, CompressionNone} {
 			t.Run(protocol+" "+compression, func(t *testing.T) {
 				t.Parallel()
 				var s server
 				cfg := s.start(t, protocol, nil)
 				cfg.Compression = compression
 				cfg.Headers = Headers{"Authorization": "Bearer s3cret", "x-tenant": "blue"}
-				if err := export(t, cfg, sample.Events()); err != nil {
-					t.Fatal(err)
-				}
+				taken(t, cfg, sample.Events())
 				checkLogs(t, &s)
 				if got := s.headers["authorization"]; len(got) != 1 || got[0] != "Bearer s3cret" {
 					t.Errorf("header authorization: %q", got)
@@ -203,12 +254,11 @@ func TestTLS(t *testing.T) {
 				cfg := s.start(t, protocol, test.server)
 				cfg.Endpoint = test.scheme + "://" + strings.SplitN(s.endpoint, "://", 2)[1]
 				cfg.TLS = test.client
-				cfg.Retry.Elapsed = 100 * time.Millisecond
-				err := export(t, cfg, sample.Events()[:1])
-				switch {
-				case test.want == "" && err != nil:
-					t.Error(err)
-				case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), cfg.Endpoint)):
+				if test.want == "" {
+					taken(t, cfg, sample.Events()[:1])
+					return
+				}
+				if err := waits(t, cfg); !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), cfg.Endpoint) {
 					t.Errorf("got %v, want an error with %q and the endpoint", err, test.want)
 				}
 			})
@@ -227,241 +277,9 @@ func TestTLSFiles(t *testing.T) {
 		for _, protocol := range protocols() {
 			cfg := testConfig(protocol, "https://127.0.0.1:1")
 			cfg.TLS = files
-			if _, err := OpenLogs(cfg, Settings{}); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := OpenLogs(cfg.LogsConfig("siem"), Settings{Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: got %v, want an error with %q", protocol, err, want)
 			}
-		}
-	}
-}
-
-// TestRetry: what the specification calls retryable is tried again, and all else is not.
-func TestRetry(t *testing.T) {
-	t.Parallel()
-	exhausted, err := status.New(codes.ResourceExhausted, "slow down").
-		WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(50 * time.Millisecond)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	once := func(err error) func(int) error {
-		return func(n int) error {
-			if n == 1 {
-				return err
-			}
-			return nil
-		}
-	}
-	answer := func(code int, header, value string) func(int, http.ResponseWriter) bool {
-		return func(n int, w http.ResponseWriter) bool {
-			if n > 1 {
-				return false
-			}
-			if header != "" {
-				w.Header().Set(header, value)
-			}
-			w.WriteHeader(code)
-			return true
-		}
-	}
-	later := func(n int, w http.ResponseWriter) bool {
-		return answer(503, "Retry-After", time.Now().Add(2*time.Second).UTC().Format(http.TimeFormat))(n, w)
-	}
-	for name, test := range map[string]struct {
-		script   any
-		protocol string
-		requests int
-		least    time.Duration
-		want     string
-	}{
-		"unavailable":               {once(status.Error(codes.Unavailable, "later")), ProtocolGRPC, 2, 0, ""},
-		"exhausted with a time":     {once(exhausted.Err()), ProtocolGRPC, 2, 50 * time.Millisecond, ""},
-		"exhausted without":         {once(status.Error(codes.ResourceExhausted, "full")), ProtocolGRPC, 1, 0, "full"},
-		"invalid":                   {once(status.Error(codes.InvalidArgument, "bad\x1b[2Jthing")), ProtocolGRPC, 1, 0, `bad\x1b[2Jthing`},
-		"unauthenticated":           {once(status.Error(codes.Unauthenticated, "who?")), ProtocolGRPC, 1, 0, "check the credentials"},
-		"unimplemented":             {once(status.Error(codes.Unimplemented, "no logs")), ProtocolGRPC, 1, 0, "does not take this signal"},
-		"429":                       {answer(429, "Retry-After", "1"), ProtocolHTTP, 2, time.Second, ""},
-		"503 with a date":           {later, ProtocolHTTP, 2, 500 * time.Millisecond, ""},
-		"502":                       {answer(502, "", ""), ProtocolHTTP, 2, 0, ""},
-		"504":                       {answer(504, "", ""), ProtocolHTTP, 2, 0, ""},
-		"503 with a senseless time": {answer(503, "Retry-After", "soon"), ProtocolHTTP, 2, 0, ""},
-		"400":                       {answer(400, "", ""), ProtocolHTTP, 1, 0, "HTTP 400"},
-		"401":                       {answer(401, "", ""), ProtocolHTTP, 1, 0, "check the credentials"},
-		"404":                       {answer(404, "", ""), ProtocolHTTP, 1, 0, "check its path"},
-		"500":                       {answer(500, "", ""), ProtocolHTTP, 1, 0, "HTTP 500"},
-		"redirect":                  {answer(307, "Location", "http://127.0.0.1:1/"), ProtocolHTTP, 1, 0, "HTTP 307"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var s server
-			s.grpcScript, _ = test.script.(func(int) error)
-			s.httpScript, _ = test.script.(func(int, http.ResponseWriter) bool)
-			cfg := s.start(t, test.protocol, nil)
-			cfg.Headers = Headers{"authorization": "s3cret"}
-			start := time.Now()
-			err := export(t, cfg, sample.Events()[:1])
-			if took := time.Since(start); took < test.least {
-				t.Errorf("tried again after %v, the server asked for %v", took, test.least)
-			}
-			if got := s.seen(); got != test.requests {
-				t.Errorf("%d requests, want %d", got, test.requests)
-			}
-			switch {
-			case test.want == "" && err != nil:
-				t.Error(err)
-			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
-				t.Errorf("got %v, want an error with %q", err, test.want)
-			case err != nil && strings.Contains(err.Error(), "s3cret"):
-				t.Errorf("the error shows a secret: %v", err)
-			}
-		})
-	}
-}
-
-func TestPartialSuccess(t *testing.T) {
-	t.Parallel()
-	for _, protocol := range protocols() {
-		s := server{partial: &collogs.ExportLogsPartialSuccess{RejectedLogRecords: 3, ErrorMessage: "too old"}}
-		err := export(t, s.start(t, protocol, nil), sample.Events())
-		var undelivered *exporters.UndeliveredError
-		if !errors.As(err, &undelivered) || undelivered.Undelivered() != 3 || !strings.Contains(err.Error(), "too old") {
-			t.Errorf("%s: got %v, want 3 undelivered events and the reason", protocol, err)
-		}
-		if s.seen() != 1 {
-			t.Errorf("%s: a partial success was sent again", protocol)
-		}
-	}
-}
-
-// TestWarning: a partial success that rejected nothing is a success.
-func TestWarning(t *testing.T) {
-	t.Parallel()
-	s := server{partial: &collogs.ExportLogsPartialSuccess{ErrorMessage: "deprecated"}}
-	if err := export(t, s.start(t, ProtocolGRPC, nil), sample.Events()[:1]); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestRefused(t *testing.T) {
-	t.Parallel()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for _, protocol := range protocols() {
-		cfg := testConfig(protocol, "http://"+address)
-		cfg.Retry = Retry{Initial: time.Millisecond, Max: 100 * time.Millisecond, Elapsed: time.Second}
-		err := export(t, cfg, sample.Events()[:2])
-		var undelivered *exporters.UndeliveredError
-		if !errors.As(err, &undelivered) || undelivered.Undelivered() != 2 {
-			t.Errorf("%s: got %v, want 2 undelivered events", protocol, err)
-		}
-		for _, want := range []string{address, "attempts", "is the OpenTelemetry Collector running"} {
-			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: got %v, want an error with %q", protocol, err, want)
-			}
-		}
-	}
-}
-
-// TestGarbage: whoever else listens there may say anything.
-func TestGarbage(t *testing.T) {
-	t.Parallel()
-	for name, reply := range map[string]string{
-		"silence":       "",
-		"noise":         "\x00\xff\x1b[2J garbage\r\n\r\n",
-		"another HTTP":  "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>",
-		"endless words": strings.Repeat("a", 1<<20),
-	} {
-		for _, protocol := range protocols() {
-			t.Run(name+" "+protocol, func(t *testing.T) {
-				t.Parallel()
-				cfg := testConfig(protocol, "http://"+talker(t, reply))
-				cfg.Timeout, cfg.Retry.Elapsed = 300*time.Millisecond, 200*time.Millisecond
-				err := export(t, cfg, sample.Events()[:1])
-				if err == nil {
-					t.Fatal("garbage was taken for success")
-				}
-				if len(err.Error()) > 1500 || strings.ContainsAny(err.Error(), "\x1b\x00") {
-					t.Errorf("the error is not fit for a log: %q", err)
-				}
-			})
-		}
-	}
-}
-
-// talker says the same to whoever connects.
-func talker(t *testing.T, reply string) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = conn.Close() }()
-				_ = conn.SetDeadline(time.Now().Add(time.Second))
-				_, _ = io.ReadAtLeast(conn, make([]byte, 4096), 16)
-				_, _ = io.WriteString(conn, reply)
-				if reply == "" {
-					_, _ = io.Copy(io.Discard, conn)
-				}
-			}()
-		}
-	}()
-	return listener.Addr().String()
-}
-
-// TestSplit: a batch beyond what servers take is sent in several requests, and nothing is lost.
-func TestSplit(t *testing.T) {
-	t.Parallel()
-	for _, protocol := range protocols() {
-		var s server
-		cfg := s.start(t, protocol, nil)
-		cfg.Timeout = time.Minute // a request that is only slow is sent again, and its records are there twice
-		var batch []*event.Event
-		for range 40 {
-			ev := *sample.Events()[1]
-			ev.Payload = &event.ProcessExec{Args: []string{strings.Repeat("x", 128<<10)}, ArgsCount: 1}
-			batch = append(batch, &ev)
-		}
-		if err := export(t, cfg, batch); err != nil {
-			t.Fatal(err)
-		}
-		if n := len(s.records()); n != 40 || s.seen() < 3 {
-			t.Errorf("%s: %d records in %d requests, want 40 in at least 3", protocol, n, s.seen())
-		}
-	}
-}
-
-func TestCancel(t *testing.T) {
-	t.Parallel()
-	for _, protocol := range protocols() {
-		cfg := testConfig(protocol, "http://"+talker(t, ""))
-		cfg.Timeout, cfg.Retry.Elapsed = time.Minute, time.Hour
-		l, err := OpenLogs(cfg, Settings{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		start := time.Now()
-		if err := l.Export(ctx, sample.Events()[:1]); err == nil {
-			t.Errorf("%s: silence was taken for success", protocol)
-		}
-		cancel()
-		if took := time.Since(start); took > 10*time.Second {
-			t.Errorf("%s: gave up %v after the context ended", protocol, took)
-		}
-		if err := l.Shutdown(t.Context()); err != nil {
-			t.Error(err)
 		}
 	}
 }

@@ -60,6 +60,10 @@ func advice(err error, dest Destination) string {
 		return "the server did not answer within the timeout of " + dest.Timeout.String()
 	case contains("HTTP 401", "HTTP 403"), status.Code(err) == codes.Unauthenticated, status.Code(err) == codes.PermissionDenied:
 		return "check the credentials in headers (OTEL_EXPORTER_OTLP_HEADERS)"
+	case contains("HTTP 415", "Decompressor is not installed"):
+		return "the server does not take the compression " + dest.Compression + ": set another one, or none"
+	case contains("HTTP 413"):
+		return "the server takes smaller requests only"
 	case contains("HTTP 404", "HTTP 405"), status.Code(err) == codes.Unimplemented:
 		return "the server does not take this signal at this endpoint: check its path and the protocol"
 	case contains("HTTP/1.x transport connection broken: malformed HTTP response", "error reading server preface",

@@ -25,11 +25,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	colmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	logs "go.opentelemetry.io/proto/otlp/logs/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	_ "google.golang.org/grpc/encoding/gzip" // the server takes it
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
@@ -42,6 +44,11 @@ type server struct {
 	grpcScript func(n int) error
 	httpScript func(n int, w http.ResponseWriter) bool
 	partial    *collogs.ExportLogsPartialSuccess
+	// judge may answer for what a request holds: with a partial success, a gRPC error or an HTTP status.
+	judge func(*collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, error, int)
+	// address is where to listen, grpcLimit the largest request of gRPC; zero values are any and 4 MiB.
+	address   string
+	grpcLimit int
 
 	mu       sync.Mutex
 	requests int
@@ -88,12 +95,19 @@ func (s *server) Export(ctx context.Context, r *collogs.ExportLogsServiceRequest
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	partial := s.partial
+	if s.judge != nil {
+		var err error
+		if partial, err, _ = s.judge(r); err != nil {
+			return nil, err
+		}
+	}
 	s.logs = append(s.logs, r)
 	s.headers, _ = metadata.FromIncomingContext(ctx)
 	if encoding := s.headers["grpc-encoding"]; len(encoding) > 0 {
 		s.encoding = encoding[0]
 	}
-	return &collogs.ExportLogsServiceResponse{PartialSuccess: s.partial}, nil
+	return &collogs.ExportLogsServiceResponse{PartialSuccess: partial}, nil
 }
 
 type metricsServer struct {
@@ -110,11 +124,12 @@ func (s metricsServer) Export(_ context.Context, r *colmetrics.ExportMetricsServ
 
 func (s *server) startGRPC(t *testing.T, cfg *tls.Config) {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := s.listen(t)
 	var options []grpc.ServerOption
+	options = append(options, grpc.RPCDecompressor(decompressor{CompressionZstd})) // of small requests
+	if s.grpcLimit > 0 {
+		options = append(options, grpc.MaxRecvMsgSize(s.grpcLimit))
+	}
 	s.endpoint = "http://" + listener.Addr().String()
 	if cfg != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(cfg)))
@@ -127,9 +142,23 @@ func (s *server) startGRPC(t *testing.T, cfg *tls.Config) {
 	t.Cleanup(g.Stop)
 }
 
+func (s *server) listen(t *testing.T) net.Listener {
+	t.Helper()
+	if s.address == "" {
+		s.address = "127.0.0.1:0"
+	}
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.address)
+	if err != nil {
+		panic(err) // not Fatal: a test may start one in another goroutine
+	}
+	return listener
+}
+
 func (s *server) startHTTP(t *testing.T, cfg *tls.Config) {
 	t.Helper()
 	h := httptest.NewUnstartedServer(s)
+	_ = h.Listener.Close()
+	h.Listener = s.listen(t)
 	h.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	if cfg != nil {
 		h.TLS = cfg
@@ -164,8 +193,15 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/v1/logs":
 		var request collogs.ExportLogsServiceRequest
 		err = proto.Unmarshal(body, &request)
+		partial, code := s.partial, 0
+		if s.judge != nil && err == nil {
+			if partial, _, code = s.judge(&request); code != 0 {
+				w.WriteHeader(code)
+				return
+			}
+		}
 		s.logs = append(s.logs, &request)
-		answer = &collogs.ExportLogsServiceResponse{PartialSuccess: s.partial}
+		answer = &collogs.ExportLogsServiceResponse{PartialSuccess: partial}
 	case "/v1/metrics":
 		var request colmetrics.ExportMetricsServiceRequest
 		err = proto.Unmarshal(body, &request)
@@ -185,14 +221,22 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func readBody(r *http.Request) ([]byte, error) {
-	if r.Header.Get("Content-Encoding") != "gzip" {
-		return io.ReadAll(r.Body)
+	switch r.Header.Get("Content-Encoding") {
+	case "gzip":
+		z, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		return io.ReadAll(z)
+	case "zstd":
+		z, err := zstd.NewReader(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		defer z.Close()
+		return io.ReadAll(z)
 	}
-	z, err := gzip.NewReader(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(z)
+	return io.ReadAll(r.Body)
 }
 
 // authority signs certificates for 127.0.0.1 and for clients.

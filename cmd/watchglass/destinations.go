@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/watchglass/watchglass/collector"
+	"github.com/watchglass/watchglass/exporters"
+	"github.com/watchglass/watchglass/exporters/otlp"
+)
+
+// otlpName is the destination that exporters.otlp describes.
+const otlpName = "otlp"
+
+// otlpFlushInterval lets events gather into requests: one for each would be dear.
+const otlpFlushInterval = time.Second
+
+// maxDestinations bounds exporters.destinations, each of which has a queue or a cursor of its own.
+const maxDestinations = 64
+
+// openOTLP makes what sends logs and metrics by OTLP, as the configuration and the environment say.
+func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collector.DestinationSettings, error) {
+	cfg := s.config.Exporters.OTLP
+	if s.environment {
+		var err error
+		if cfg, err = cfg.WithEnvironment(otlp.DefaultConfig(), os.LookupEnv); err != nil {
+			return nil, fmt.Errorf("otlp exporter: %w", err)
+		}
+	}
+	settings := otlp.Settings{Resource: programResource(s.instance), Logger: s.log, Environment: os.LookupEnv}
+	var list []otlp.LogsConfig
+	if cfg.LogsEnabled() {
+		list = append(list, cfg.LogsConfig(otlpName))
+	}
+	var destinations []collector.DestinationSettings
+	for _, d := range append(list, s.config.Exporters.Destinations...) {
+		d = d.WithDefaults()
+		logs, err := otlp.OpenLogs(d, settings)
+		if err != nil {
+			return nil, err
+		}
+		destinations = append(destinations, collector.DestinationSettings{
+			Destination: logs, Wants: d.Filter.Wants(), FlushInterval: otlpFlushInterval,
+		})
+	}
+	if cfg.MetricsEnabled() {
+		var err error
+		if w.push, err = otlp.OpenMetrics(cfg, metrics, settings); err != nil {
+			return nil, err
+		}
+	}
+	return destinations, nil
+}
+
+// validateDestinations says what is wrong with exporters.destinations.
+func (c *exportersConfig) validateDestinations() error {
+	if n := len(c.Destinations); n > maxDestinations {
+		return fmt.Errorf("exporters.destinations: %d are more than %d", n, maxDestinations)
+	}
+	var errs []error
+	first := map[string]int{}
+	for i, d := range c.Destinations {
+		prefix := fmt.Sprintf("exporters.destinations[%d].", i)
+		errs = append(errs, prefixed(prefix, d.WithDefaults().Validate()))
+		if d.Name == otlpName {
+			errs = append(errs, fmt.Errorf("%sname: %q is the name of exporters.otlp", prefix, d.Name))
+		} else if before, ok := first[d.Name]; ok {
+			errs = append(errs, fmt.Errorf("%sname: %q is the name of exporters.destinations[%d]", prefix, d.Name, before))
+		}
+		first[d.Name] = i
+	}
+	return errors.Join(errs...)
+}
