@@ -317,7 +317,7 @@ func TestFull(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	am := newFake(t)
-	var fails = 2
+	fails := 2
 	am.bid(func([]document) int {
 		if fails--; fails >= 0 {
 			return http.StatusBadGateway

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -240,9 +241,7 @@ func (c *Client) Post(ctx context.Context, body []byte, header http.Header) erro
 	if err != nil {
 		return &Failure{err: errors.New("the address is not a URL")}
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	r.Header.Set("User-Agent", "watchglass")
 	if err := c.auth.set(r); err != nil {
 		return &Failure{err: err, Retry: true} // it may be being replaced
