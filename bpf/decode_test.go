@@ -176,8 +176,9 @@ func TestSlots(t *testing.T) {
 // TestEveryProbeIsRecorded fails when a probe that sends records has none to fuzz with.
 func TestEveryProbeIsRecorded(t *testing.T) {
 	for _, p := range probes() {
-		// The syscall probe only counts; a DNS answer cannot be had from the loopback of any machine.
-		if p.name == "syscall" || p.name == "dns" {
+		// The syscall probe only counts; a DNS answer cannot be had from the loopback of any machine; what comes
+		// through a ring has the form of the file probe's.
+		if p.name == "syscall" || p.name == "dns" || p.name == "uring" {
 			continue
 		}
 		if len(recorded(t, p.name)) == 0 {

@@ -261,7 +261,7 @@ __noinline int open_report(void)
 		open_failed(record, done, &open);
 	else
 		open_succeeded(record, done, &open);
-	open_record_submit(done->sandbox, record);
+	open_record_submit(done->sandbox, record, FILE_OPEN);
 	return 0;
 }
 
@@ -415,7 +415,7 @@ __noinline int map_report(void)
 		open_record_file(context.record, file);
 	}
 	if (context.record->open.inode)
-		open_record_submit(done->sandbox, context.record);
+		open_record_submit(done->sandbox, context.record, FILE_MAP);
 	return 0;
 }
 

@@ -229,6 +229,7 @@ func helperActions() map[string]helperAction {
 		"map":       helperMap,
 		"race":      helperRace,
 		"replace":   helperReplace,
+		"ring":      helperRing,
 		"reach":     helperReach,
 		"give up":   helperGiveUp,
 		"denied":    helperDenied,

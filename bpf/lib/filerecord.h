@@ -214,13 +214,14 @@ static __always_inline void open_record_asked(struct open_record *record, __u32 
 				    claim->bytes, claim->size);
 }
 
-static __always_inline void open_record_submit(__u64 sandbox, struct open_record *record)
+/* open_record_submit sends the record. kind is its kind: a constant, which the 6.1 verifier needs to see. */
+static __always_inline void open_record_submit(__u64 sandbox, struct open_record *record, __u32 kind)
 {
 	__u64 size = record->open.path_size + record->open.host_size + record->open.asked_size;
 
 	if (record->open.path_flags & PATH_TRUNCATED)
 		record->open.header.flags |= EVENT_TRUNCATED;
-	event_output_as(sandbox, EVENT_BULK | record->open.header.kind, record,
+	event_output_as(sandbox, EVENT_BULK | kind, record,
 			sizeof(record->open) + (size & FILE_TAIL_MASK));
 }
 

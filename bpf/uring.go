@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+)
+
+// prepareURing leaves of the programs those that this kernel has hooks for, and tells which mount namespace
+// is the host's. The two forms of a hook were never there at once.
+func prepareURing(spec *ebpf.CollectionSpec, cfg *Config) error {
+	kernel, err := btf.NewCache().Kernel()
+	if err != nil {
+		return fmt.Errorf("reading the kernel's types: %w", err)
+	}
+	for name, hook := range map[string]string{
+		"uring_on_submit_req": "io_uring_submit_req", "uring_on_submit_sqe": "io_uring_submit_sqe",
+	} {
+		parameters, err := hookParameters(kernel, hook)
+		if err != nil {
+			return err
+		}
+		if parameters == 0 {
+			delete(spec.Programs, name)
+		}
+	}
+	parameters, err := hookParameters(kernel, "io_uring_complete")
+	if err != nil {
+		return err
+	}
+	// The ring, the request and the entry; or the entry's values.
+	if parameters == 3 {
+		delete(spec.Programs, "uring_on_complete_values")
+	} else {
+		delete(spec.Programs, "uring_on_complete")
+	}
+	return prepareFile(spec, cfg)
+}
+
+// hookParameters is how many values a tracepoint passes, 0 where the kernel has none of the name.
+func hookParameters(kernel *btf.Spec, hook string) (int, error) {
+	var typedef *btf.Typedef
+	err := kernel.TypeByName("btf_trace_"+hook, &typedef)
+	if errors.Is(err, btf.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking for the hook %s: %w", hook, err)
+	}
+	pointer, ok := typedef.Type.(*btf.Pointer)
+	if !ok {
+		return 0, fmt.Errorf("the hook %s is of no known form", hook)
+	}
+	proto, ok := pointer.Target.(*btf.FuncProto)
+	if !ok {
+		return 0, fmt.Errorf("the hook %s is of no known form", hook)
+	}
+	// The first is the tracepoint's own.
+	return len(proto.Params) - 1, nil
+}
