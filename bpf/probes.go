@@ -38,7 +38,7 @@ func probes() []probe {
 			load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true,
 		},
 		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile},
-		{name: "uring", kinds: fileKinds(), load: loadUring, prepare: prepareURing, decode: decodeFile},
+		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: decodeFile},
 		{
 			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow)},
 			load: loadNetwork, decode: decodeNetwork,

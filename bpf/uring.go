@@ -62,3 +62,12 @@ func hookParameters(kernel *btf.Spec, hook string) (int, error) {
 	// The first is the tracepoint's own.
 	return len(proto.Params) - 1, nil
 }
+
+// ringKinds is the names of the kinds of records about files that came through a ring.
+func ringKinds() []string {
+	kinds := fileKinds()
+	for i := range kinds {
+		kinds[i] += " by io_uring"
+	}
+	return kinds
+}
