@@ -29,10 +29,10 @@ var update = flag.Bool("update", false, "rewrite the events in testdata")
 //	unselect ID                   the registry no longer watches it
 //	existing PID PARENT COMMAND…  found alive
 //	fork PID PARENT
-//	exec PID PARENT [NAME=VALUE…] COMMAND…
+//	exec PID PARENT [NAME=VALUE…] COMMAND…    PRIVILEGES is free or confined, and no variable
 //	exit PID PARENT CODE|SIGNAME
-//	open PID PARENT PATH
-//	connect PID PARENT ADDRESS:PORT | flow PID PARENT ADDRESS:PORT
+//	open PID PARENT PATH | write PID PARENT PATH
+//	connect PID PARENT ADDRESS:PORT [LOCAL] | flow PID PARENT ADDRESS:PORT
 //	names NAME ADDRESS TTL        a DNS answer
 //	lost SANDBOX PROBE N          the kernel counts N dropped records
 //	syscalls SANDBOX NAME=N…      the kernel's counters stand at this
@@ -169,7 +169,14 @@ func (tl *timeline) payload(step string, rest []string) any {
 		exec := &event.ProcessExec{Origin: event.OriginFile}
 		for strings.Contains(rest[0], "=") {
 			name, value, _ := strings.Cut(rest[0], "=")
+			if name == "PRIVILEGES" { // free or confined
+				exec.Privileges, rest = &event.Privileges{NoNewPrivs: value == "confined"}, rest[1:]
+				continue
+			}
 			exec.Env, rest = append(exec.Env, event.EnvVar{Name: name, Value: value}), rest[1:]
+		}
+		if len(rest) > 2 && rest[1] == "-c" { // all that follows is the shell's
+			rest = []string{rest[0], "-c", strings.Join(rest[2:], " ")}
 		}
 		exec.Executable, exec.Filename, exec.Args, exec.ArgsCount = rest[0], rest[0], rest, len(rest)
 		return exec
@@ -180,8 +187,14 @@ func (tl *timeline) payload(step string, rest []string) any {
 		return &event.ProcessExit{Code: int(tl.number(rest[0])), Exited: tl.now, Duration: time.Second}
 	case "open":
 		return &event.FileOpen{Path: rest[0], Access: event.AccessRead}
+	case "write":
+		return &event.FileOpen{Path: rest[0], Access: event.AccessWrite}
 	case "connect":
-		return &event.NetworkConnect{Transport: event.TransportTCP, Peer: netip.MustParseAddrPort(rest[0])}
+		c := &event.NetworkConnect{Transport: event.TransportTCP, Peer: netip.MustParseAddrPort(rest[0])}
+		if len(rest) > 1 {
+			c.Local = netip.MustParseAddrPort(rest[1])
+		}
+		return c
 	case "flow":
 		return &event.NetworkFlow{Transport: event.TransportTCP, Peer: netip.MustParseAddrPort(rest[0]), Sent: 10, Received: 20}
 	}

@@ -16,7 +16,8 @@ type statsCollector struct {
 	started time.Time
 
 	records, published, lost                    *prometheus.Desc
-	claims, claimsUnattributed                  *prometheus.Desc
+	claims, claimsUnattributed, claimsIgnored   *prometheus.Desc
+	sessions, sessionRoots, sessionsForgotten   *prometheus.Desc
 	attached, seen, dropped                     *prometheus.Desc
 	exported, failed, refused, queued, capacity *prometheus.Desc
 	working, remembered, forgotten              *prometheus.Desc
@@ -44,6 +45,13 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 		"Statements of agents about themselves that came in.")
 	c.claimsUnattributed = desc(counter, "watchglass_claims_unattributed_total",
 		"Statements of agents whose sender is in no sandbox that is known. They are kept, and believed in nothing.")
+	c.claimsIgnored = desc(counter, "watchglass_claims_ignored_total",
+		"Statements of agents that are kept and believed in nothing: of an unknown sender, of one that the session is not of, or of no session.")
+	c.sessions = desc(gauge, "watchglass_sessions",
+		"Sessions of agents: live, and remembered with those that ended.", "state")
+	c.sessionRoots = desc(gauge, "watchglass_session_roots", "Processes started by agents that are remembered with what they did.")
+	c.sessionsForgotten = desc(counter, "watchglass_session_entries_evicted_total",
+		"What had to be forgotten of sessions for lack of room: sessions, turns, calls, processes, and objects that were not kept.", "kind")
 	c.published = desc(counter, "watchglass_events_published_total",
 		"Events that the pipeline gave to the exporters, by kind.", "kind")
 	c.lost = desc(counter, "watchglass_events_lost_total",
@@ -112,6 +120,19 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.records, stats.Records)
 	counter(c.claims, stats.Claims)
 	counter(c.claimsUnattributed, stats.ClaimsUnattributed)
+	counter(c.claimsIgnored, stats.Sessions.ClaimsIgnored)
+	gauge(c.sessions, float64(stats.Sessions.Live), "live")
+	gauge(c.sessions, float64(stats.Sessions.Remembered), "remembered")
+	gauge(c.sessionRoots, float64(stats.Sessions.Roots))
+	for _, forgotten := range []struct {
+		kind string
+		n    uint64
+	}{
+		{"session", stats.Sessions.SessionsEvicted}, {"turn", stats.Sessions.TurnsEvicted}, {"call", stats.Sessions.CallsEvicted},
+		{"process", stats.Sessions.ProcessesEvicted}, {"object", stats.Sessions.ObjectsOmitted},
+	} {
+		counter(c.sessionsForgotten, forgotten.n, forgotten.kind)
+	}
 	kinds := newBounded(maxKinds)
 	sums := map[string]uint64{}
 	for _, e := range stats.Events {

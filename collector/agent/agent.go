@@ -32,6 +32,8 @@ const (
 	MethodHook = "hook"
 	// MethodCommand is the command line that the agent claims, and the process was given in the claimed time.
 	MethodCommand = "command"
+	// MethodGroup is the process group that the agent claims, which the process leads.
+	MethodGroup = "group"
 	// MethodCandidate is the only process, or the likeliest, of the claimed time where the claim has no command line.
 	MethodCandidate = "candidate"
 	// MethodProxy is the local end of a connection, which the agent's proxy saw as its client.
@@ -70,6 +72,9 @@ type Adapter struct {
 	PlainShell bool
 	// ShellTools is the names of the tools that run commands.
 	ShellTools []string
+	// Confining is the sandboxes that the agent can say it applies, and by which it then confines each command: by
+	// namespaces, a seccomp filter or no_new_privs. What an agent says without doing it is not among them.
+	Confining []string
 	// Traceparent is true when TRACEPARENT is the span of the tool call that runs the process, and not
 	// just what the agent itself was started with.
 	Traceparent bool

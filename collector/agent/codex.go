@@ -18,6 +18,7 @@ func codex() Adapter {
 		Name:         "codex",
 		Executables:  []string{"codex"},
 		Marks:        []string{"CODEX_TOOL_CALL_ID", "CODEX_THREAD_ID"},
+		Confining:    []string{"read-only", "workspace-write"},
 		ShellTools:   []string{"exec_command", "shell", "local_shell", "shell_command", "unified_exec", "Bash"},
 		Call:         "CODEX_TOOL_CALL_ID",
 		Session:      "CODEX_SESSION_ID",

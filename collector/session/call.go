@@ -33,6 +33,8 @@ type call struct {
 	// id is the agent's, or made up where it gives none.
 	id          string
 	made        bool
+	doubt       bool // another call may be of the same process
+	patient     bool // its process was waited for
 	bare        bool // its end was told without its id, besides
 	tool, mcp   string
 	command     command
@@ -55,6 +57,7 @@ type call struct {
 	failure     string
 	sandbox     string
 	shell       string // the agent's id of a shell that outlives the call
+	group       uint32 // as the agent says, in its pid namespace
 	paths       []string
 	approvals   []event.ApprovalView
 	decisions   []event.DecisionView
@@ -114,6 +117,9 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 		if *field == "" {
 			*field = t.keep(s.place, text, limit)
 		}
+	}
+	if said.ProcessGroup != 0 {
+		c.group = said.ProcessGroup
 	}
 	keep(&c.tool, said.Name, maxName)
 	keep(&c.mcp, said.MCPServer, maxName)

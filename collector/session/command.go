@@ -19,7 +19,18 @@ type command struct {
 	// wrapped is true when it stood in the wrapper that an agent puts around its tools' commands, and around
 	// nothing else that it starts.
 	wrapped bool
+	// confined is how it ran; unknown for what was only said.
+	confined confinement
 }
+
+// confinement is whether a program ran under restrictions of its own.
+type confinement uint8
+
+const (
+	confinementUnknown confinement = iota
+	confinementNone
+	confinementSome
+)
 
 // minPrefix is how much of a command that was cut must agree with another.
 const minPrefix = 64

@@ -42,6 +42,8 @@ type host struct {
 	// waiting is the processes that it started and that belong to no call yet.
 	waiting []*root
 	opens   []opened
+	// privileges is what the agent's own program may do, nil when not known.
+	privileges *event.Privileges
 	// own is what the agent's own processes work for, nil while that is what the process tree says.
 	own *event.Agent
 }
@@ -141,7 +143,7 @@ func (t *Tracker) endHost(h *host, now time.Time) {
 	}
 	h.over = true
 	if h.sessions == nil {
-		t.announce(t.factSession(h), now)
+		t.announce(t.factSession(h))
 	}
 	for _, s := range h.sessions {
 		if s.host == h {

@@ -16,6 +16,9 @@ func (t *Tracker) attach(c *call, r *root, l link) {
 	if r.call != nil || len(c.roots) >= maxCallRoots {
 		return
 	}
+	if (r.doubt || c.doubt) && l.confidence == agent.ConfidenceStrong && l.method != agent.MethodGroup {
+		l.confidence = agent.ConfidenceInferred // what is left over from a guess is a guess
+	}
 	r.call, r.method, r.confidence = c, l.method, l.confidence
 	if r.session == nil || r.session.made {
 		r.session = c.session
@@ -63,6 +66,9 @@ func (t *Tracker) expected(r *root) {
 	}
 	if len(fits) > 1 || !r.tool {
 		l.confidence = agent.ConfidenceInferred
+		for _, other := range fits {
+			other.doubt = true
+		}
 	}
 	t.attach(c, r, l)
 }
@@ -81,6 +87,9 @@ func (t *Tracker) find(c *call) {
 	if h == nil {
 		return
 	}
+	if c.group != 0 && t.findByGroup(c, h) {
+		return
+	}
 	switch {
 	case c.command.text != "":
 		t.findByCommand(c, h)
@@ -89,6 +98,17 @@ func (t *Tracker) find(c *call) {
 	case len(c.paths) > 0:
 		t.findByPath(c, h)
 	}
+}
+
+// findByGroup looks for the process that leads the group in which the agent says that it ran the command.
+func (t *Tracker) findByGroup(c *call, h *host) bool {
+	for _, r := range slices.Backward(h.waiting) {
+		if (r.process.VPID == c.group || r.process.PID == c.group) && t.eligible(c, r) && c.covers(r, maxBatch) {
+			t.attach(c, r, link{agent.MethodGroup, agent.ConfidenceStrong})
+			return true
+		}
+	}
+	return false
 }
 
 // findByCommand looks for a process that was given the claimed command.
@@ -104,10 +124,18 @@ func (t *Tracker) findByCommand(c *call, h *host) {
 	}
 	best, sure := nearest(c, fits)
 	l := link{agent.MethodCommand, agent.ConfidenceStrong}
-	if !sure || t.rivals(c, best) {
+	if t.rivals(c, best) || !sure {
 		l.confidence = agent.ConfidenceInferred
+		doubt(fits)
 	}
 	t.attach(c, best, l)
+}
+
+// doubt marks processes of which one was chosen by a guess.
+func doubt(fits []*root) {
+	for _, r := range fits {
+		r.doubt = true
+	}
 }
 
 // eligible says whether a process can be of a call at all.
@@ -121,7 +149,8 @@ func (c *call) covers(r *root, lateness time.Duration) bool {
 	if r.began.After(c.end.Add(slackEnd)) || r.began.Before(c.start.Add(-slackStart-lateness)) {
 		return false
 	}
-	return c.running || r.exited.IsZero() || !r.exited.After(c.end.Add(slackEnd))
+	// A process that goes on is not of a call that is over, unless the agent does not say that it left it running.
+	return c.running || c.patient || !r.exited.IsZero() && !r.exited.After(c.end.Add(slackEnd))
 }
 
 // nearest is the process whose life is nearest to the claimed time. It is sure when there is no other, or when the
@@ -152,11 +181,11 @@ func nearest(c *call, fits []*root) (best *root, sure bool) {
 	return slices.MinFunc(in, func(a, b *root) int { return int(distance(a) - distance(b)) }), false
 }
 
-// rivals says whether another call that waits for its process could be the process's too.
-func (t *Tracker) rivals(c *call, r *root) bool {
+// rivals says whether another call that waits for its process could be the process's too; it is in doubt then.
+func (t *Tracker) rivals(c *call, r *root) (rivals bool) {
 	for _, other := range slices.Backward(c.session.calls) {
 		if c.opened.Sub(other.opened) > maxBatch {
-			return false
+			break
 		}
 		if other == c || other.method != "" || !t.runsCommands(other) {
 			continue
@@ -167,9 +196,9 @@ func (t *Tracker) rivals(c *call, r *root) bool {
 		if other.finished && !other.covers(r, 0) || !other.finished && other.start.After(r.began.Add(slackStart)) {
 			continue
 		}
-		return true
+		rivals, other.doubt = true, true
 	}
-	return false
+	return rivals
 }
 
 // findAlone looks for the only process of the claimed time that a tool call can have started: the claim has no
@@ -186,8 +215,9 @@ func (t *Tracker) findAlone(c *call, h *host) {
 	}
 	best, sure := nearest(c, fits)
 	l := link{agent.MethodCandidate, agent.ConfidenceStrong}
-	if !sure || t.rivals(c, best) {
+	if t.rivals(c, best) || !sure {
 		l.confidence = agent.ConfidenceInferred
+		doubt(fits)
 	}
 	t.attach(c, best, l)
 }

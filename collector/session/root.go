@@ -30,6 +30,7 @@ type root struct {
 	// marked is true when its environment has what the agent gives its tools; tool when it is a tool call's for
 	// certain: its environment names the call, or it runs in the wrapper of the agent's tools.
 	marked, tool bool
+	doubt        bool // another process may be of the same call
 	commands     []command
 	// base is what the process tree makes of it; agent is what it works for, inherited what its descendants do,
 	// lowered the same of those that something contradicts.
@@ -134,7 +135,9 @@ func (t *Tracker) first(f Fact, exec *event.ProcessExec) *event.Agent {
 	p := f.Process
 	pl := t.place(f.Sandbox)
 	if agent.IsAgent(p.Agent) {
-		if h := t.join(pl, p, f.Time); h.own != nil {
+		h := t.join(pl, p, f.Time)
+		h.privileges = exec.Privileges
+		if h.own != nil {
 			return h.own
 		}
 		return p.Agent
@@ -247,6 +250,7 @@ func (t *Tracker) callOf(r *root) *call {
 func (t *Tracker) ran(r *root, f Fact, exec *event.ProcessExec) (conflict bool) {
 	p := f.Process
 	c := executed(exec.Args, f.Truncated)
+	c.confined = r.confined(exec)
 	if p.UID == r.uid {
 		r.process = p
 		r.marked = r.marked || t.marked(r, exec.Env)
@@ -315,9 +319,22 @@ func (t *Tracker) contradicted(r *root, f Fact, env []event.EnvVar) bool {
 		t.conflict(r, f, v)
 		return true
 	}
-	if foreign := f.Process.Agent; foreign != nil && foreign.Name != r.base.Name && foreign.CallID != "" && r.base.CallID == "" {
-		t.conflict(r, f, event.EnvVar{Name: "call", Value: foreign.CallID})
-		return true
+	// An agent that a tool started gives ids of its own to what it starts: that is no contradiction, unless the call
+	// is another agent's here.
+	claimed := f.Process.Agent
+	if claimed == nil || claimed.CallID == "" || claimed.Name == r.base.Name || !r.place.knows(claimed.CallID) {
+		return false
+	}
+	t.conflict(r, f, event.EnvVar{Name: "call", Value: claimed.CallID})
+	return true
+}
+
+// knows says whether a call is one of a session whose agent is known.
+func (p *place) knows(call string) bool {
+	for _, s := range p.byID {
+		if s.host != nil && s.byCall[call] != nil {
+			return true
+		}
 	}
 	return false
 }
@@ -342,7 +359,9 @@ func (t *Tracker) conflict(r *root, f Fact, v event.EnvVar) {
 		m.Fact = "it is a process of call " + r.call.id
 	}
 	m.Roots = []event.ProcessID{r.uid, f.Process.UID}
-	t.emit(&event.Event{Time: f.Time, Sandbox: r.place.sandbox, Process: f.Process, Payload: m})
+	p := *f.Process
+	p.Agent = r.lowered
+	t.emit(&event.Event{Time: f.Time, Sandbox: r.place.sandbox, Process: &p, Payload: m})
 }
 
 // of is what a process of the root works for.
@@ -359,6 +378,19 @@ func (r *root) of(p *event.Process) *event.Agent {
 		return r.lowered
 	}
 	return r.inherited
+}
+
+// confined says whether a program runs under restrictions that the agent itself does not have.
+func (r *root) confined(exec *event.ProcessExec) confinement {
+	if exec.Privileges == nil || r.host == nil || r.host.privileges == nil {
+		return confinementUnknown
+	}
+	own, agents := exec.Privileges, r.host.privileges
+	if own.NoNewPrivs && !agents.NoNewPrivs || own.SeccompFilters > agents.SeccompFilters ||
+		own.Namespaces.Mount != agents.Namespaces.Mount || own.Namespaces.User != agents.Namespaces.User {
+		return confinementSome
+	}
+	return confinementNone
 }
 
 // names says whether a process's own environment names the call that the root's does.

@@ -27,6 +27,9 @@ const (
 	maxPath   = 512
 )
 
+// madeID begins the id of a session that its agent does not name: what follows is the identity of its process.
+const madeID = "process:"
+
 // minOwned is from which length on an id can belong to one sandbox alone: shorter ones meet by chance.
 const minOwned = 16
 
@@ -38,6 +41,7 @@ type session struct {
 	// up where it says none.
 	agent, version, id, conversation, parent string
 	made                                     bool // id is made up
+	borrowed                                 bool // id is the conversation's
 	provider, model, approvalMode, sandbox   string
 	// proven is true when the kernel has seen the id at the agent, claimed when the agent has said something.
 	proven, claimed, announced, hooks bool
@@ -88,10 +92,10 @@ func (t *Tracker) open(p *place, o opening) *session {
 	if o.id == "" && o.conversation == "" {
 		s.made = true
 		if o.host != nil {
-			o.id = "process:" + o.host.uid.String()
+			o.id = madeID + o.host.uid.String()
 		}
 	}
-	t.makeRoom(p)
+	t.makeRoom()
 	t.all = append(t.all, s)
 	p.live++
 	t.name(s, o.id, o.conversation)
@@ -103,12 +107,19 @@ func (t *Tracker) open(p *place, o opening) *session {
 
 // name adds ids to a session.
 func (t *Tracker) name(s *session, id, conversation string) {
-	if id != "" && (s.id == "" || s.made) {
+	if id != "" && (s.id == "" || s.made || s.borrowed) {
 		if s.made {
 			delete(s.place.byID, s.id)
-			s.made = strings.HasPrefix(id, "process:")
+			s.made = strings.HasPrefix(id, madeID)
 		}
-		s.id = clone(cutID(id))
+		s.id, s.borrowed = clone(cutID(id)), false
+	}
+	if conversation != "" && (s.id == "" || s.made) {
+		if s.made {
+			delete(s.place.byID, s.id)
+			s.made = false
+		}
+		s.id, s.borrowed = clone(cutID(conversation)), true
 	}
 	if conversation != "" && s.conversation == "" {
 		s.conversation = clone(cutID(conversation))
@@ -168,7 +179,7 @@ func (t *Tracker) reappoint(h *host) {
 }
 
 // makeRoom forgets a session where there are too many: of the sandbox that has most, an ended one first.
-func (t *Tracker) makeRoom(_ *place) {
+func (t *Tracker) makeRoom() {
 	for len(t.all) >= t.cfg.MaxSessions {
 		many := map[*place]int{}
 		var most *place
@@ -220,7 +231,7 @@ func (t *Tracker) drop(s *session) {
 }
 
 // announce publishes the start of a session of which the kernel alone tells.
-func (t *Tracker) announce(s *session, _ time.Time) {
+func (t *Tracker) announce(s *session) {
 	if s.announced || s.claimed {
 		return
 	}
@@ -237,6 +248,7 @@ func (t *Tracker) end(s *session, at time.Time, reason string) {
 		return
 	}
 	t.settle(s, at, true)
+	t.announce(s)
 	if at.Before(s.started) {
 		at = s.started
 	}

@@ -3,6 +3,7 @@
 package session
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 func (t *Tracker) settle(s *session, now time.Time, last bool) {
 	for _, c := range s.calls {
 		if c.method == "" && c.claimed {
+			c.patient = c.patient || last || now.Sub(c.end) >= patience
 			t.find(c) // its process may have come after the claim
 		}
 		if c.dirty && c.method != "" && (last || c.settled(now, t.cfg.Watermark)) {
@@ -26,6 +28,10 @@ func (t *Tracker) settle(s *session, now time.Time, last bool) {
 		}
 	}
 }
+
+// patience is for how long news of the end of a call's process is waited for, before one that goes on is thought to
+// be the call's.
+const patience = 2 * time.Second
 
 // settled says whether enough is known of a call to tell what its processes did.
 func (c *call) settled(now time.Time, watermark time.Duration) bool {
@@ -218,6 +224,7 @@ func (t *Tracker) check(c *call, now time.Time) {
 		t.checkExit(c)
 		t.checkCommand(c)
 		t.checkDenied(c)
+		t.checkSandbox(c)
 		if !c.claimed && c.session.speaks(c) && c.confidence == agent.ConfidenceExact {
 			t.disagree(c, event.MismatchEffectWithoutCall, "nothing", "processes ran for call "+c.id)
 		} else if !c.claimed && c.session.claimed {
@@ -292,6 +299,37 @@ func (t *Tracker) checkDenied(c *call) {
 	}
 }
 
+// checkSandbox finds a command that ran without restrictions although the agent says that it applies a sandbox. What
+// somebody approved, or the agent itself tells of, may have been let out of it.
+func (t *Tracker) checkSandbox(c *call) {
+	s := c.session
+	if s.told["sandbox"] || c.confidence != agent.ConfidenceExact || c.sandbox != "" || len(c.decisions) > 0 ||
+		!slices.Contains(t.adapters[s.agent].Confining, s.sandbox) {
+		return
+	}
+	for _, a := range c.approvals {
+		if a.Decider != "config" {
+			return
+		}
+	}
+	found := false
+	for _, r := range c.roots {
+		for _, given := range r.commands {
+			if !given.same(c.command) {
+				continue
+			}
+			if given.confined != confinementNone {
+				return
+			}
+			found = true
+		}
+	}
+	if found {
+		s.told["sandbox"] = true
+		t.disagree(c, event.MismatchSandbox, s.sandbox, "no namespaces, seccomp filter or no_new_privs of its own")
+	}
+}
+
 // checkEffect finds a call that claims success and started nothing, where it would have been seen.
 func (t *Tracker) checkEffect(c *call) {
 	s := c.session
@@ -327,7 +365,7 @@ func (t *Tracker) judge(r *root, now time.Time) {
 	m.Claimed, m.Fact = "nothing", "ran "+cutText(lineOf(r))
 	m.Method, m.Confidence = r.agent.Method, r.agent.Confidence
 	m.Roots = []event.ProcessID{r.uid}
-	t.emit(&event.Event{Time: r.began, Sandbox: r.place.sandbox, Process: r.process, Payload: m})
+	t.emit(&event.Event{Time: r.began, Sandbox: r.place.sandbox, Process: r.now(), Payload: m})
 }
 
 func lineOf(r *root) string {
@@ -362,5 +400,5 @@ func (t *Tracker) checkSilence(s *session, r *root, now time.Time) {
 	m.Fact = "ran " + cutText(lineOf(r))
 	m.Method, m.Confidence = r.agent.Method, r.agent.Confidence
 	m.Roots = []event.ProcessID{r.uid}
-	t.emit(&event.Event{Time: now, Sandbox: s.place.sandbox, Process: r.process, Payload: m})
+	t.emit(&event.Event{Time: now, Sandbox: s.place.sandbox, Process: r.now(), Payload: m})
 }

@@ -166,7 +166,12 @@ func (t *Tracker) Tick(now time.Time) {
 func (t *Tracker) tickPlace(p *place, now time.Time) {
 	for _, h := range p.hosts {
 		if h.sessions == nil && now.Sub(h.since) >= t.cfg.Watermark {
-			t.announce(t.factSession(h), now)
+			t.factSession(h)
+		}
+		for _, s := range h.sessions {
+			if now.Sub(s.started) >= t.cfg.Watermark {
+				t.announce(s)
+			}
 		}
 		if !h.exited.IsZero() && now.Sub(h.exited) >= endGrace {
 			t.endHost(h, now)
@@ -194,7 +199,7 @@ func (t *Tracker) Forget(s *event.Sandbox, now time.Time) {
 	}
 	for _, h := range p.hosts {
 		if h.sessions == nil {
-			t.announce(t.factSession(h), now)
+			t.announce(t.factSession(h))
 		}
 	}
 	for _, s := range t.all {
@@ -219,7 +224,7 @@ func (t *Tracker) Finish(now time.Time) {
 	for _, p := range t.places {
 		for _, h := range p.hosts {
 			if h.sessions == nil {
-				t.announce(t.factSession(h), now)
+				t.announce(t.factSession(h))
 			}
 		}
 	}
