@@ -105,10 +105,13 @@ func (o *eventsOptions) run(ctx context.Context, out, trouble io.Writer) error {
 	return err
 }
 
-// lines is how events are written.
-func (o *eventsOptions) lines() (interface {
+// lineWriter is a form in which events are written.
+type lineWriter interface {
 	Append(dst []byte, r *exporters.Recorded) []byte
-}, error) {
+}
+
+// lines is how events are written.
+func (o *eventsOptions) lines() (lineWriter, error) {
 	if o.json {
 		return &json.Lines{}, nil
 	}
@@ -120,10 +123,8 @@ func (o *eventsOptions) lines() (interface {
 // printer gathers lines and writes them.
 type printer struct {
 	w     io.Writer
-	lines interface {
-		Append(dst []byte, r *exporters.Recorded) []byte
-	}
-	buf []byte
+	lines lineWriter
+	buf   []byte
 }
 
 func (p *printer) add(e *event.Encoded) error {
