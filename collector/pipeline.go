@@ -54,7 +54,9 @@ type Settings struct {
 	Exporters []ExporterSettings
 	// Classify says which class of file a path names; nil leaves the class empty.
 	Classify func(path string) event.FileClass
-	Logger   *slog.Logger
+	// Connected is told of every connect; nil for nobody. It must not block.
+	Connected func(r *bpf.Record, c *event.NetworkConnect)
+	Logger    *slog.Logger
 	// BootID is the kernel's id of this boot.
 	BootID string
 	// Instance is unique per start and makes the UIDs of events; "" means NewInstance.
@@ -340,6 +342,9 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 			payload.Classify(p.s.Classify)
 		}
 	case *event.NetworkConnect:
+		if p.s.Connected != nil {
+			p.s.Connected(r, payload)
+		}
 		who = p.tree.Seen(r)
 		payload.PeerName, payload.PeerNameSource = state.names.nameOf(payload.Peer.Addr(), r.Time)
 	case *event.NetworkFlow:

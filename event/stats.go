@@ -13,6 +13,8 @@ type Stats struct {
 	// Claims is how many statements of agents came in; ClaimsUnattributed those of them whose sender is in
 	// no sandbox that is known.
 	Claims, ClaimsUnattributed uint64
+	// Receiver is what agents sent by OTLP.
+	Receiver ReceiverStats
 	// Events is how many events were published, by kind.
 	Events []Count
 	// Lost is every loss so far.

@@ -27,6 +27,7 @@ type statsCollector struct {
 	notified, failing, givenUp, held, pending   *prometheus.Desc
 	canary, canaryInterval                      *prometheus.Desc
 	journal                                     journalInstruments
+	receiver                                    receiverDescs
 	all                                         []*prometheus.Desc
 }
 
@@ -52,6 +53,7 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 	c.sessionRoots = desc(gauge, "watchglass_session_roots", "Processes started by agents that are remembered with what they did.")
 	c.sessionsForgotten = desc(counter, "watchglass_session_entries_evicted_total",
 		"What had to be forgotten of sessions for lack of room: sessions, turns, calls, processes, and objects that were not kept.", "kind")
+	c.receiver = newReceiverDescs(desc)
 	c.published = desc(counter, "watchglass_events_published_total",
 		"Events that the pipeline gave to the exporters, by kind.", "kind")
 	c.lost = desc(counter, "watchglass_events_lost_total",
@@ -133,6 +135,7 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		counter(c.sessionsForgotten, forgotten.n, forgotten.kind)
 	}
+	c.receiver.collect(&stats.Receiver, counter, gauge)
 	kinds := newBounded(maxKinds)
 	sums := map[string]uint64{}
 	for _, e := range stats.Events {

@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/watchglass/watchglass/collector/agent"
 	"github.com/watchglass/watchglass/collector/agent/hook"
@@ -15,7 +17,8 @@ import (
 
 // claimsConfig is how agents tell what they do.
 type claimsConfig struct {
-	Hooks hooksConfig `yaml:"hooks"`
+	Hooks hooksConfig     `yaml:"hooks"`
+	OTLP  telemetryConfig `yaml:"otlp"`
 }
 
 type hooksConfig struct {
@@ -27,19 +30,28 @@ type hooksConfig struct {
 }
 
 func (c *claimsConfig) validate() error {
-	if !c.Hooks.Enabled {
-		return nil
+	var errs []error
+	if c.Hooks.Enabled {
+		errs = append(errs, prefixed("claims.hooks.", c.Hooks.Validate()))
 	}
-	return prefixed("claims.hooks.", c.Hooks.Validate())
+	if c.OTLP.Enabled {
+		errs = append(errs, prefixed("claims.otlp.", c.OTLP.Validate()))
+	}
+	return errors.Join(errs...)
 }
 
 // forSession is the socket of one session of `watchglass run`: in a directory of its own, so that it can be mounted
 // into a sandbox, and that sessions at the same time have one each.
 func (c hooksConfig) forSession() hooksConfig {
 	if c.Path != "" {
-		c.Path = filepath.Join("/run/watchglass", fmt.Sprintf("run-%d", os.Getpid()), filepath.Base(c.Path))
+		c.Path = filepath.Join(sessionDirectory(), filepath.Base(c.Path))
 	}
 	return c
+}
+
+// sessionDirectory is where one session of `watchglass run` has its sockets.
+func sessionDirectory() string {
+	return filepath.Join("/run/watchglass", fmt.Sprintf("run-%d", os.Getpid()))
 }
 
 // openHooks makes the socket of the hooks, where one is wanted.
@@ -49,35 +61,34 @@ func (w *watch) openHooks(cfg hooksConfig) error {
 	}
 	var err error
 	w.hooks, err = hook.Open(cfg.Config, hook.Settings{
-		Sandbox: func(pid uint32) uint64 {
-			if s := w.registry.Of(pid); s != nil {
-				return s.CgroupID
-			}
-			return 0
-		},
-		Claim: w.pipeline.Claim, Logger: w.log,
+		Sandbox: w.sandboxOf,
+		Claim:   w.pipeline.Claim, Logger: w.log,
 		Options: agent.HookOptions{Prompts: cfg.Prompts, Results: cfg.Results},
 	})
 	return err
 }
 
-// hear serves what agents say through, until stopHearing.
+// hear serves what agents speak to, until stopHearing.
 func (w *watch) hear() {
-	if w.hooks == nil {
-		return
-	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
+	var hearing sync.WaitGroup
+	run := func(run func(context.Context) error) {
+		hearing.Go(func() {
+			if err := run(ctx); err != nil {
+				w.failed <- err
+			}
+		})
+	}
+	if w.hooks != nil {
+		run(w.hooks.Run)
+	}
+	if w.receiver != nil {
+		run(w.receiver.Run)
+	}
 	w.stopHearing = func() {
 		cancel()
-		<-done
+		hearing.Wait()
 	}
-	go func() {
-		defer close(done)
-		if err := w.hooks.Run(ctx); err != nil {
-			w.failed <- err
-		}
-	}()
 }
 
 // withVariable is an environment in which a variable has a value, and no other one.

@@ -92,7 +92,7 @@ func collect(cfg *config, path string) error {
 	if d.watch, err = openWatch(settings); err != nil {
 		return err
 	}
-	if err := d.watch.openHooks(cfg.Claims.Hooks); err != nil {
+	if err := errors.Join(d.watch.openHooks(cfg.Claims.Hooks), d.watch.openReceiver(cfg.Claims.OTLP)); err != nil {
 		return errors.Join(err, d.watch.close())
 	}
 	if err := d.watch.openControl(cfg.Control); err != nil {

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if os.Args[0] == programName {
 		os.Exit(execute(os.Args[1:]))
 	}
+	if os.Getenv(senderVariable) != "" {
+		os.Exit(runSender())
+	}
 	os.Exit(m.Run())
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -205,6 +204,10 @@ func (s *session) open(ctx context.Context) error {
 	} else if s.watch.hooks != nil {
 		s.command.env = withVariable(s.command.env, hookSocketVariable, s.watch.hooks.Path())
 	}
+	if err := s.watch.openReceiver(s.cfg.Claims.OTLP.forSession()); err != nil {
+		s.log.Warn("what the agent tells by OTLP is not heard", "error", err)
+	}
+	s.command.env = s.watch.withReceiver(s.command.env)
 	if s.watch.server != nil && !s.options.quiet {
 		fmt.Fprintf(os.Stderr, "watchglass: metrics are at http://%s/metrics\n", s.watch.server.Address())
 	}
@@ -295,9 +298,7 @@ func (s *session) close(ctx context.Context) error {
 	draining, cancelDraining := context.WithTimeout(ctx, drainTime)
 	defer cancelDraining()
 	errs = append(errs, s.watch.stop(draining))
-	if s.watch.hooks != nil {
-		_ = os.Remove(filepath.Dir(s.watch.hooks.Path())) // its own, unless somebody put something there
-	}
+	_ = os.Remove(sessionDirectory()) // its own, unless somebody put something there
 	if s.sandbox != nil && s.desk.wasStarted() {
 		errs = append(errs, s.summarise())
 	}

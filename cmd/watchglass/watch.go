@@ -16,6 +16,8 @@ import (
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/collector/agent/hook"
+	receiver "github.com/watchglass/watchglass/collector/agent/otlp"
+	"github.com/watchglass/watchglass/collector/agent/peer"
 	"github.com/watchglass/watchglass/collector/control"
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/event"
@@ -59,13 +61,15 @@ type watch struct {
 	hooks     *hook.Server
 	control   *control.Server
 	store     store
+	peers     *peer.Finder
+	receiver  *receiver.Receiver
 
 	// failed gets the error of a part that ended by itself.
 	failed chan error
 	// reading ends the pipeline, serving what serves metrics.
 	reading, serving context.CancelFunc
 	pipelineDone     chan error
-	// stopHearing ends the serving of hooks and waits for it.
+	// stopHearing ends the serving of agents and waits for it.
 	stopHearing func()
 	servers     sync.WaitGroup
 	// scanned is true once the sandboxes that existed at the start are watched.
@@ -128,6 +132,9 @@ func (w *watch) open(s watchSettings) error {
 }
 
 func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSettings) error {
+	if err := w.openPeers(); err != nil {
+		return err
+	}
 	kernel := s.config.Kernel.tracer()
 	kernel.Logger, kernel.Mount = s.log, s.mount.Dir
 	var err error
@@ -154,7 +161,7 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
 		Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
-		Produced: w.store.produced(), Losses: w.store.losses(), ShutdownTimeout: exportTime,
+		Produced: w.store.produced(), Losses: w.store.losses(), Connected: w.peers.Connected, ShutdownTimeout: exportTime,
 	})
 	return err
 }
@@ -175,6 +182,7 @@ func newUsage(s *watchSettings) (collector.Usage, error) {
 // account is what the parts say of themselves.
 func (w *watch) account() event.Stats {
 	stats := w.pipeline.Stats()
+	stats.Receiver = w.receiverStats()
 	w.store.addStats(&stats)
 	return stats
 }
@@ -290,6 +298,9 @@ func (w *watch) close() error {
 		errs = append(errs, w.control.Close())
 	}
 	errs = append(errs, w.store.close())
+	if w.receiver != nil {
+		errs = append(errs, w.receiver.Close())
+	}
 	if w.tracer != nil {
 		errs = append(errs, w.tracer.Close())
 	}
