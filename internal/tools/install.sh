@@ -68,6 +68,7 @@ for task in "$@"; do
 		want node nodejs
 		want npm npm
 		want promtool prometheus
+		want prometheus-alertmanager prometheus-alertmanager
 		want ip iproute2
 		;;
 	*)

@@ -144,23 +144,24 @@ func (c *Collector) Stop() {
 	}
 }
 
-// FileConfig is a configuration that writes what arrives at address into file, for Records to read.
-func FileConfig(address, file string) string {
+// FileConfig is a configuration that writes the logs that arrive by gRPC and by HTTP into file, for Records to read.
+func FileConfig(grpc, http, file string) string {
 	return fmt.Sprintf(`
 receivers:
-  otlp: {protocols: {grpc: {endpoint: %q, max_recv_msg_size_mib: 16}}}
+  otlp: {protocols: {grpc: {endpoint: %q, max_recv_msg_size_mib: 16}, http: {endpoint: %q}}}
 exporters:
   file: {path: %q, format: proto, append: true}
+  debug: {}
 service:
   telemetry: {metrics: {level: none}, logs: {level: warn}}
   pipelines:
     logs: {receivers: [otlp], exporters: [file]}
-    metrics: {receivers: [otlp], exporters: [file]}
-`, address, file)
+    metrics: {receivers: [otlp], exporters: [debug]}
+`, grpc, http, file)
 }
 
 // Records reads the log records that a Collector wrote into a file with FileConfig, with their resources'
-// attributes. What a kill left half written at the end is not one. Messages that are no logs are skipped.
+// attributes. What a kill left half written at the end is not one.
 func Records(file string, each func(resource map[string]string, record *logs.LogRecord)) error {
 	f, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) {

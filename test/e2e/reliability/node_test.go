@@ -56,7 +56,7 @@ func newNode(t *testing.T, s *stage, destination, journal string) *node {
 	t.Cleanup(func() { removeCgroup(n.cgroup) })
 	text := fmt.Sprintf(`
 sandboxes: {cgroups: [/%s]}
-claims: {enabled: false}
+claims: {hooks: {enabled: false}}
 control: {enabled: false}
 journal: {dir: %s, segment_bytes: 1048576%s}
 exporters:

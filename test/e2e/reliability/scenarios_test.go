@@ -19,15 +19,16 @@ const patience = 3 * time.Minute
 
 // sink is the real backend: it writes what arrives into a file.
 type sink struct {
-	stage                 *stage
-	address, config, file string
-	collector             *backend.Collector
+	stage                *stage
+	address, httpAddress string
+	config, file         string
+	collector            *backend.Collector
 }
 
 func newSink(t *testing.T, s *stage) *sink {
 	t.Helper()
-	k := &sink{stage: s, address: freeAddress(t), config: filepath.Join(s.dir, "otelcol.yaml"), file: filepath.Join(s.dir, "arrived")}
-	if err := os.WriteFile(k.config, []byte(backend.FileConfig(k.address, k.file)), 0o600); err != nil {
+	k := &sink{stage: s, address: freeAddress(t), httpAddress: freeAddress(t), config: filepath.Join(s.dir, "otelcol.yaml"), file: filepath.Join(s.dir, "arrived")}
+	if err := os.WriteFile(k.config, []byte(backend.FileConfig(k.address, k.httpAddress, k.file)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return k
