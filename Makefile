@@ -71,6 +71,13 @@ bench: ## Benchmarks: in-kernel costs, slowdowns, events a second (writes docs/p
 	@$(INSTALL) go
 	go run ./test/bench
 
+.PHONY: bench-reliability
+bench-reliability: ## What is lost when things go wrong, in the long form (writes docs/reliability.md); needs root
+	@$(INSTALL) e2e
+	@rm -rf tmp/reliability && mkdir -p tmp/reliability
+	WATCHGLASS_E2E=1 WATCHGLASS_RELIABILITY=long WATCHGLASS_RELIABILITY_FIGURES=$(CURDIR)/tmp/reliability \
+		go test -count=1 -v -timeout 60m ./test/e2e/reliability
+
 .PHONY: generate
 generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19
 	@$(INSTALL) go generate

@@ -126,6 +126,7 @@ type result struct {
 	name                                             string
 	produced, delivered, lost, repeated, kernel      uint64
 	findings, findingsMissing, findingsUnseen, kills int
+	canaries                                         uint64
 	seconds, drain                                   float64
 	losses                                           map[string]uint64
 }
@@ -133,7 +134,7 @@ type result struct {
 // verify holds delivered and accounted for lost against produced, and what the workload did against the findings.
 func verify(t *testing.T, n *node, w *workload, a *arrivals) result {
 	t.Helper()
-	r := result{name: strings.TrimPrefix(t.Name(), "Test"), repeated: a.repeated, lost: sum(a.lost), kernel: sum(a.kernel), losses: a.lost, kills: len(n.down)}
+	r := result{name: strings.TrimPrefix(t.Name(), "Test"), repeated: a.repeated, lost: sum(a.lost), kernel: sum(a.kernel), losses: a.lost, kills: len(n.down), canaries: a.canaries}
 	for _, instance := range slices.Sorted(maps.Keys(n.produced)) {
 		produced, delivered := n.produced[instance], a.count(instance)
 		r.produced += produced

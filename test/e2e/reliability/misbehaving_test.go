@@ -175,7 +175,7 @@ func TestMisbehavingBackend(t *testing.T) {
 	k.start(t)
 	m := newMisbehaving(t, "http://"+k.httpAddress)
 	n := newNode(t, s, fmt.Sprintf(
-		"{endpoint: %s, protocol: http/protobuf, compression: none, timeout: 1s, retry: {initial: 50ms, max: 500ms}}", m.URL), "")
+		"{endpoint: %s, protocol: http/protobuf, compression: none, timeout: 1s, retry: {initial: 50ms, max: 500ms}}", m.URL), "1048576")
 	n.start(t)
 	begin := time.Now()
 	w := startLoad(t, s, n.cgroup)

@@ -58,7 +58,7 @@ func newNode(t *testing.T, s *stage, destination, journal string) *node {
 sandboxes: {cgroups: [/%s]}
 claims: {hooks: {enabled: false}}
 control: {enabled: false}
-journal: {dir: %s, segment_bytes: 1048576%s}
+journal: {dir: %s, segment_bytes: %s}
 exporters:
   canary_interval: 1s
   otlp: %s
@@ -142,7 +142,7 @@ func (n *node) stop(t *testing.T) {
 	select {
 	case err := <-n.done:
 		if err != nil {
-			t.Errorf("the collector: %v", err)
+			t.Errorf("the collector: %v\n%s", err, n.said())
 		}
 	case <-time.After(time.Minute):
 		t.Fatalf("the collector does not end:\n%s", n.said())

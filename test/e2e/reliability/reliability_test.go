@@ -49,7 +49,14 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if dir := os.Getenv(figuresVariable); dir != "" {
+		if err := writePage(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // stage is what every scenario needs: the two programs and a place.
