@@ -344,5 +344,3 @@ func TestCrashIsAccountedFor(t *testing.T) {
 	}
 	shut(t, j)
 }
-
-func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -72,6 +72,23 @@ type delivery struct {
 	probes int
 }
 
+// profiled is the batch in the destination's profile. What is no record is rejected.
+func (d *delivery) profiled(batch []event.Encoded) parcel {
+	if d.profiler == nil {
+		return whole(batch)
+	}
+	var p parcel
+	for i := range batch {
+		converted, err := d.profiler.convert(&batch[i])
+		if err != nil {
+			d.rejected = append(d.rejected, event.Rejection{Index: i, Reason: err.Error()})
+			continue
+		}
+		p.records, p.places = append(p.records, converted), append(p.places, i)
+	}
+	return p
+}
+
 // deliver delivers or rejects every record of p, in requests within the limit. Its error says that ctx ended.
 func (d *delivery) deliver(ctx context.Context, p parcel) error {
 	for len(p.records) > 0 {

@@ -228,11 +228,11 @@ func TestPoison(t *testing.T) {
 			for _, bad := range [][]int{{0}, {99}, {50, 51, 52}, {0, 1, 2, 3, 25, 50, 75}} {
 				t.Run(fmt.Sprint(protocol, name, bad), func(t *testing.T) {
 					t.Parallel()
-					s := server{judge: func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, error, int) {
+					s := server{judge: func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error) {
 						if countBad(r) > 0 {
-							return nil, refusal.grpc, refusal.http
+							return nil, refusal.http, refusal.grpc
 						}
-						return nil, nil, 0
+						return nil, 0, nil
 					}}
 					l := open(t, s.start(t, protocol, nil))
 					// The first Send knows nothing of the destination, the second that it took something.
@@ -284,11 +284,11 @@ func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10
 	for _, protocol := range protocols() {
-		s := server{judge: func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, error, int) {
+		s := server{judge: func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error) {
 			if n := len(canonical(t, r)); n > limit {
-				return nil, status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", n, limit), 413
+				return nil, 413, status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", n, limit)
 			}
-			return nil, nil, 0
+			return nil, 0, nil
 		}}
 		l := open(t, s.start(t, protocol, nil))
 		events := numbered(200)
@@ -313,8 +313,8 @@ func TestPartialSuccess(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range protocols() {
 		for _, bad := range [][]int{{0}, {63}, {7, 8}, {1, 30, 31, 60}} {
-			s := server{judge: func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, error, int) {
-				return &collogs.ExportLogsPartialSuccess{RejectedLogRecords: countBad(r), ErrorMessage: "too \x1bold"}, nil, 0
+			s := server{judge: func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error) {
+				return &collogs.ExportLogsPartialSuccess{RejectedLogRecords: countBad(r), ErrorMessage: "too \x1bold"}, 0, nil
 			}}
 			rejected, err := send(t, s.start(t, protocol, nil), numbered(64, bad...))
 			if err != nil {
@@ -345,9 +345,9 @@ func TestPartialSuccessOfAll(t *testing.T) {
 func TestFickle(t *testing.T) {
 	t.Parallel()
 	n := 0
-	s := server{judge: func(*collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, error, int) {
+	s := server{judge: func(*collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error) {
 		n++
-		return &collogs.ExportLogsPartialSuccess{RejectedLogRecords: int64(n*7919%500 - 3)}, nil, 0
+		return &collogs.ExportLogsPartialSuccess{RejectedLogRecords: int64(n*7919%500 - 3)}, 0, nil
 	}}
 	rejected, err := send(t, s.start(t, ProtocolGRPC, nil), numbered(1000))
 	if err != nil {

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters/profile"
 )
 
 // LogsConfig is one destination of events.
@@ -20,6 +22,8 @@ type LogsConfig struct {
 	// Name is the destination's name in cursors, metrics and logs: lower-case letters, digits, "-", "_" and ".".
 	Name        string `yaml:"name"`
 	Destination `yaml:",inline"`
+	// Profile is the schema in whose words it gets them: otel (the default), ecs or ocsf.
+	Profile string `yaml:"profile"`
 	// Filter says which events it gets.
 	Filter Filter `yaml:"filter"`
 	Retry  Retry  `yaml:"retry"`
@@ -42,6 +46,9 @@ func (c LogsConfig) WithDefaults() LogsConfig {
 	if c.Timeout == 0 {
 		c.Timeout = base.Timeout
 	}
+	if c.Profile == "" {
+		c.Profile = profile.OTel
+	}
 	if c.Retry == (Retry{}) {
 		c.Retry = base.Retry
 	}
@@ -54,7 +61,10 @@ func (c LogsConfig) Validate() error {
 	if !validName(c.Name) {
 		errs = append(errs, fmt.Errorf("name: %q must be 1 to 64 of a-z, 0-9, \"-\", \"_\" and \".\", a letter or digit first", c.Name))
 	}
-	return errors.Join(append(errs, c.Destination.validate(""), c.Filter.validate(), c.Retry.validate())...)
+	if c.Profile != "" && !slices.Contains(profile.Names(), c.Profile) {
+		errs = append(errs, fmt.Errorf("profile: %q is none of %s", c.Profile, strings.Join(profile.Names(), ", ")))
+	}
+	return errors.Join(append(errs, c.validate(""), c.Filter.validate(), c.Retry.validate())...)
 }
 
 // validName is what can be a file's name, a label and a word in a message.
@@ -67,6 +77,7 @@ func validName(name string) bool {
 type Logs struct {
 	cfg       LogsConfig
 	transport transport
+	profiler  *profiler // nil for events as they are
 	trouble   trouble
 	assembler Assembler
 	// body is the memory for requests, where the transport copies them.
@@ -91,10 +102,12 @@ func OpenLogs(cfg LogsConfig, s Settings) (*Logs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination %s: %w", cfg.Name, err)
 	}
-	return &Logs{
-		cfg: cfg, transport: t, limit: maxRequestBytes,
-		trouble: trouble{log: s.Logger.With("destination", cfg.Name, "endpoint", cfg.Destination.name())},
-	}, nil
+	l := &Logs{
+		cfg: cfg, transport: t, profiler: newProfiler(cfg.Profile), limit: maxRequestBytes,
+		trouble: trouble{log: s.Logger.With("destination", cfg.Name, "endpoint", cfg.name())},
+	}
+	l.assembler.foreign = l.profiler != nil
+	return l, nil
 }
 
 // Name is the destination's name.
@@ -105,10 +118,10 @@ func (l *Logs) Name() string { return l.cfg.Name }
 // not delivered. What was delivered comes again in the next try; log.record.uid tells.
 func (l *Logs) Send(ctx context.Context, batch []event.Encoded) ([]event.Rejection, error) {
 	d := &delivery{Logs: l, probes: maxProbes}
-	err := d.deliver(ctx, whole(batch))
+	err := d.deliver(ctx, d.profiled(batch))
 	l.trim()
 	if err != nil {
-		return nil, fmt.Errorf("send to %s: %w", l.cfg.Destination.name(), err)
+		return nil, fmt.Errorf("send to %s: %w", l.cfg.name(), err)
 	}
 	return d.rejected, nil
 }
@@ -116,7 +129,7 @@ func (l *Logs) Send(ctx context.Context, batch []event.Encoded) ([]event.Rejecti
 // Shutdown closes the connection; everything is sent already.
 func (l *Logs) Shutdown(context.Context) error {
 	if err := l.transport.close(); err != nil {
-		return fmt.Errorf("close the connection to %s: %w", l.cfg.Destination.name(), err)
+		return fmt.Errorf("close the connection to %s: %w", l.cfg.name(), err)
 	}
 	return nil
 }

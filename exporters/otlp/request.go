@@ -22,6 +22,9 @@ const (
 // Assembler puts records together into requests by their bytes, without looking into them. It keeps its
 // scratch space and is not for use by more than one goroutine.
 type Assembler struct {
+	// foreign is true when the records are in the words of another schema than the resources: they get no schema URL.
+	foreign bool
+
 	groups []group
 	// next is, for each record of the batch, the following one of the same resource, or -1.
 	next []int
@@ -80,7 +83,10 @@ func (a *Assembler) find(resource []byte, i int) int {
 
 func (a *Assembler) appendGroup(dst []byte, g *group, batch []event.Encoded) []byte {
 	scope := sizeField(scopeFieldName, len(scopeName))
-	scopeLogs := sizeField(scopeLogsScope, scope) + g.records + sizeField(scopeSchema, len(event.SchemaURL))
+	scopeLogs := sizeField(scopeLogsScope, scope) + g.records
+	if !a.foreign {
+		scopeLogs += sizeField(scopeSchema, len(event.SchemaURL))
+	}
 	dst = appendLength(dst, requestResourceLogs, sizeField(resourceLogsResource, len(g.resource))+
 		sizeField(resourceLogsScope, scopeLogs)+sizeField(resourceLogsSchema, len(event.SchemaURL)))
 	dst = append(appendLength(dst, resourceLogsResource, len(g.resource)), g.resource...)
@@ -89,7 +95,9 @@ func (a *Assembler) appendGroup(dst []byte, g *group, batch []event.Encoded) []b
 	for i := g.first; i >= 0; i = a.next[i] {
 		dst = append(appendLength(dst, scopeLogsRecords, len(batch[i].Record)), batch[i].Record...)
 	}
-	dst = appendText(dst, scopeSchema, event.SchemaURL)
+	if !a.foreign {
+		dst = appendText(dst, scopeSchema, event.SchemaURL)
+	}
 	return appendText(dst, resourceLogsSchema, event.SchemaURL)
 }
 

@@ -45,7 +45,7 @@ type server struct {
 	httpScript func(n int, w http.ResponseWriter) bool
 	partial    *collogs.ExportLogsPartialSuccess
 	// judge may answer for what a request holds: with a partial success, a gRPC error or an HTTP status.
-	judge func(*collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, error, int)
+	judge func(*collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error)
 	// address is where to listen, grpcLimit the largest request of gRPC; zero values are any and 4 MiB.
 	address   string
 	grpcLimit int
@@ -98,7 +98,7 @@ func (s *server) Export(ctx context.Context, r *collogs.ExportLogsServiceRequest
 	partial := s.partial
 	if s.judge != nil {
 		var err error
-		if partial, err, _ = s.judge(r); err != nil {
+		if partial, _, err = s.judge(r); err != nil {
 			return nil, err
 		}
 	}
@@ -126,7 +126,7 @@ func (s *server) startGRPC(t *testing.T, cfg *tls.Config) {
 	t.Helper()
 	listener := s.listen(t)
 	var options []grpc.ServerOption
-	options = append(options, grpc.RPCDecompressor(decompressor{CompressionZstd})) // of small requests
+	options = append(options, grpc.RPCDecompressor(decompressor{CompressionZstd})) //nolint:staticcheck // as the client's
 	if s.grpcLimit > 0 {
 		options = append(options, grpc.MaxRecvMsgSize(s.grpcLimit))
 	}
@@ -195,7 +195,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = proto.Unmarshal(body, &request)
 		partial, code := s.partial, 0
 		if s.judge != nil && err == nil {
-			if partial, _, code = s.judge(&request); code != 0 {
+			if partial, code, _ = s.judge(&request); code != 0 {
 				w.WriteHeader(code)
 				return
 			}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sample
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// Claims is one of each claim, with everything said.
+func Claims() []event.Payload {
+	claim := event.Claim{
+		Agent: "codex", Version: "0.46", Session: "s-1", Conversation: "c-1", Turn: "t-1", SubAgent: "reviewer",
+		ParentSession: "s-0", Channel: event.ChannelLog, TimeSource: event.TimeRecord, Received: Start(),
+		Sender: event.SenderOwner, TraceID: [16]byte{1, 15: 2}, SpanID: [8]byte{3, 7: 4},
+	}
+	traceOnly := claim
+	traceOnly.SpanID = [8]byte{}
+	peer := netip.MustParseAddrPort("[2001:db8::1]:443")
+	return []event.Payload{
+		&event.SessionStart{Claim: claim, Provider: "openai", Model: "m", ApprovalMode: "on-request", Sandbox: "workspace-write"},
+		&event.SessionEnd{Claim: claim, Reason: "exit", Duration: time.Minute, Turns: 1, ToolCalls: 2, Processes: 3},
+		&event.Prompt{Claim: traceOnly, Length: 3, Text: "fix\xffit"},
+		&event.ModelRequest{
+			Claim: claim, Provider: "openai", Model: "m", ResponseModel: "m-1", ResponseID: "r", Input: 1, Output: 2,
+			Reasoning: 3, CacheRead: 4, CacheCreation: 5, CostUSD: 0.25, Duration: time.Second, FirstChunk: time.Millisecond,
+			Status: 200, Attempt: 1, Error: "none",
+		},
+		&event.ToolCall{
+			Claim: claim, Phase: event.PhaseJoined, ID: "call_1", Name: "exec", Type: "function", MCPServer: "m",
+			Command: "make", WorkingDirectory: "/src", Arguments: "{}", Result: "ok", Outcome: event.OutcomeFailure,
+			HasExit: true, ClaimedExit: -1, Error: "x", Duration: time.Second, Running: true, Roots: []event.ProcessID{1, 1 << 63},
+			Method: "env", Confidence: "exact", Exited: true, ExitCode: 2,
+			Totals: event.ToolTotals{Processes: 1, FilesRead: 2, FilesWritten: 3, Connections: 4, BytesSent: 5, BytesReceived: 6},
+		},
+		&event.Approval{
+			Claim: claim, ID: "a", CallID: "call_1", Tool: "exec", Command: "rm -r /", State: event.ApprovalDenied,
+			Decider: "user", Scope: "call", Reason: "no", Latency: time.Second,
+		},
+		&event.PolicyDecision{
+			Claim: claim, Decision: event.DecisionDeny, Policy: "p", Subject: "example.org", Reason: "r", Enforcement: "proxy",
+			Server: "example.org", ServerPort: 443, Client: peer, Transport: event.TransportTCP,
+		},
+		&event.SandboxOutcome{Claim: claim, CallID: "call_1", Tool: "exec", Outcome: "denied", Duration: time.Second},
+		&event.AgentError{Claim: claim, Type: "api_error", Message: "overloaded", Status: 529},
+		&event.ClaimMismatch{
+			Claim: claim, Type: event.MismatchExitCode, CallID: "call_1", Tool: "exec", Claimed: "0", Fact: "7",
+			Method: "env", Confidence: "exact", Roots: []event.ProcessID{1},
+		},
+	}
+}
