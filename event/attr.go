@@ -258,6 +258,8 @@ const (
 	ToolRunning Key = "watchglass.tool.running"
 	// ToolProcessGroup is the process group in which the agent says that it ran the command, in its own pid namespace.
 	ToolProcessGroup Key = "watchglass.tool.process_group"
+	// TraceDetail is what an event of a span tells, in words.
+	TraceDetail Key = "watchglass.trace.detail"
 	// ToolShell is the agent's id of a shell that outlives the call which started it.
 	ToolShell Key = "watchglass.tool.shell"
 	// ToolRoots is the watchglass.process.uid of the processes that the call started.

@@ -122,6 +122,7 @@ func Attributes() []AttributeInfo {
 		{ToolClaimedExitCode, ValueInt, "The exit code, as the agent says; process.exit.code is the kernel's."},
 		{ToolRunning, ValueBool, "True when the process goes on after the call's result."},
 		{ToolProcessGroup, ValueInt, "The process group in which the agent says that it ran the command, in its own pid namespace."},
+		{TraceDetail, ValueString, "What an event of a span tells, in words."},
 		{ToolShell, ValueString, "The agent's id of a shell that outlives the call which started it."},
 		{ToolRoots, ValueStrings, "The watchglass.process.uid of the processes that the call started."},
 		{ToolProcesses, ValueInt, "How many processes belonged to the call."},

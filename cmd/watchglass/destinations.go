@@ -22,14 +22,37 @@ const otlpFlushInterval = time.Second
 // maxDestinations bounds exporters.destinations, each of which has a queue or a cursor of its own.
 const maxDestinations = 64
 
+// otlpConfig is the configuration of OTLP, with what the environment adds to it.
+func (s *watchSettings) otlpConfig() (otlp.Config, error) {
+	cfg := s.config.Exporters.OTLP
+	if !s.environment {
+		return cfg, nil
+	}
+	cfg, err := cfg.WithEnvironment(otlp.DefaultConfig(), os.LookupEnv)
+	if err != nil {
+		return cfg, fmt.Errorf("otlp exporter: %w", err)
+	}
+	return cfg, nil
+}
+
+// openTraces makes what sends sessions as traces; nothing where they have no endpoint.
+func openTraces(s *watchSettings) ([]collector.ExporterSettings, error) {
+	cfg, err := s.otlpConfig()
+	if err != nil || !cfg.TracesEnabled() {
+		return nil, err
+	}
+	traces, err := otlp.OpenTraces(cfg, otlp.Settings{Resource: programResource(s.instance), Logger: s.log, Environment: os.LookupEnv})
+	if err != nil {
+		return nil, err
+	}
+	return []collector.ExporterSettings{{Exporter: traces, FlushInterval: otlpFlushInterval}}, nil
+}
+
 // openOTLP makes what sends logs and metrics by OTLP, as the configuration and the environment say.
 func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collector.DestinationSettings, error) {
-	cfg := s.config.Exporters.OTLP
-	if s.environment {
-		var err error
-		if cfg, err = cfg.WithEnvironment(otlp.DefaultConfig(), os.LookupEnv); err != nil {
-			return nil, fmt.Errorf("otlp exporter: %w", err)
-		}
+	cfg, err := s.otlpConfig()
+	if err != nil {
+		return nil, err
 	}
 	settings := otlp.Settings{Resource: programResource(s.instance), Logger: s.log, Environment: os.LookupEnv}
 	var list []otlp.LogsConfig

@@ -111,6 +111,11 @@ func (w *watch) open(s watchSettings) error {
 	if err != nil {
 		return err
 	}
+	traces, err := openTraces(&s)
+	if err != nil {
+		return err
+	}
+	outputs = append(outputs, traces...)
 	notifiers, err := s.config.Exporters.notifiers(programResource(s.instance), s.log)
 	if err != nil {
 		return err

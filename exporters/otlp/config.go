@@ -31,6 +31,9 @@ type Config struct {
 	// and /v1/metrics added, as the specification says.
 	Logs    Destination `yaml:"logs"`
 	Metrics Destination `yaml:"metrics"`
+	// Traces is where traces go, one for each turn of a session. It overrides too; but without an endpoint of its own,
+	// none are sent.
+	Traces Destination `yaml:"traces"`
 	// MetricsInterval is the time between two pushes of the metrics.
 	MetricsInterval time.Duration `yaml:"metrics_interval"`
 	// Retry is how often and how long a request is tried again.
@@ -97,6 +100,10 @@ func (c Config) LogsEnabled() bool { return c.Endpoint != "" || c.Logs.Endpoint 
 // MetricsEnabled says whether metrics have an endpoint.
 func (c Config) MetricsEnabled() bool { return c.Endpoint != "" || c.Metrics.Endpoint != "" }
 
+// TracesEnabled says whether traces have an endpoint. Only their own counts: the common one may be of a server that
+// takes none.
+func (c Config) TracesEnabled() bool { return c.Traces.Endpoint != "" }
+
 // Validate says everything that is wrong with the configuration, or nil.
 func (c Config) Validate() error {
 	var errs []error
@@ -109,7 +116,10 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("metrics_interval: must be at least 1s, not %v", c.MetricsInterval))
 		}
 	}
-	if c.LogsEnabled() || c.MetricsEnabled() {
+	if c.TracesEnabled() {
+		errs = append(errs, c.traces().validate("traces."))
+	}
+	if c.LogsEnabled() || c.MetricsEnabled() || c.TracesEnabled() {
 		errs = append(errs, c.Retry.validate())
 	}
 	return errors.Join(errs...)
@@ -119,6 +129,8 @@ func (c Config) Validate() error {
 func (c Config) logs() Destination { return c.merge(c.Logs, "/v1/logs") }
 
 func (c Config) metrics() Destination { return c.merge(c.Metrics, "/v1/metrics") }
+
+func (c Config) traces() Destination { return c.merge(c.Traces, "/v1/traces") }
 
 func (c Config) merge(own Destination, path string) Destination {
 	d := own

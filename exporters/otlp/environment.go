@@ -19,6 +19,8 @@ func (c Config) WithEnvironment(base Config, lookup func(string) (string, bool))
 	e.destination(&c.Destination, base.Destination, "OTEL_EXPORTER_OTLP_")
 	e.destination(&c.Logs, base.Logs, "OTEL_EXPORTER_OTLP_LOGS_")
 	e.destination(&c.Metrics, base.Metrics, "OTEL_EXPORTER_OTLP_METRICS_")
+	// Only this one switches traces on: see Config.Traces.
+	e.destination(&c.Traces, base.Traces, "OTEL_EXPORTER_OTLP_TRACES_")
 	if interval, ok := e.milliseconds("OTEL_METRIC_EXPORT_INTERVAL"); ok && c.MetricsInterval == base.MetricsInterval {
 		c.MetricsInterval = interval
 	}
