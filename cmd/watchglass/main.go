@@ -73,6 +73,6 @@ all sandboxes of a machine.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newRun(), newCollect(), newCheck(), newRules(), newVersion(), newHook(),
-		newSessions(), newShow(), newAgents())
+		newSessions(), newShow(), newAgents(), newEvents(), newVerify(), newJournal())
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/watchglass/watchglass/event"
@@ -33,15 +34,7 @@ func (q *Query) event(e *event.Encoded) bool {
 		!q.Since.IsZero() && e.Time.Before(q.Since) || !q.Until.IsZero() && e.Time.After(q.Until) {
 		return false
 	}
-	if len(q.Kinds) == 0 {
-		return true
-	}
-	for _, kind := range q.Kinds {
-		if e.Kind == kind {
-			return true
-		}
-	}
-	return false
+	return len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)
 }
 
 // Reader reads a journal's events in the order in which they were made, also while a collector writes it. It

@@ -344,3 +344,5 @@ func TestCrashIsAccountedFor(t *testing.T) {
 	}
 	shut(t, j)
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

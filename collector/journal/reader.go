@@ -135,40 +135,44 @@ func (r *laneReader) read(h *frameHeader) (bool, error) {
 		r.segment.skip(h)
 		return false, nil
 	}
-	f, raw, err := r.contents(h)
-	if err != nil && !errors.Is(err, errDamaged) {
+	raw, good, err := r.contents(h)
+	switch {
+	case err != nil:
 		return false, err
+	case h.kind == frameResource && good:
+		r.learn(h.ordinal, raw)
 	}
-	bad := err != nil
 	if h.kind == frameResource {
-		if !bad {
-			r.learn(h.ordinal, raw)
-		}
 		return false, nil
 	}
 	r.lose(h.ordinal) // what lies between is in no frame
-	if bad {
+	if !good {
 		r.lose(end)
 		return false, nil
-	}
-	if f.flags&flagZstd == 0 {
-		raw = append(r.raw[:0], raw...) // the segment's buffer is used again
 	}
 	r.raw = raw
 	return r.begin(h), nil
 }
 
-// contents reads a frame whose header is good, and goes on behind it even when the rest is damaged.
-func (r *laneReader) contents(h *frameHeader) (*frame, []byte, error) {
+// contents is the payload of a frame whose header is good, in r.raw's memory; false when it is damaged. The reader
+// is behind it in both cases.
+func (r *laneReader) contents(h *frameHeader) ([]byte, bool, error) {
 	f, err := r.segment.next()
 	if errors.Is(err, errDamaged) {
 		r.segment.skip(h)
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, false, err
 	}
 	raw, err := f.open(r.zstd, r.raw)
-	return f, raw, err
+	if err != nil {
+		return nil, false, nil //nolint:nilerr // it is damaged, which is counted and no error
+	}
+	if f.flags&flagZstd == 0 {
+		raw = append(r.raw[:0], raw...) // the segment's buffer is used again
+	}
+	return raw, true, nil
 }
 
 func (r *laneReader) learn(number uint64, raw []byte) {

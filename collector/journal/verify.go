@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -179,9 +180,13 @@ func (v *verifier) run() error {
 	v.evicted = map[uint64][32]byte{}
 	var first segmentHeader
 	v.next = 1
+	opened := 0
 	for i := range segments {
 		s := &segments[i]
 		r, err := openSegment(s.path, v.lane, s.base)
+		if v.live && opened == 0 && errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed for lack of room meanwhile, as the lane tells further on
+		}
 		if newer := new(NewerVersionError); errors.As(err, &newer) {
 			return err
 		}
@@ -194,7 +199,7 @@ func (v *verifier) run() error {
 			}
 			break
 		}
-		if i == 0 {
+		if opened++; opened == 1 {
 			first = r.header
 			v.report.First, v.next = r.header.base, r.header.base
 		} else {
@@ -229,7 +234,7 @@ func (v *verifier) joins(r *segmentReader) {
 
 // begins holds the beginning of the lane to what the lane tells of what was removed before it.
 func (v *verifier) begins(path string, first *segmentHeader) {
-	if v.report.Fault != nil {
+	if v.report.Fault != nil || first.version == 0 { // the only one is being begun
 		return
 	}
 	if first.base == 1 {

@@ -74,7 +74,7 @@ func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 			if number != resourceAttributes {
 				return nil
 			}
-			a, err := decodeKeyValue(value)
+			a, err := parseKeyValue(value)
 			attributes = append(attributes, a)
 			return err
 		})
@@ -88,11 +88,11 @@ func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 	err := fields(e.Record, func(number protowire.Number, value, whole []byte, n uint64) error {
 		switch number {
 		case recordAttributes:
-			a, err := decodeKeyValue(value)
+			a, err := parseKeyValue(value)
 			record.Attributes = append(record.Attributes, a)
 			return err
 		case recordBody:
-			v, err := decodeValue(value)
+			v, err := parseValue(value)
 			record.Body = v.AsString()
 			return err
 		case recordObserved:
@@ -136,7 +136,7 @@ func fields(message []byte, f func(number protowire.Number, value, whole []byte,
 	return nil
 }
 
-func decodeKeyValue(message []byte) (event.Attribute, error) {
+func parseKeyValue(message []byte) (event.Attribute, error) {
 	var a event.Attribute
 	err := fields(message, func(number protowire.Number, value, _ []byte, _ uint64) error {
 		var err error
@@ -144,15 +144,15 @@ func decodeKeyValue(message []byte) (event.Attribute, error) {
 		case keyValueKey:
 			a.Key = event.Key(value)
 		case keyValueValue:
-			a.Value, err = decodeValue(value)
+			a.Value, err = parseValue(value)
 		}
 		return err
 	})
 	return a, err
 }
 
-// decodeValue is the value of an AnyValue of one of the forms that Encoder makes.
-func decodeValue(message []byte) (event.Value, error) {
+// parseValue is the value of an AnyValue of one of the forms that Encoder makes.
+func parseValue(message []byte) (event.Value, error) {
 	var v event.Value
 	err := fields(message, func(number protowire.Number, value, _ []byte, n uint64) error {
 		switch number {
@@ -167,7 +167,7 @@ func decodeValue(message []byte) (event.Value, error) {
 		case valueArray:
 			list := []string{}
 			err := fields(value, func(_ protowire.Number, item, _ []byte, _ uint64) error {
-				s, err := decodeValue(item)
+				s, err := parseValue(item)
 				list = append(list, s.AsString())
 				return err
 			})
@@ -176,7 +176,7 @@ func decodeValue(message []byte) (event.Value, error) {
 		case valueMap:
 			counts := []event.Count{}
 			err := fields(value, func(_ protowire.Number, pair, _ []byte, _ uint64) error {
-				a, err := decodeKeyValue(pair)
+				a, err := parseKeyValue(pair)
 				counts = append(counts, event.Count{Name: string(a.Key), N: a.Value.AsInt()})
 				return err
 			})

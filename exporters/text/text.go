@@ -137,7 +137,7 @@ const (
 func (e *Exporter) appendLine(dst []byte, ev *event.Event) []byte {
 	line := newLine(dst, e.cfg.Width)
 	severity := ev.Payload.Severity()
-	line.colour(e.cfg.Colour, colourOf(ev, severity))
+	line.colour(e.cfg.Colour, colourOf(ev.Kind(), severity))
 	line.plain(ev.Time.In(e.cfg.Location).Format("15:04:05.000"))
 	line.plain(" ")
 	if e.cfg.Sandbox {
@@ -196,13 +196,13 @@ const (
 	yellow = "33"
 )
 
-func colourOf(ev *event.Event, severity event.Severity) string {
+func colourOf(kind event.Kind, severity event.Severity) string {
 	switch {
-	case ev.Kind() == event.KindFinding && severity >= event.SeverityMedium, severity >= event.SeverityError:
+	case kind == event.KindFinding && severity >= event.SeverityMedium, severity >= event.SeverityError:
 		return red
-	case severity >= event.SeverityWarn, ev.Kind() == event.KindFinding:
+	case severity >= event.SeverityWarn, kind == event.KindFinding:
 		return yellow
-	case ev.Kind() == event.KindProcessExec:
+	case kind == event.KindProcessExec:
 		return bold
 	case severity < event.SeverityInfo:
 		return dim
