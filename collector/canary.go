@@ -62,3 +62,28 @@ func (o *output) notifiers() []event.NotifierStats {
 	}
 	return []event.NotifierStats{{Output: o.settings.Exporter.Name(), Canary: o.canary.Load()}}
 }
+
+// wantsCanary says whether a destination wants canaries. One whose filter leaves findings out does not.
+func wantsCanary(s *DestinationSettings) bool {
+	return s.Wants == nil || s.Wants(&event.Encoded{
+		Kind: event.KindFinding, Severity: event.SeverityInfo, Record: []byte(event.CanaryRuleID),
+	})
+}
+
+// noteCanary takes note of the findings of a batch that was delivered. Which of them is a canary cannot be seen
+// from here, and does not matter: that a finding arrived proves the same.
+func (p *Pump) noteCanary() {
+	for i := range p.batch {
+		if p.batch[i].Kind == event.KindFinding {
+			p.canary.Store(max(p.canary.Load(), p.batch[i].Time.Unix()))
+		}
+	}
+}
+
+// Notifiers is what the pump knows of canaries: nothing where the destination does not want them.
+func (p *Pump) Notifiers() []event.NotifierStats {
+	if !p.sings {
+		return nil
+	}
+	return []event.NotifierStats{{Output: p.Name(), Canary: p.canary.Load()}}
+}

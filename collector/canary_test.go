@@ -58,7 +58,7 @@ func TestCanary(t *testing.T) {
 	for _, n := range stats.Notifiers {
 		got[n.Output] = n.Canary
 	}
-	if got["out"] < start || got["other"] != 0 || got["refuser"] != 0 || got["teller/a"] != 7 || len(got) != 4 {
+	if stats.CanaryInterval != 5*time.Millisecond || got["out"] < start || got["other"] != 0 || got["refuser"] != 0 || got["teller/a"] != 7 || len(got) != 4 {
 		t.Errorf("%v", got)
 	}
 	for _, l := range stats.Lost {
@@ -68,5 +68,39 @@ func TestCanary(t *testing.T) {
 	}
 	if n := other.kinds()[event.KindFinding]; n != 0 {
 		t.Errorf("%d findings at who accepts none", n)
+	}
+}
+
+// TestFindingsDoNotWait: a batch that gathers is handed on as soon as a finding is in it.
+func TestFindingsDoNotWait(t *testing.T) {
+	source, out := newFakeSource(), &fakeExporter{name: "out"}
+	p := newTestPipeline(t, Settings{Source: source, CanaryInterval: 20 * time.Millisecond, Exporters: []ExporterSettings{
+		{Exporter: out, FlushInterval: time.Hour},
+	}})
+	stop := start(t, p)
+	for deadline := time.Now().Add(10 * time.Second); out.kinds()[event.KindFinding] < 3; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("findings wait for a batch to be full")
+			break
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWantsCanary: who leaves findings out is not expected to take canaries.
+func TestWantsCanary(t *testing.T) {
+	for _, s := range []struct {
+		wants func(*event.Encoded) bool
+		want  bool
+	}{
+		{nil, true},
+		{func(e *event.Encoded) bool { return e.Kind == event.KindFinding }, true},
+		{func(e *event.Encoded) bool { return e.Kind == event.KindProcessExec }, false},
+	} {
+		if got := wantsCanary(&DestinationSettings{Wants: s.wants}); got != s.want {
+			t.Errorf("wants a canary: %v", got)
+		}
 	}
 }

@@ -162,7 +162,7 @@ func (p *Pipeline) Stats() event.Stats {
 	defer p.mu.Unlock()
 	p.countLosses()
 	stats := event.Stats{
-		Records: p.records, Claims: p.claims.taken, ClaimsUnattributed: p.claims.unattributed,
+		Records: p.records, CanaryInterval: p.s.CanaryInterval, Claims: p.claims.taken, ClaimsUnattributed: p.claims.unattributed,
 		Probes: p.s.Source.Probes(), Sandboxes: len(p.s.Sandboxes.Sandboxes()),
 		SandboxesRefused: p.s.Sandboxes.Refused(), Processes: p.tree.Len(), ProcessesEvicted: p.tree.Evicted(),
 	}

@@ -84,7 +84,8 @@ func (o *output) run(ctx context.Context) error {
 	return nil
 }
 
-// pause lets a batch gather, unless the last one was full: then more is waiting.
+// pause lets a batch gather, unless the last one was full: then more is waiting. A finding waits for nobody: as
+// long as it is in memory alone, a crash takes it.
 func (o *output) pause(ctx context.Context, last int) {
 	if o.settings.FlushInterval == 0 || last == o.settings.BatchSize {
 		return
@@ -93,6 +94,7 @@ func (o *output) pause(ctx context.Context, last int) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-o.queue.urgent:
 	case <-o.queue.ending:
 	case <-ctx.Done():
 	}

@@ -32,6 +32,9 @@ type Pump struct {
 	// lost is the rejected events but for reports of losses: they must not feed on themselves.
 	lost     atomic.Uint64
 	complain time.Time
+	// sings says whether the destination wants canaries; canary is the time of the latest finding that it has.
+	sings  bool
+	canary atomic.Int64
 }
 
 // NewPump opens the destination's cursor, which the caller's journal closes.
@@ -41,7 +44,7 @@ func NewPump(j *journal.Journal, s DestinationSettings, log *slog.Logger) (*Pump
 	if err != nil {
 		return nil, fmt.Errorf("destination %s: %w", s.Destination.Name(), err)
 	}
-	return &Pump{settings: s, journal: j, cursor: cursor, log: log}, nil
+	return &Pump{settings: s, journal: j, cursor: cursor, log: log, sings: wantsCanary(&s)}, nil
 }
 
 // Run delivers what the journal has and gets until ctx ends, then shuts the destination down. What is not
@@ -98,6 +101,7 @@ func (p *Pump) send(ctx context.Context) bool {
 		rejected, err := p.settings.Destination.Send(ctx, p.batch)
 		if err == nil {
 			p.delivered.Add(uint64(len(p.batch) - len(rejected)))
+			p.noteCanary()
 			p.reject(rejected)
 			return true
 		}

@@ -36,10 +36,11 @@ type queue struct {
 	filled  sync.Cond     // something waits, or the queue is closed
 	room    sync.Cond     // something was taken
 	ending  chan struct{} // closed with the queue
+	urgent  chan struct{} // gets one when a finding comes in
 }
 
 func newQueue(capacity int, whenFull WhenFull) *queue {
-	q := &queue{capacity: capacity, whenFull: whenFull, ending: make(chan struct{})}
+	q := &queue{capacity: capacity, whenFull: whenFull, ending: make(chan struct{}), urgent: make(chan struct{}, 1)}
 	q.filled.L, q.room.L = &q.mu, &q.mu
 	return q
 }
@@ -82,6 +83,12 @@ func (q *queue) push(e *event.Event) bool {
 		return false
 	}
 	q.waiting = append(q.waiting, e)
+	if e.Kind() == event.KindFinding {
+		select {
+		case q.urgent <- struct{}{}:
+		default: // it is urgent already
+		}
+	}
 	if len(q.waiting) == 1 {
 		q.filled.Signal()
 	}

@@ -158,6 +158,7 @@ func (s *store) addStats(stats *event.Stats) {
 	stats.Journal = s.journal.Stats()
 	for _, p := range s.pumps {
 		stats.Destinations = append(stats.Destinations, p.Stats())
+		stats.Notifiers = append(stats.Notifiers, p.Notifiers()...)
 	}
 }
 

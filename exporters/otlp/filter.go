@@ -3,6 +3,7 @@
 package otlp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path"
@@ -50,7 +51,8 @@ func matches(pattern string, kind event.Kind) bool {
 }
 
 // Wants makes the function that says whether an event passes; nil when all do. A report of a loss always
-// passes: who gets a part of the events must know when some of it is missing.
+// passes: who gets a part of the events must know when some of it is missing. A canary passes wherever findings
+// of some severity do: it proves that these would arrive.
 func (f Filter) Wants() func(*event.Encoded) bool {
 	least := severities()[f.MinSeverity]
 	if len(f.Kinds) == 0 && least == 0 {
@@ -62,6 +64,11 @@ func (f Filter) Wants() func(*event.Encoded) bool {
 			slices.ContainsFunc(f.Kinds, func(pattern string) bool { return matches(pattern, k.Kind) })
 	}
 	return func(e *event.Encoded) bool {
-		return e.Kind == event.KindLoss || wanted[e.Kind] && e.Severity >= least
+		return e.Kind == event.KindLoss || wanted[e.Kind] && (e.Severity >= least || canary(e))
 	}
+}
+
+// canary says whether an event is the canary, or a finding that names it, which nobody is hurt to get.
+func canary(e *event.Encoded) bool {
+	return e.Kind == event.KindFinding && bytes.Contains(e.Record, []byte(event.CanaryRuleID))
 }

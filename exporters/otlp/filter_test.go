@@ -130,3 +130,24 @@ func TestRenewal(t *testing.T) {
 		taken(t, cfg, sample.Events()[:1])
 	}
 }
+
+// TestFilterLetsCanariesPass: wherever findings of some severity go.
+func TestFilterLetsCanariesPass(t *testing.T) {
+	t.Parallel()
+	canary := &event.Encoded{Kind: event.KindFinding, Severity: event.SeverityInfo, Record: []byte("x\x00" + event.CanaryRuleID + "y")}
+	other := &event.Encoded{Kind: event.KindFinding, Severity: event.SeverityInfo, Record: []byte("secret-read")}
+	for _, c := range []struct {
+		filter             Filter
+		wantCanary, wantIt bool
+	}{
+		{Filter{MinSeverity: "high"}, true, false},
+		{Filter{Kinds: []string{"watchglass.finding"}, MinSeverity: "critical"}, true, false},
+		{Filter{Kinds: []string{"watchglass.process.*"}}, false, false},
+		{Filter{MinSeverity: "info"}, true, true},
+	} {
+		wants := c.filter.Wants()
+		if wants(canary) != c.wantCanary || wants(other) != c.wantIt {
+			t.Errorf("%+v: canary %v, other %v", c.filter, wants(canary), wants(other))
+		}
+	}
+}

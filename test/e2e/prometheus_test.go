@@ -90,8 +90,20 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
-// startCollector starts the daemon for one cgroup, which it also makes, and waits until it serves.
+// startCollector starts the daemon with JSON lines and OTLP.
 func startCollector(t *testing.T, otlp string) *collect {
+	t.Helper()
+	return startCollectorWith(t, fmt.Sprintf(`
+exporters:
+  json: {enabled: true, path: EVENTS}
+  otlp: {endpoint: %s, protocol: http/protobuf, metrics_interval: 1s}
+  prometheus: {address: "127.0.0.1:0"}
+`, otlp))
+}
+
+// startCollectorWith starts the daemon for one cgroup, which it also makes, and waits until it serves. EVENTS in the
+// configuration stands for the file of JSON lines.
+func startCollectorWith(t *testing.T, exporters string) *collect {
 	t.Helper()
 	path, err := program()
 	if err != nil {
@@ -109,11 +121,7 @@ func startCollector(t *testing.T, otlp string) *collect {
 	text := fmt.Sprintf(`
 sandboxes: {cgroups: [/%s]}
 journal: {dir: %s}
-exporters:
-  json: {enabled: true, path: %s}
-  otlp: {endpoint: %s, protocol: http/protobuf, metrics_interval: 1s}
-  prometheus: {address: "127.0.0.1:0"}
-`, name, filepath.Join(t.TempDir(), "journal"), c.events, otlp)
+`, name, filepath.Join(t.TempDir(), "journal")) + strings.ReplaceAll(exporters, "EVENTS", c.events)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -221,18 +229,38 @@ type monitor struct{ url string }
 
 func startPrometheus(t *testing.T, binary, target string) monitor {
 	t.Helper()
-	dir := t.TempDir()
 	alerts, err := filepath.Abs(filepath.Join(root, "dashboards", "alerts.yml"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runPrometheus(t, binary, target, fmt.Sprintf("rule_files: [%s]", alerts))
+}
+
+// startPrometheusWith is startPrometheus with an Alertmanager that is told at once what the rules find.
+func startPrometheusWith(t *testing.T, binary, target, alertmanager string) monitor {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "dashboards", "alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := filepath.Join(t.TempDir(), "alerts.yml")
+	if err := os.WriteFile(alerts, regexp.MustCompile(`(?m)^        for: \w+$`).ReplaceAll(text, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return runPrometheus(t, binary, target, fmt.Sprintf(
+		"rule_files: [%s]\nalerting: {alertmanagers: [{static_configs: [{targets: [%q]}]}]}", alerts, alertmanager))
+}
+
+func runPrometheus(t *testing.T, binary, target, rules string) monitor {
+	t.Helper()
+	dir := t.TempDir()
 	config := fmt.Sprintf(`
 global: {scrape_interval: 1s, evaluation_interval: 1s}
-rule_files: [%s]
+%s
 scrape_configs:
   - job_name: watchglass
     static_configs: [{targets: [%q]}]
-`, alerts, target)
+`, rules, target)
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
