@@ -19,6 +19,8 @@ const (
 	maxSummaryDestinations = 1024
 	maxSummaryFindings     = 256
 	maxSummaryPaths        = 32
+	maxSummarySessions     = 16
+	maxSummaryCalls        = 4096
 	// shown is how many commands and destinations a summary lists.
 	shownCommands, shownDestinations = 10, 32
 )
@@ -33,6 +35,15 @@ type Summarizer struct {
 	files        map[event.FileClass]*fileTotals
 	destinations map[destinationKey]*event.Destination
 	findings     map[string]*event.Finding
+	sessions     map[string]*sessionTotals
+	order        []*sessionTotals
+	calls        int
+}
+
+// sessionTotals is a session with the ids of its calls, true once their processes are known.
+type sessionTotals struct {
+	event.SessionSummary
+	calls map[string]bool
 }
 
 type fileTotals struct {
@@ -50,6 +61,7 @@ func NewSummarizer(cgroupID uint64) *Summarizer {
 	return &Summarizer{
 		cgroupID: cgroupID, commands: map[string]int64{}, files: map[event.FileClass]*fileTotals{},
 		destinations: map[destinationKey]*event.Destination{}, findings: map[string]*event.Finding{},
+		sessions: map[string]*sessionTotals{},
 	}
 }
 
@@ -100,7 +112,61 @@ func (s *Summarizer) add(e *event.Event) {
 		} else {
 			s.sum.FindingsOmitted++
 		}
+	case event.Said:
+		s.said(payload)
 	}
+}
+
+// said counts what agents say of their sessions, and what the kernel tells of their calls.
+func (s *Summarizer) said(payload event.Said) {
+	claim := payload.Said()
+	id := cmp.Or(claim.Session, claim.Conversation)
+	if claim.Sender != event.SenderOwner || id == "" {
+		return
+	}
+	t := s.sessions[id]
+	if t == nil {
+		if len(s.sessions) >= maxSummarySessions {
+			if _, ends := payload.(*event.SessionEnd); ends {
+				s.sum.SessionsOmitted++
+			}
+			return
+		}
+		t = &sessionTotals{SessionSummary: event.SessionSummary{ID: id, Agent: claim.Agent}, calls: map[string]bool{}}
+		s.sessions[id] = t
+		s.order = append(s.order, t)
+	}
+	switch p := payload.(type) {
+	case *event.ToolCall:
+		s.call(t, p)
+	case *event.Approval:
+		switch p.State {
+		case event.ApprovalGranted:
+			t.Granted++
+		case event.ApprovalDenied:
+			t.Denied++
+		case event.ApprovalRequested, event.ApprovalExpired:
+		}
+	case *event.ClaimMismatch:
+		t.Mismatches++
+	case *event.SessionEnd:
+		t.Calls = max(t.Calls, p.ToolCalls)
+	}
+}
+
+func (s *Summarizer) call(t *sessionTotals, p *event.ToolCall) {
+	joined, known := t.calls[p.ID]
+	if !known && (p.ID == "" || s.calls >= maxSummaryCalls) {
+		return // the session's end tells how many there were
+	}
+	if !known {
+		s.calls++
+		t.Calls = max(t.Calls, len(t.calls)+1)
+	}
+	if p.Phase == event.PhaseJoined && !joined {
+		t.Joined++
+	}
+	t.calls[p.ID] = joined || p.Phase == event.PhaseJoined
 }
 
 func (s *Summarizer) command(p *event.Process) {
@@ -185,6 +251,9 @@ func (s *Summarizer) Summary() event.Summary {
 		return cmp.Or(cmp.Compare(b.N, a.N), cmp.Compare(a.Name, b.Name))
 	})
 	sum.Commands, sum.CommandsOmitted = shorten(sum.Commands, shownCommands, sum.CommandsOmitted)
+	for _, t := range s.order {
+		sum.Sessions = append(sum.Sessions, t.SessionSummary)
+	}
 	sum.Files = s.fileSummaries()
 	for _, d := range s.destinations {
 		sum.Destinations = append(sum.Destinations, *d)

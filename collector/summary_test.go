@@ -5,6 +5,7 @@ package collector
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -118,5 +119,32 @@ func TestSummaryIsACopy(t *testing.T) {
 	}
 	if len(before.Files[0].Paths) != 1 || before.Files[0].Paths[0] != kept || len(s.Summary().Files[0].Paths) != 2 {
 		t.Errorf("%v, then %v", before.Files[0].Paths, s.Summary().Files[0].Paths)
+	}
+}
+
+func TestSummaryOfSessions(t *testing.T) {
+	claim := event.Claim{Agent: "codex", Session: "a", Sender: event.SenderOwner}
+	foreign := event.Claim{Agent: "codex", Session: "b", Sender: event.SenderForeign}
+	payloads := []event.Payload{
+		&event.SandboxStart{},
+		&event.ToolCall{Claim: claim, Phase: event.PhaseStart, ID: "1"},
+		&event.ToolCall{Claim: claim, Phase: event.PhaseEnd, ID: "1"},
+		&event.ToolCall{Claim: claim, Phase: event.PhaseJoined, ID: "1"},
+		&event.ToolCall{Claim: claim, Phase: event.PhaseJoined, ID: "1"},
+		&event.ToolCall{Claim: claim, Phase: event.PhaseEnd, ID: "2"},
+		&event.ToolCall{Claim: foreign, Phase: event.PhaseEnd, ID: "3"},
+		&event.Approval{Claim: claim, State: event.ApprovalRequested},
+		&event.Approval{Claim: claim, State: event.ApprovalGranted},
+		&event.Approval{Claim: claim, State: event.ApprovalDenied},
+		&event.ClaimMismatch{Claim: claim},
+		&event.SessionEnd{Claim: claim, ToolCalls: 3},
+	}
+	for i := range 20 {
+		payloads = append(payloads, &event.SessionEnd{Claim: event.Claim{Session: strconv.Itoa(i), Sender: event.SenderOwner}})
+	}
+	sum := oneSession(t, payloads...).Summary()
+	want := event.SessionSummary{ID: "a", Agent: "codex", Calls: 3, Joined: 1, Granted: 1, Denied: 1, Mismatches: 1}
+	if len(sum.Sessions) != maxSummarySessions || sum.Sessions[0] != want || sum.SessionsOmitted != 5 {
+		t.Errorf("%+v, %d more", sum.Sessions, sum.SessionsOmitted)
 	}
 }

@@ -17,6 +17,9 @@ type Summary struct {
 	// more there were.
 	Commands        []Count
 	CommandsOmitted int
+	// Sessions is the agents' sessions, the first that began first; SessionsOmitted how many more there were.
+	Sessions        []SessionSummary
+	SessionsOmitted int
 	// Files is by class, in the order of the classes' importance.
 	Files []FileSummary
 	// Destinations is by peer, most traffic first; DestinationsOmitted how many more there were.
@@ -30,6 +33,17 @@ type Summary struct {
 	Outlived []*Process
 	// Lost is every loss; empty means that nothing was lost.
 	Lost []LossCounter
+}
+
+// SessionSummary is one agent's session, as far as the agent or the kernel tells.
+type SessionSummary struct {
+	ID, Agent string
+	// Calls is the tool calls that the agent told of or the kernel saw, Joined those of them whose processes are known.
+	Calls, Joined int
+	// Granted and Denied are the decisions on calls.
+	Granted, Denied int
+	// Mismatches is how often a claim and a fact disagreed.
+	Mismatches int
 }
 
 // FileSummary is the opens of one class of files.

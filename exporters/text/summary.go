@@ -22,6 +22,7 @@ func WriteSummary(w io.Writer, cfg Config, s *event.Summary) error {
 	}
 	b := block{cfg: cfg}
 	b.overview(s)
+	b.sessions(s)
 	b.files(s.Files)
 	b.destinations(s)
 	b.findings(s)
@@ -61,6 +62,34 @@ func (b *block) overview(s *event.Summary) {
 		b.row(label, yellow, printable(processName(p))+"["+strconv.FormatUint(uint64(p.PID), 10)+"] is still alive: "+
 			printable(strings.Join(p.Args, " ")))
 		label = ""
+	}
+}
+
+// sessions writes a line for each of the agents' sessions, and none where there are none.
+func (b *block) sessions(s *event.Summary) {
+	label := "agents"
+	for _, v := range s.Sessions {
+		parts := []string{plural(v.Calls, "tool call")}
+		if v.Calls > 0 {
+			parts[0] += " (processes known of " + number(v.Joined) + ")"
+		}
+		for _, n := range []struct {
+			count int
+			what  string
+		}{{v.Granted, "granted"}, {v.Denied, "denied"}, {v.Mismatches, "contradicted by the kernel"}} {
+			if n.count > 0 {
+				parts = append(parts, number(n.count)+" "+n.what)
+			}
+		}
+		colour := ""
+		if v.Mismatches > 0 {
+			colour = yellow
+		}
+		b.row(label, colour, printable(v.Agent)+" session "+printable(v.ID)+": "+strings.Join(parts, ", "))
+		label = ""
+	}
+	if s.SessionsOmitted > 0 {
+		b.row(label, "", "and "+number(s.SessionsOmitted)+" more sessions")
 	}
 }
 

@@ -55,6 +55,9 @@ func summary() *event.Summary {
 		Sandbox: "fix-the-parser", Started: sample.Start(), Duration: 83 * time.Second,
 		Processes: 42, Execs: 40, Failed: 3,
 		Commands: []event.Count{{Name: "go", N: 12}, {Name: "evil\x1b[2J", N: 2}}, CommandsOmitted: 5,
+		Sessions: []event.SessionSummary{
+			{ID: "0199\x1b[2J", Agent: "codex", Calls: 5, Joined: 4, Granted: 3, Denied: 1, Mismatches: 1}, {ID: "b", Agent: "opencode"},
+		}, SessionsOmitted: 2,
 		Files: []event.FileSummary{
 			{Class: event.FileClassSecret, Opens: 3, Failed: 2, Paths: []string{"/home/dev/.netrc", "/k\n\x9b"}, PathsOmitted: 1},
 			{Class: event.FileClassSource, Opens: 1214, Written: 14},
