@@ -31,47 +31,49 @@ type call struct {
 	session *session
 	turn    *turn
 	// id is the agent's, or made up where it gives none.
-	id          string
-	made        bool
-	doubt       bool // another call may be of the same process
-	patient     bool // its process was waited for
-	bare        bool // its end was told without its id, besides
-	tool, mcp   string
-	command     command
-	line        string // the command as the agent said it
-	directory   string
-	trace       [16]byte
-	span        [8]byte
-	opened      time.Time // when it was first heard of
-	start, end  time.Time // as the agent claims
-	derived     bool      // start is computed
-	announced   bool      // its start was claimed by itself, before its end
-	hook        bool      // by a hook
-	finished    bool      // its end was claimed
-	running     bool      // the process goes on after the result
-	claimed     bool
-	denied      time.Time
-	outcome     event.Outcome
-	exit        int
-	hasExit     bool
-	failure     string
-	sandbox     string
-	shell       string // the agent's id of a shell that outlives the call
-	group       uint32 // as the agent says, in its pid namespace
-	paths       []string
-	approvals   []event.ApprovalView
-	decisions   []event.DecisionView
-	roots       []*root
-	files       []object // of the agent's own process, for tools that start none
-	method      string
-	confidence  string
-	totals      event.ToolTotals // of roots that are forgotten
-	lost        int
-	dirty       bool // something is to be published
-	joined      bool // it was published with its processes
-	judged      bool
-	published   int
-	interactive bool // it writes to the shell of another call
+	id      string
+	made    bool
+	doubt   bool // another call may be of the same process
+	patient bool // its process was waited for
+	// starts and ends is by which channels they were told.
+	starts, ends map[event.Channel]bool
+	judgedKinds  map[event.Mismatch]bool
+	tool, mcp    string
+	command      command
+	line         string // the command as the agent said it
+	directory    string
+	trace        [16]byte
+	span         [8]byte
+	opened       time.Time // when it was first heard of
+	start, end   time.Time // as the agent claims
+	derived      bool      // start is computed
+	announced    bool      // its start was claimed by itself, before its end
+	hook         bool      // by a hook
+	finished     bool      // its end was claimed
+	running      bool      // the process goes on after the result
+	claimed      bool
+	denied       time.Time
+	outcome      event.Outcome
+	exit         int
+	hasExit      bool
+	failure      string
+	sandbox      string
+	shell        string // the agent's id of a shell that outlives the call
+	group        uint32 // as the agent says, in its pid namespace
+	paths        []string
+	approvals    []event.ApprovalView
+	decisions    []event.DecisionView
+	roots        []*root
+	files        []object // of the agent's own process, for tools that start none
+	method       string
+	confidence   string
+	totals       event.ToolTotals // of roots that are forgotten
+	lost         int
+	dirty        bool // something is to be published
+	joined       bool // it was published with its processes
+	judged       bool
+	published    int
+	interactive  bool // it writes to the shell of another call
 }
 
 // link is how a join is known, and how sure it is.
@@ -82,7 +84,10 @@ func (t *Tracker) newCall(s *session, id string, at time.Time) *call {
 		t.forgetCall(s)
 	}
 	s.callCount++
-	c := &call{session: s, id: clone(cutID(id)), opened: at, turn: t.turn(s, "", at)}
+	c := &call{
+		session: s, id: clone(cutID(id)), opened: at, turn: t.turn(s, "", at),
+		starts: map[event.Channel]bool{}, ends: map[event.Channel]bool{}, judgedKinds: map[event.Mismatch]bool{},
+	}
 	if c.id == "" {
 		c.made = true
 		c.id = "watchglass:" + strconv.Itoa(s.callCount)
@@ -177,6 +182,7 @@ func (t *Tracker) times(c *call, said *event.ToolCall, at time.Time) {
 			c.start, c.derived = at, false
 		}
 		c.announced = c.announced || !c.finished
+		c.starts[said.Channel] = true
 		c.hook = c.hook || said.Channel == event.ChannelHook
 	case said.Phase == event.PhaseEnd:
 		if c.end.IsZero() || said.Channel == event.ChannelSpan {
@@ -194,7 +200,8 @@ func (t *Tracker) ended(c *call, said *event.ToolCall, at time.Time) {
 	} else {
 		c.running = c.running || said.Running
 	}
-	c.finished = true
+	c.finished, c.judged = true, false
+	c.ends[said.Channel] = true
 	if said.Outcome != event.OutcomeUnknown {
 		c.outcome = said.Outcome
 	}
@@ -222,9 +229,6 @@ func (t *Tracker) callSaid(s *session, said *event.ToolCall, part told, at time.
 			delete(s.byCall, c.id)
 			c.id, c.made = clone(cutID(said.ID)), false
 			s.byCall[c.id] = c
-			c.bare = c.finished
-		} else if !c.made && part == toldEnd {
-			c.bare = true
 		}
 		return c
 	}
@@ -240,12 +244,15 @@ const (
 	toldDecision
 )
 
-// unnamed is a call that is the same as one that an agent speaks of, although one of the two has no id, or both.
+// unnamed is a call that is the same as one that an agent speaks of, although one of the two has no id, or both: of
+// those that can be, the one that is nearest in time.
 func (t *Tracker) unnamed(s *session, said *event.ToolCall, part told, at time.Time) *call {
 	line := saidCommand(said.Command)
+	var best *call
+	var nearest time.Duration
 	for _, c := range slices.Backward(s.calls) {
 		if at.Sub(c.opened) > maxBatch {
-			return nil
+			break
 		}
 		if c.tool != "" && said.Name != "" && c.tool != said.Name {
 			continue
@@ -253,37 +260,46 @@ func (t *Tracker) unnamed(s *session, said *event.ToolCall, part told, at time.T
 		if line.text != "" && c.command.text != "" && !line.same(c.command) {
 			continue
 		}
-		if c.lacks(said, part, at) {
-			return c
+		if !c.lacks(said, part, at) {
+			continue
+		}
+		if far := c.distance(said, at); best == nil || far < nearest {
+			best, nearest = c, far
 		}
 	}
-	return nil
+	return best
+}
+
+// distance is how far a call is from what an agent tells, in time.
+func (c *call) distance(said *event.ToolCall, at time.Time) time.Duration {
+	if c.finished {
+		return c.end.Sub(at).Abs()
+	}
+	start := c.start
+	if start.IsZero() {
+		start = c.opened
+	}
+	return start.Sub(at.Add(-said.Duration)).Abs()
 }
 
 // lacks says whether what an agent tells can be of a call, and was not told of it by the same channel before.
 func (c *call) lacks(said *event.ToolCall, part told, at time.Time) bool {
 	named := said.ID != ""
+	begun := !at.Before(c.start.Add(-slackStart)) // a batch may be told of late, and never early
 	switch {
 	case named && !c.made: // both have an id, and it is not the same
 		return false
-	case named != c.made: // both have none
-		switch part {
-		case toldStart:
-			return !c.finished && !c.announced
-		case toldEnd:
-			return !c.finished
-		case toldDecision:
-			return !c.finished || len(c.approvals) == 0 && within(c.end, at, time.Second)
-		}
-	case named: // the call was told of without its id; what is late there may have been a batch
-		start := at.Add(-said.Duration)
-		return !c.finished || part == toldEnd && !c.end.Before(start) && !at.Before(c.start.Add(-maxBatch)) || part != toldEnd
+	case part == toldEnd && c.finished:
+		return begun && !c.ends[said.Channel]
+	case part == toldDecision && c.finished:
+		return begun && len(c.approvals) == 0 && (named || within(c.end, at, time.Second))
+	case part == toldStart && c.finished:
+		// A span tells of the start together with the end.
+		return named && said.Channel == event.ChannelSpan && !at.After(c.end)
+	case part == toldStart:
+		return !c.announced || !c.starts[said.Channel]
 	}
-	// The call has its id, and now it is told of without.
-	if part == toldEnd && c.bare {
-		return false
-	}
-	return !c.finished || part != toldStart && !at.Before(c.end.Add(-slackEnd))
+	return true
 }
 
 // pathsOf is the files that the arguments of a call name.

@@ -15,7 +15,7 @@ import (
 // when nothing more is to be expected, or at last.
 func (t *Tracker) settle(s *session, now time.Time, last bool) {
 	for _, c := range s.calls {
-		if c.method == "" && c.claimed {
+		if c.method == "" && c.claimed && !c.judged {
 			c.patient = c.patient || last || now.Sub(c.end) >= patience
 			t.find(c) // its process may have come after the claim
 		}
@@ -37,6 +37,8 @@ const patience = 2 * time.Second
 func (c *call) settled(now time.Time, watermark time.Duration) bool {
 	over := c.over()
 	switch {
+	case c.made && now.Sub(c.end) < watermark:
+		return false // another channel may tell its id still
 	case len(c.roots) == 0, over.IsZero() && c.finished && !c.joined:
 		return true // no process, or one that goes on after the call
 	case over.IsZero():
@@ -74,8 +76,8 @@ func (c *call) ripe(now time.Time, watermark time.Duration) bool {
 	if over.After(latest) {
 		latest = over
 	}
-	if !c.finished && len(c.roots) == 0 && !c.claimed {
-		return now.Sub(latest) >= 4*watermark
+	if !c.finished && len(c.roots) == 0 {
+		return now.Sub(latest) >= maxBatch // it may wait for its approval
 	}
 	return now.Sub(latest) >= watermark
 }
@@ -195,6 +197,10 @@ func (t *Tracker) mismatch(s *session, kind event.Mismatch) *event.ClaimMismatch
 
 // disagree publishes a disagreement about a call.
 func (t *Tracker) disagree(c *call, kind event.Mismatch, claimed, fact string) {
+	if c.judgedKinds[kind] {
+		return
+	}
+	c.judgedKinds[kind] = true
 	m := t.mismatch(c.session, kind)
 	if c.turn != nil {
 		m.Turn = c.turn.id
