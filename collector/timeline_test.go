@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "rewrite the events in testdata")
 //	unselect ID                   the registry no longer watches it
 //	existing PID PARENT COMMAND…  found alive
 //	fork PID PARENT
-//	exec PID PARENT [NAME=VALUE…] COMMAND…    PRIVILEGES is free or confined, and no variable
+//	exec PID PARENT [NAME=VALUE…] [EXECUTABLE as] COMMAND…    PRIVILEGES is free or confined, and no variable
 //	exit PID PARENT CODE|SIGNAME
 //	open PID PARENT PATH | write PID PARENT PATH
 //	connect PID PARENT ADDRESS:PORT [LOCAL] | flow PID PARENT ADDRESS:PORT
@@ -179,6 +179,9 @@ func (tl *timeline) payload(step string, rest []string) any {
 			rest = []string{rest[0], "-c", strings.Join(rest[2:], " ")}
 		}
 		exec.Executable, exec.Filename, exec.Args, exec.ArgsCount = rest[0], rest[0], rest, len(rest)
+		if len(rest) > 2 && rest[1] == "as" { // its arguments begin with another name than the program's
+			exec.Args, exec.ArgsCount = rest[2:], len(rest)-2
+		}
 		return exec
 	case "exit":
 		if rest[0] == "SIGKILL" {

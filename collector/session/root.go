@@ -4,6 +4,7 @@ package session
 
 import (
 	"net/netip"
+	"path"
 	"slices"
 	"strconv"
 	"time"
@@ -152,6 +153,10 @@ func (t *Tracker) first(f Fact, exec *event.ProcessExec) *event.Agent {
 	r := t.root(pl, h, p, f.Time)
 	t.ran(r, f, exec)
 	t.assign(r)
+	if s := r.session; s != nil {
+		s.processes++
+		s.unclaimed++
+	}
 	return r.of(p)
 }
 
@@ -180,10 +185,6 @@ func (t *Tracker) assign(r *root) {
 	r.method, r.confidence = a.Method, a.Confidence
 	r.span = a.SpanID
 	r.appoint()
-	if s := r.session; s != nil {
-		s.processes++
-		s.unclaimed++
-	}
 	switch c := t.callOf(r); {
 	case c != nil:
 		t.attach(c, r, link{agent.MethodEnv, agent.ConfidenceExact})
@@ -194,6 +195,22 @@ func (t *Tracker) assign(r *root) {
 		r.host.waiting = append(r.host.waiting, r)
 		t.expected(r)
 	}
+}
+
+// named takes the ids that a root's next program has in its environment. Only what the agent runs itself before the
+// tool is believed: Codex starts a helper of its own first, without the ids. A tool can write any into what it
+// executes in its own place.
+func (t *Tracker) named(r *root, p *event.Process) {
+	a := t.adapters[r.base.Name]
+	helper := slices.Contains(a.Executables, path.Base(r.process.Executable))
+	if !helper || r.call != nil || r.base.CallID != "" || r.base.HasTrace() || p.Agent == nil || p.Agent.CallID == "" && !p.Agent.HasTrace() {
+		return
+	}
+	if r.host != nil {
+		r.host.waiting = slices.DeleteFunc(r.host.waiting, func(o *root) bool { return o == r })
+	}
+	r.base = p.Agent
+	t.assign(r)
 }
 
 // factual is the session that a root's environment names. The agent that started the root has it then, unless it
@@ -252,6 +269,7 @@ func (t *Tracker) ran(r *root, f Fact, exec *event.ProcessExec) (conflict bool) 
 	c := executed(exec.Args, f.Truncated)
 	c.confined = r.confined(exec)
 	if p.UID == r.uid {
+		t.named(r, p)
 		r.process = p
 		r.marked = r.marked || t.marked(r, exec.Env)
 		r.tool = r.tool || r.base.CallID != "" || c.wrapped || r.marked && t.adapters[r.base.Name].PlainShell && isShell(first(exec.Args))
