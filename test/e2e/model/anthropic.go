@@ -11,12 +11,10 @@ import (
 
 // messagesRequest is the part of an Anthropic Messages request that matters here.
 type messagesRequest struct {
-	Model    string `json:"model"`
-	Stream   bool   `json:"stream"`
-	Messages []struct {
-		Content json.RawMessage `json:"content"`
-	} `json:"messages"`
-	Tools []struct {
+	Model    string          `json:"model"`
+	Stream   bool            `json:"stream"`
+	Messages json.RawMessage `json:"messages"`
+	Tools    []struct {
 		Name string `json:"name"`
 	} `json:"tools"`
 }
@@ -35,8 +33,12 @@ func (s *Server) serveMessages(w http.ResponseWriter, body []byte) string {
 		writeError(w, http.StatusBadRequest, "not a messages request")
 		return "malformed: " + err.Error()
 	}
+	var messages []struct {
+		Content json.RawMessage `json:"content"`
+	}
+	_ = json.Unmarshal(request.Messages, &messages)
 	var results []result
-	for _, message := range request.Messages {
+	for _, message := range messages {
 		var blocks []messagesBlock
 		// A message's content is a plain string when it has no blocks, and then there is no result in it.
 		_ = json.Unmarshal(message.Content, &blocks)
@@ -51,21 +53,21 @@ func (s *Server) serveMessages(w http.ResponseWriter, body []byte) string {
 		names = append(names, tool.Name)
 	}
 	tool := pickTool(names, "Bash")
-	number, turn := s.next(results, tool != "")
+	step := s.next(results, tool != "", string(request.Messages))
 
 	stop := "end_turn"
-	content := []object{{"type": "text", "text": turn.Text}}
-	if len(turn.Calls) > 0 {
+	content := []object{{"type": "text", "text": step.Text}}
+	if len(step.Calls) > 0 {
 		stop, content = "tool_use", nil
 	}
-	for i, call := range turn.Calls {
-		content = append(content, object{
-			"type": "tool_use", "id": s.issue("toolu", number, i), "name": tool,
-			"input": object{"command": call.Command, "description": "run a command of the script", "timeout": 60000},
+	for i, call := range step.Calls {
+		name, input := s.toolOf(call, names, tool, func(call Call) object {
+			return object{"command": call.Command, "description": "run a command of the script", "timeout": 60000}
 		})
+		content = append(content, object{"type": "tool_use", "id": s.issue("toolu", step, i), "name": name, "input": input})
 	}
 	message := object{
-		"id": fmt.Sprintf("msg_%s_%02d", s.tag, max(number, 0)), "type": "message", "role": "assistant", "model": request.Model,
+		"id": fmt.Sprintf("msg_%s_%d%02d", s.tag, step.script, max(step.number, 0)), "type": "message", "role": "assistant", "model": request.Model,
 		"content": content, "stop_reason": stop, "stop_sequence": nil, "usage": messagesUsage(),
 	}
 	w.Header().Set("request-id", "req_"+s.tag)
@@ -74,7 +76,7 @@ func (s *Server) serveMessages(w http.ResponseWriter, body []byte) string {
 	} else {
 		writeJSON(w, message)
 	}
-	return fmt.Sprintf("turn %d by tool %q", number, tool)
+	return fmt.Sprintf("%v by tool %q", step, tool)
 }
 
 // sendMessage streams a message: an empty shell of it, its content block by block, and how it ended.

@@ -3,8 +3,10 @@
 package model
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 )
@@ -47,25 +49,31 @@ func (s *Server) serveResponses(w http.ResponseWriter, body []byte) string {
 		}
 	}
 	tool, namespace := responsesShell(request.Tools)
-	number, turn := s.next(results, tool != "")
+	step := s.next(results, tool != "", string(request.Input))
+	namespaces := responsesNamespaces(request.Tools)
 
 	out := newStream(w)
-	id := fmt.Sprintf("resp_%s_%02d", s.tag, max(number, 0))
+	id := fmt.Sprintf("resp_%s_%d%02d", s.tag, step.script, max(step.number, 0))
 	out.send("response.created", object{"response": object{"id": id, "object": "response", "status": "in_progress", "model": request.Model}})
-	for i, call := range turn.Calls {
-		callID := s.issue("call", number, i)
+	for i, call := range step.Calls {
+		callID := s.issue("call", step, i)
+		name, arguments := s.toolOf(call, slices.Collect(maps.Keys(namespaces)), tool, func(call Call) object {
+			return responsesArguments(tool, call)
+		})
 		item := object{
 			"type": "function_call", "id": "fc_" + callID, "call_id": callID, "status": "completed",
-			"name": tool, "arguments": encode(responsesArguments(tool, call.Command)),
+			"name": name, "arguments": encode(arguments),
 		}
-		if namespace != "" {
+		if space := namespaces[name]; len(call.Tool) > 0 && space != "" {
+			item["namespace"] = space
+		} else if len(call.Tool) == 0 && namespace != "" {
 			item["namespace"] = namespace
 		}
 		out.send("response.output_item.added", object{"output_index": i, "item": item})
 		out.send("response.output_item.done", object{"output_index": i, "item": item})
 	}
-	if len(turn.Calls) == 0 {
-		sendResponsesText(out, turn.Text)
+	if len(step.Calls) == 0 {
+		sendResponsesText(out, step.Text)
 	}
 	out.send("response.completed", object{"response": object{
 		"id": id, "object": "response", "status": "completed", "model": request.Model,
@@ -75,7 +83,7 @@ func (s *Server) serveResponses(w http.ResponseWriter, body []byte) string {
 			"total_tokens": 1050,
 		},
 	}})
-	return fmt.Sprintf("turn %d by tool %q", number, tool)
+	return fmt.Sprintf("%v by tool %q", step, tool)
 }
 
 // sendResponsesText streams a message of the assistant.
@@ -112,12 +120,27 @@ func responsesShell(tools []responsesTool) (tool, namespace string) {
 	return "", ""
 }
 
+// responsesNamespaces is every tool on offer, with the namespace that it is in; "" for none.
+func responsesNamespaces(tools []responsesTool) map[string]string {
+	spaces := map[string]string{}
+	for _, t := range tools {
+		if len(t.Tools) == 0 {
+			spaces[t.Name] = ""
+		}
+		for _, sub := range t.Tools {
+			spaces[sub.Name] = t.Name
+		}
+	}
+	return spaces
+}
+
 // responsesArguments is a shell call's arguments. The waits are long, so that the result of a command
 // is its end and not a note that it is still running, on a slow machine too.
-func responsesArguments(tool, command string) object {
+func responsesArguments(tool string, call Call) object {
+	command := call.Command
 	switch tool {
 	case "exec_command":
-		return object{"cmd": command, "yield_time_ms": 30000}
+		return object{"cmd": command, "yield_time_ms": cmp.Or(call.Wait, 30000)}
 	case "shell":
 		return object{"command": []string{"bash", "-c", command}, "timeout_ms": 60000}
 	default:

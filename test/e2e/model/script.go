@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package model is a scripted language model for tests with real coding agents. It owns the wire
-// formats of the model APIs that the agents speak (OpenAI Responses and Anthropic Messages, both as
-// server-sent events) and the play of one fixed script. It must not start agents, look at what they
+// formats of the model APIs that the agents speak (OpenAI Responses and chat completions, Anthropic
+// Messages, Gemini, all as server-sent events) and the play of one fixed script. It must not start agents, look at what they
 // did, or depend on the rest of Watchglass: what the kernel saw is asserted elsewhere, against the
 // ids and commands this package handed out.
 package model
@@ -21,12 +21,27 @@ type Turn struct {
 	Text  string
 }
 
-// Call asks the agent to run a shell command.
+// Call asks the agent to run a shell command, or to use another of its tools.
 type Call struct {
 	// Name labels the call in the test; the agent never sees it.
 	Name string
 	// Command is the shell command.
 	Command string
+	// Tool is another tool to use, or several of which the first that is on offer is taken, with its Arguments. "" is
+	// the shell.
+	Tool      []string
+	Arguments map[string]any
+	// Wait is how many milliseconds Codex waits for the command before it takes it for one that goes on; 0 is long.
+	Wait int
+	// Session names an earlier call that started a program which goes on: its number goes into the argument
+	// "session_id".
+	Session string
+}
+
+// Sub is the part of a sub-agent: of the conversation whose prompt has the mark in it.
+type Sub struct {
+	Mark   string
+	Script Script
 }
 
 // Issued is a call of the script with what became of it.
@@ -54,8 +69,8 @@ func (s Script) Validate() error {
 			return fmt.Errorf("turn %d of %d: text belongs in the last turn alone", i, len(s))
 		}
 		for _, call := range turn.Calls {
-			if call.Name == "" || call.Command == "" {
-				return fmt.Errorf("turn %d: a call has no name or no command", i)
+			if call.Name == "" || (call.Command == "") == (len(call.Tool) == 0) {
+				return fmt.Errorf("turn %d: a call has no name, or not either a command or a tool", i)
 			}
 			if names[call.Name] {
 				return fmt.Errorf("turn %d: a second call is named %q", i, call.Name)

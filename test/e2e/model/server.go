@@ -9,9 +9,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,41 +25,42 @@ const maxBody = 32 << 20
 
 // Server plays one script to one agent.
 type Server struct {
-	script Script
-	tag    string
-	addr   string
-	http   *http.Server
-	done   chan struct{}
+	scripts []Sub // the first is the main conversation's
+	tag     string
+	addr    string
+	http    *http.Server
+	done    chan struct{}
 
 	mu       sync.Mutex
 	state    map[position]*Issued
 	requests []string
 }
 
-// position is a call's place in the script.
-type position struct{ turn, call int }
+// position is a call's place in one of the scripts.
+type position struct{ script, turn, call int }
 
-// Start serves the script on the listener until Close. The listener decides who can reach the model:
-// a socket belongs to the network namespace of the thread that made it, so the caller makes it.
-func Start(listener net.Listener, script Script) (*Server, error) {
-	if err := script.Validate(); err != nil {
-		return nil, fmt.Errorf("start the scripted model: %w", err)
+// Start serves the script, and those of sub-agents, on the listener until Close. The listener decides who can reach
+// the model: a socket belongs to the network namespace of the thread that made it, so the caller makes it.
+func Start(listener net.Listener, script Script, subs ...Sub) (*Server, error) {
+	scripts := append([]Sub{{Script: script}}, subs...)
+	for _, s := range scripts {
+		if err := s.Script.Validate(); err != nil {
+			return nil, fmt.Errorf("start the scripted model: %w", err)
+		}
 	}
 	random := make([]byte, 6)
 	if _, err := rand.Read(random); err != nil {
 		return nil, fmt.Errorf("choose a tag for the call ids: %w", err)
 	}
 	s := &Server{
-		script: script,
-		tag:    hex.EncodeToString(random),
-		addr:   listener.Addr().String(),
-		done:   make(chan struct{}),
-		state:  map[position]*Issued{},
+		scripts: scripts,
+		tag:     hex.EncodeToString(random),
+		addr:    listener.Addr().String(),
+		done:    make(chan struct{}),
+		state:   map[position]*Issued{},
 	}
-	for i, turn := range script {
-		for j, call := range turn.Calls {
-			s.state[position{i, j}] = &Issued{Call: call}
-		}
+	for at, call := range s.all() {
+		s.state[at] = &Issued{Call: call}
 	}
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
 	go func() {
@@ -80,17 +84,30 @@ func (s *Server) Close() error {
 // URL is the server's base URL, without a trailing slash.
 func (s *Server) URL() string { return "http://" + s.addr }
 
-// Calls is every call of the script, in its order, with what became of it so far.
+// Calls is every call of the script, in its order, and then those of sub-agents, with what became of each so far.
 func (s *Server) Calls() []Issued {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var calls []Issued
-	for i, turn := range s.script {
-		for j := range turn.Calls {
-			calls = append(calls, *s.state[position{i, j}])
-		}
+	for at := range s.all() {
+		calls = append(calls, *s.state[at])
 	}
 	return calls
+}
+
+// all is every call of every script, in order.
+func (s *Server) all() iter.Seq2[position, Call] {
+	return func(yield func(position, Call) bool) {
+		for i, sub := range s.scripts {
+			for j, turn := range sub.Script {
+				for k, call := range turn.Calls {
+					if !yield(position{i, j, k}, call) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // Requests is one line per request so far: method, path and what was made of it.
@@ -116,6 +133,13 @@ func (s *Server) handler() http.Handler {
 			s.note(r, s.serveResponses(w, body))
 		case post && strings.HasSuffix(path, "/messages"):
 			s.note(r, s.serveMessages(w, body))
+		case post && strings.HasSuffix(path, "/chat/completions"):
+			s.note(r, s.serveChat(w, body))
+		case post && strings.HasSuffix(path, "enerateContent"):
+			s.note(r, s.serveGenerate(w, body, strings.Contains(path, ":stream")))
+		case post && strings.HasSuffix(path, ":countTokens"):
+			s.note(r, "tokens counted")
+			writeJSON(w, object{"totalTokens": 1000})
 		case post && strings.HasSuffix(path, "/messages/count_tokens"):
 			s.note(r, "tokens counted")
 			writeJSON(w, object{"input_tokens": 1000})
@@ -137,34 +161,86 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
+// step is one answer of the model: which turn of which script.
+type step struct {
+	script, number int
+	Turn
+}
+
+func (s step) String() string { return fmt.Sprintf("script %d turn %d", s.script, s.number) }
+
 // next takes in the results that a request carries and says which turn it asks for: the one after the
 // last turn with a result. So a request that an agent repeats gets the same answer again. Without a
 // shell tool on offer the request is not the conversation but some side job, such as naming it.
-func (s *Server) next(results []result, shellOffered bool) (int, Turn) {
+// conversation is all of it as text, which tells a sub-agent's from the main one.
+func (s *Server) next(results []result, shellOffered bool, conversation string) step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !shellOffered {
-		return -1, Turn{Text: "ok"}
+		return step{number: -1, Turn: Turn{Text: "ok"}}
 	}
+	script := s.speaker(conversation)
 	turn := 0
 	for _, res := range results {
 		for at, issued := range s.state {
 			if issued.ID != "" && issued.ID == res.id {
 				issued.Answered, issued.Output = true, res.output
-				turn = max(turn, at.turn+1)
+				if at.script == script {
+					turn = max(turn, at.turn+1)
+				}
 			}
 		}
 	}
-	return turn, s.script[turn]
+	return step{script, turn, s.scripts[script].Script[turn]}
 }
 
-// issue gives a call its id, the same each time it is asked.
-func (s *Server) issue(prefix string, turn, call int) string {
-	id := fmt.Sprintf("%s_%s%02d%02d", prefix, s.tag, turn, call)
+// speaker is the script of a conversation. The mark of a sub-agent is in the main conversation too, as an argument of
+// the call that started the sub-agent, but there calls come before it.
+func (s *Server) speaker(conversation string) int {
+	for i, sub := range s.scripts {
+		at := strings.Index(conversation, sub.Mark)
+		if i == 0 || at < 0 {
+			continue
+		}
+		if call := strings.Index(conversation, s.tag); call < 0 || call > at {
+			return i
+		}
+	}
+	return 0
+}
+
+// issue gives a call of a step its id, the same each time it is asked.
+func (s *Server) issue(prefix string, at step, call int) string {
+	id := fmt.Sprintf("%s_%s%d%02d%02d", prefix, s.tag, at.script, at.number, call)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state[position{turn, call}].ID = id
+	s.state[position{at.script, at.number, call}].ID = id
 	return id
+}
+
+// arguments are what a call gives another tool than the shell.
+func (s *Server) arguments(call Call) object {
+	arguments := object{}
+	maps.Copy(arguments, call.Arguments)
+	if call.Session != "" {
+		arguments["session_id"] = s.session(call.Session)
+	}
+	return arguments
+}
+
+// session is the number of the program that goes on which an earlier call started, as Codex tells its model; 0 for none.
+func (s *Server) session(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, issued := range s.state {
+		if issued.Name == name {
+			_, after, _ := strings.Cut(issued.Output, "session ID ")
+			digits := after[:len(after)-len(strings.TrimLeft(after, "0123456789"))]
+			number, _ := strconv.Atoi(digits)
+			return number
+		}
+	}
+	return 0
 }
 
 func (s *Server) note(r *http.Request, what string) {
@@ -208,6 +284,18 @@ func flatten(raw json.RawMessage) string {
 	return string(raw)
 }
 
+// toolOf is the name and the arguments of a call as an agent's tools take it; name is the shell's, and other tools are
+// looked for among those on offer.
+func (s *Server) toolOf(call Call, offered []string, shell string, arguments func(Call) object) (name string, args object) {
+	if len(call.Tool) == 0 {
+		return shell, arguments(call)
+	}
+	if name = pickTool(offered, call.Tool...); name == "" {
+		name = call.Tool[0] // the agent will say that there is no such tool
+	}
+	return name, s.arguments(call)
+}
+
 // stream writes server-sent events.
 type stream struct {
 	w   http.ResponseWriter
@@ -225,6 +313,12 @@ func newStream(w http.ResponseWriter) stream {
 func (s stream) send(name string, data object) {
 	data["type"] = name
 	_, _ = fmt.Fprintf(s.w, "event: %s\ndata: %s\n\n", name, encode(data))
+	_ = s.out.Flush()
+}
+
+// data writes an event without a name, as the other APIs have it.
+func (s stream) data(text string) {
+	_, _ = fmt.Fprintf(s.w, "data: %s\n\n", text)
 	_ = s.out.Flush()
 }
 
