@@ -78,6 +78,11 @@ bench-reliability: ## What is lost when things go wrong, in the long form (write
 	WATCHGLASS_E2E=1 WATCHGLASS_RELIABILITY=long WATCHGLASS_RELIABILITY_FIGURES=$(CURDIR)/tmp/reliability \
 		go test -count=1 -v -timeout 60m ./test/e2e/reliability
 
+.PHONY: bench-join
+bench-join: ## How well real agents' calls are joined to processes (writes docs/attribution.md); need root, node
+	@$(INSTALL) go e2e
+	go run ./test/attribution/bench
+
 .PHONY: generate
 generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19
 	@$(INSTALL) go generate

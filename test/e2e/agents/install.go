@@ -34,6 +34,16 @@ func ClaudeCode() Package {
 	return Package{Name: "claude-code", Module: "@anthropic-ai/claude-code", Version: "2.1.197", Command: "claude"}
 }
 
+// GeminiCLI is Google's Gemini CLI.
+func GeminiCLI() Package {
+	return Package{Name: "gemini-cli", Module: "@google/gemini-cli", Version: "0.61.0", Command: "gemini"}
+}
+
+// OpenCode is opencode.
+func OpenCode() Package {
+	return Package{Name: "opencode", Module: "opencode-ai", Version: "1.18.33", Command: "opencode"}
+}
+
 // abandoned is the age at which an unfinished installation cannot be anyone's work in progress.
 const abandoned = time.Hour
 

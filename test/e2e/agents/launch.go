@@ -3,10 +3,13 @@
 package agents
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // dummyKey stands where the agents insist on a key. The scripted model never looks at it.
@@ -70,9 +73,12 @@ enabled = false
 		return Launch{}, err
 	}
 	return Launch{
-		Args: []string{site.Command, "exec", "--skip-git-repo-check", "--sandbox", string(sandbox), site.Prompt},
-		Env:  append(env, "CODEX_HOME="+home, "SCRIPTED_MODEL_KEY="+dummyKey),
-		Dir:  site.Work,
+		// Hooks are trusted by people, of whom there are none here.
+		Args: []string{
+			site.Command, "exec", "--skip-git-repo-check", "--dangerously-bypass-hook-trust", "--sandbox", string(sandbox), site.Prompt,
+		},
+		Env: append(env, "CODEX_HOME="+home, "SCRIPTED_MODEL_KEY="+dummyKey),
+		Dir: site.Work,
 	}, nil
 }
 
@@ -124,6 +130,66 @@ func LaunchClaudeCode(site Site) (Launch, error) {
 	}, nil
 }
 
+// LaunchGeminiCLI writes Gemini CLI's settings and returns how to run one prompt without anyone to ask.
+func LaunchGeminiCLI(site Site) (Launch, error) {
+	settings := map[string]any{
+		"security": map[string]any{"auth": map[string]any{"selectedType": "gemini-api-key"}},
+		"general":  map[string]any{"enableAutoUpdate": false, "enableAutoUpdateNotification": false},
+		"privacy":  map[string]any{"usageStatisticsEnabled": false},
+	}
+	if err := writeJSON(filepath.Join(site.Home, ".gemini", "settings.json"), settings); err != nil {
+		return Launch{}, fmt.Errorf("write gemini's settings: %w", err)
+	}
+	env, err := baseEnv(site)
+	if err != nil {
+		return Launch{}, err
+	}
+	return Launch{
+		Args: []string{site.Command, "--prompt", site.Prompt, "--yolo", "--model", "gemini-2.5-flash"},
+		Env:  append(env, "GEMINI_API_KEY="+dummyKey, "GOOGLE_GEMINI_BASE_URL="+site.ModelURL, "GEMINI_CLI_TRUST_WORKSPACE=true"),
+		Dir:  site.Work,
+	}, nil
+}
+
+// LaunchOpenCode writes opencode's settings and returns how to run one prompt without anyone to ask. It sends
+// telemetry to TelemetryURL, which it takes from its environment alone.
+func LaunchOpenCode(site Site) (Launch, error) {
+	settings := map[string]any{
+		"autoupdate": false, "share": "disabled", "model": "scripted/scripted",
+		"provider": map[string]any{"scripted": map[string]any{
+			"npm": "@ai-sdk/openai-compatible", "name": "Scripted",
+			"options": map[string]any{"baseURL": site.ModelURL + "/v1", "apiKey": dummyKey},
+			"models": map[string]any{"scripted": map[string]any{
+				"name": "Scripted", "tool_call": true, "limit": map[string]any{"context": 100000, "output": 4096},
+			}},
+		}},
+		"permission": map[string]any{"bash": "allow", "edit": "allow"},
+	}
+	if err := writeJSON(filepath.Join(site.Home, ".config", "opencode", "opencode.json"), settings); err != nil {
+		return Launch{}, fmt.Errorf("write opencode's settings: %w", err)
+	}
+	env, err := baseEnv(site)
+	if err != nil {
+		return Launch{}, err
+	}
+	env = append(env, "OPENCODE_DISABLE_AUTOUPDATE=1", "OPENCODE_DISABLE_MODELS_FETCH=1", "OPENCODE_DISABLE_DEFAULT_PLUGINS=1",
+		"OPENCODE_DISABLE_LSP_DOWNLOAD=1")
+	if site.TelemetryURL != "" {
+		env = append(env, "OTEL_EXPORTER_OTLP_ENDPOINT="+site.TelemetryURL)
+	}
+	return Launch{Args: []string{site.Command, "run", site.Prompt}, Env: env, Dir: site.Work}, nil
+}
+
+// SetUp has watchglass write the agent's configuration, over what Launch wrote: `watchglass agents setup NAME`.
+func (l *Launch) SetUp(ctx context.Context, watchglass, name string, flags ...string) error {
+	command := exec.CommandContext(ctx, watchglass, append([]string{"agents", "setup", name, "--write"}, flags...)...)
+	command.Env, command.Dir = l.Env, l.Dir
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("set up %s: %w: %s", name, err, strings.TrimSpace(string(output)))
+	}
+	return nil
+}
+
 // baseEnv is the environment that every agent gets. Nothing is inherited: the test may itself be run by
 // an agent, whose variables would then be taken for those of the agent under test.
 func baseEnv(site Site) ([]string, error) {
@@ -143,6 +209,14 @@ func baseEnv(site Site) ([]string, error) {
 // tempDir keeps temporary files with the rest of the run. It must not contain Home: Codex keeps its
 // helpers out of a home that is below the temporary directory.
 func tempDir(site Site) string { return filepath.Join(site.Home, "tmp") }
+
+func writeJSON(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, text)
+}
 
 func writeFile(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

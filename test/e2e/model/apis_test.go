@@ -126,7 +126,9 @@ func TestSubAgents(t *testing.T) {
 	t.Cleanup(func() { _ = server.Close() })
 	ask := func(messages string) (id, name, text string) {
 		_, answer := post(t, server.URL()+"/v1/messages", `{"tools":[{"name":"Bash"},{"name":"Agent"}],"messages":`+messages+`}`)
-		var message struct{ Content []struct{ ID, Name, Text string } }
+		var message struct {
+			Content []struct{ ID, Name, Text string }
+		}
 		if err := json.Unmarshal([]byte(answer), &message); err != nil {
 			t.Fatal(err)
 		}

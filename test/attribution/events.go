@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attribution
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// record is one line of the program's JSON output, as far as it is looked at.
+type record struct {
+	Time       time.Time      `json:"time"`
+	Event      string         `json:"event"`
+	Attributes map[string]any `json:"attributes"`
+}
+
+func (r *record) text(key string) string {
+	text, _ := r.Attributes[key].(string)
+	return text
+}
+
+func (r *record) list(key string) []string {
+	values, _ := r.Attributes[key].([]any)
+	var list []string
+	for _, value := range values {
+		if text, ok := value.(string); ok {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// Names of events and attributes, spelled out here: a rename that breaks those who read them has to break this too.
+const (
+	eventOpen     = "watchglass.file.open"
+	eventToolCall = "watchglass.tool.call"
+
+	attrUID        = "watchglass.process.uid"
+	attrParentUID  = "watchglass.process.parent_uid"
+	attrCallID     = "gen_ai.tool.call.id"
+	attrMethod     = "watchglass.join.method"
+	attrConfidence = "watchglass.join.confidence"
+	attrPhase      = "watchglass.tool.phase"
+	attrRoots      = "watchglass.tool.root_uids"
+	attrCommand    = "watchglass.tool.command"
+	attrAccess     = "watchglass.file.access"
+	attrPath       = "file.path"
+)
+
+// joined is what a later event says of a root process: it works for this call.
+type joined struct{ call, command, method, confidence string }
+
+// ReadSightings reads a session's events and returns what they tell of the marks in a directory: of each open of a
+// mark for writing, the call that its event names, or, where it names none, the call that a later event gives to the
+// process or to its nearest ancestor that any was given to.
+func ReadSightings(r io.Reader, marks string) ([]Sighting, error) {
+	parents, roots := map[string]string{}, map[string]joined{}
+	var sightings []Sighting
+	lines := bufio.NewReader(r)
+	for number := 1; ; number++ {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF && len(line) == 0 {
+			break
+		}
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("read line %d: %w", number, err)
+		}
+		var rec record
+		if err := json.Unmarshal(line, &rec); err != nil {
+			return nil, fmt.Errorf("line %d: %w", number, err)
+		}
+		if uid, parent := rec.text(attrUID), rec.text(attrParentUID); uid != "" && parent != "" {
+			parents[uid] = parent
+		}
+		switch {
+		case rec.Event == eventToolCall && rec.text(attrPhase) == "joined":
+			j := joined{rec.text(attrCallID), rec.text(attrCommand), rec.text(attrMethod), rec.text(attrConfidence)}
+			if j.call == "" { // the agent has no ids: the event itself is one
+				j.call = fmt.Sprintf("line %d", number)
+			}
+			for _, root := range rec.list(attrRoots) {
+				roots[root] = j
+			}
+		case rec.Event == eventOpen && filepath.Dir(rec.text(attrPath)) == marks && slices.Contains(rec.list(attrAccess), "write"):
+			sightings = append(sightings, Sighting{
+				Mark: filepath.Base(rec.text(attrPath)), Process: rec.text(attrUID),
+				Call: rec.text(attrCallID), Method: rec.text(attrMethod), Confidence: rec.text(attrConfidence),
+			})
+		}
+	}
+	for i := range sightings {
+		complete(&sightings[i], parents, roots)
+	}
+	return sightings, nil
+}
+
+// complete gives a sighting the call that later events tell, where its own event told none.
+func complete(s *Sighting, parents map[string]string, roots map[string]joined) {
+	seen := map[string]bool{}
+	for uid := s.Process; uid != "" && !seen[uid]; uid = parents[uid] {
+		seen[uid] = true
+		j, ok := roots[uid]
+		switch {
+		case !ok:
+			continue
+		case s.Call == "":
+			s.Call, s.Command, s.Method, s.Confidence = j.call, j.command, j.method, j.confidence
+		case s.Call == j.call:
+			s.Command = j.command
+		}
+		return
+	}
+}
+
+// Nonces is what a command's output says of marks that it named itself: lines "mark NAME".
+func Nonces(output string) []string {
+	var names []string
+	for line := range strings.Lines(output) {
+		// Codex, Gemini CLI and others put the output into text of their own.
+		if _, name, ok := strings.Cut(strings.TrimSpace(line), "mark "); ok {
+			if fields := strings.Fields(name); len(fields) > 0 {
+				names = append(names, fields[0])
+			}
+		}
+	}
+	return names
+}
