@@ -3,11 +3,16 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 
 	receiver "github.com/watchglass/watchglass/collector/agent/otlp"
 	"github.com/watchglass/watchglass/collector/agent/peer"
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters/otlp"
 )
 
 // The variables by which a session's processes learn where agents are heard: a URL for OTLP over HTTP, one for gRPC,
@@ -22,6 +27,12 @@ const (
 type telemetryConfig struct {
 	Enabled         bool `yaml:"enabled"`
 	receiver.Config `yaml:",inline"`
+	Relay           otlp.RelayConfig `yaml:"relay"`
+}
+
+// Validate says what is wrong with the section.
+func (c *telemetryConfig) Validate() error {
+	return errors.Join(c.Config.Validate(), prefixed("relay.", c.Relay.Validate()))
 }
 
 // forSession is the receiver of one session of `watchglass run`: at free ports, unless others than the default ones
@@ -61,9 +72,41 @@ func (w *watch) openReceiver(cfg telemetryConfig) error {
 	if !cfg.Enabled {
 		return nil
 	}
+	settings := receiver.Settings{Peers: w.peers, Claim: w.pipeline.Claim, Logger: w.log, Stamp: w.stamp(programResource(""))}
 	var err error
-	w.receiver, err = receiver.Open(cfg.Config, receiver.Settings{Peers: w.peers, Claim: w.pipeline.Claim, Logger: w.log})
+	if cfg.Relay.Enabled() {
+		w.relay, err = otlp.OpenRelay(cfg.Relay, otlp.Settings{Logger: w.log, Environment: os.LookupEnv})
+		if err != nil {
+			return fmt.Errorf("claims.otlp.relay: %w", err)
+		}
+		settings.Relay = relay{w.relay}
+	}
+	w.receiver, err = receiver.Open(cfg.Config, settings)
 	return err
+}
+
+// relay is the sending on as the receiver knows it.
+type relay struct{ to *otlp.Relay }
+
+// Relay implements receiver.Relay.
+func (r relay) Relay(signal receiver.Signal, sandbox uint64, body []byte) {
+	r.to.Send(otlp.Relayed{Signal: string(signal), Sandbox: sandbox, Body: body})
+}
+
+// stamp is what says where an agent's telemetry is from, on all that is sent on: this machine, and the sandbox.
+func (w *watch) stamp(program []event.Attribute) func(sandbox uint64) []event.Attribute {
+	var host []event.Attribute
+	for _, a := range program {
+		if a.Key == event.HostName || a.Key == event.HostID {
+			host = append(host, a)
+		}
+	}
+	return func(sandbox uint64) []event.Attribute {
+		if s := w.registry.Lookup(sandbox); s != nil {
+			return s.AppendAttributes(slices.Clip(host))
+		}
+		return append(slices.Clip(host), event.Attribute{Key: event.ClaimSender, Value: event.String(string(event.SenderUnattributed))})
+	}
 }
 
 // receiverStats is the account of what agents sent by OTLP.
@@ -71,7 +114,11 @@ func (w *watch) receiverStats() event.ReceiverStats {
 	if w.receiver == nil {
 		return event.ReceiverStats{}
 	}
-	return w.receiver.Stats()
+	stats := w.receiver.Stats()
+	if w.relay != nil {
+		stats.Relays = w.relay.Stats()
+	}
+	return stats
 }
 
 // withReceiver is an environment that says where agents are heard.

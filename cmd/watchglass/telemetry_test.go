@@ -9,10 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -49,6 +51,7 @@ func runSender() int {
 func prompt(length int64) plogotlp.ExportRequest {
 	logs := plog.NewLogs()
 	rl := logs.ResourceLogs().AppendEmpty()
+	rl.Resource().Attributes().PutStr("service.name", "codex_exec")
 	rl.Resource().Attributes().PutStr("watchglass.sandbox.id", "forged")
 	sl := rl.ScopeLogs().AppendEmpty()
 	sl.Scope().SetName("codex_otel.log_only")
@@ -94,8 +97,13 @@ func TestKernelClaimsOverOTLP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := filepath.Join(t.TempDir(), "events.jsonl")
-	cmd := program(t, "run", "--quiet", "--json", events, "--", self)
+	events, config := filepath.Join(t.TempDir(), "events.jsonl"), filepath.Join(t.TempDir(), "config.yaml")
+	relayed, endpoint := relayBackend(t)
+	text := "log: {level: warn}\nclaims: {otlp: {relay: {endpoint: \"" + endpoint + "\", protocol: http/protobuf, compression: none}}}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(t, "run", "--quiet", "--config", config, "--json", events, "--", self)
 	cmd.Env = append(os.Environ(), senderVariable+"=1")
 	if got := finish(t, cmd); got.code != 0 {
 		t.Fatalf("%+v", got)
@@ -120,6 +128,44 @@ func TestKernelClaimsOverOTLP(t *testing.T) {
 	if slices.Sort(lengths); !slices.Equal(lengths, []string{"1", "2", "3"}) {
 		t.Errorf("told of prompts %v", lengths)
 	}
+	// The backend got the same, and who sent it by the kernel's word.
+	host, _ := os.Hostname()
+	sandboxes := relayed()
+	if len(sandboxes) != 3 {
+		t.Fatalf("%d requests were sent on", len(sandboxes))
+	}
+	for _, resource := range sandboxes {
+		if resource["watchglass.sandbox.id"] != executed.Resource["watchglass.sandbox.id"] || resource["host.name"] != host || resource["service.name"] != "codex_exec" {
+			t.Errorf("sent on as of %v", resource)
+		}
+	}
+}
+
+// relayBackend is a server for OTLP logs over HTTP, and the resources of what it got.
+func relayBackend(t *testing.T) (resources func() []map[string]any, endpoint string) {
+	t.Helper()
+	var mu sync.Mutex
+	var got []map[string]any
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		request := plogotlp.NewExportRequest()
+		if err := request.UnmarshalProto(body); err != nil || r.URL.Path != "/v1/logs" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, rl := range request.Logs().ResourceLogs().All() {
+			got = append(got, rl.Resource().Attributes().AsRaw())
+		}
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	t.Cleanup(server.Close)
+	return func() []map[string]any {
+		mu.Lock()
+		defer mu.Unlock()
+		return got
+	}, server.URL
 }
 
 func TestSessionsDoNotMeet(t *testing.T) {

@@ -63,6 +63,7 @@ type watch struct {
 	store     store
 	peers     *peer.Finder
 	receiver  *receiver.Receiver
+	relay     *otlp.Relay
 
 	// failed gets the error of a part that ended by itself.
 	failed chan error
@@ -234,6 +235,9 @@ func (w *watch) start() error {
 	}
 	if w.control != nil {
 		w.serve(serving, w.control.Run)
+	}
+	if w.relay != nil {
+		w.serve(serving, w.relay.Run)
 	}
 	w.hear()
 	found, err := w.registry.Scan()

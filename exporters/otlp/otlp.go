@@ -118,14 +118,23 @@ func (s *sender) send(ctx context.Context, request, response proto.Message) erro
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", s.signal.name, err)
 	}
+	reply, err := s.exchange(ctx, body)
+	if err != nil {
+		return err
+	}
+	if err := proto.Unmarshal(reply, response); err != nil {
+		return fmt.Errorf("send %s to %s: the answer is not OTLP: %w", s.signal.name, s.dest.name(), err)
+	}
+	return nil
+}
+
+// exchange delivers an encoded request and gives the encoded response, or says why it could not.
+func (s *sender) exchange(ctx context.Context, body []byte) ([]byte, error) {
 	start, waits := time.Now(), pauses{retry: s.retry}
 	for attempts := 1; ; attempts++ {
 		reply, failed := attempt(ctx, s.transport, &s.dest, body)
 		if failed == nil {
-			if err := proto.Unmarshal(reply, response); err != nil {
-				return fmt.Errorf("send %s to %s: the answer is not OTLP: %w", s.signal.name, s.dest.name(), err)
-			}
-			return nil
+			return reply, nil
 		}
 		wait := waits.next(failed)
 		if failed.verdict != later || time.Since(start)+wait > s.retry.Elapsed || !pause(ctx, wait) {
@@ -133,7 +142,7 @@ func (s *sender) send(ctx context.Context, request, response proto.Message) erro
 			if attempts > 1 {
 				times = fmt.Sprintf(" (%d attempts)", attempts)
 			}
-			return fmt.Errorf("send %s to %s%s: %w%s", s.signal.name, s.dest.name(), times, failed, remedy(failed, s.dest))
+			return nil, fmt.Errorf("send %s to %s%s: %w%s", s.signal.name, s.dest.name(), times, failed, remedy(failed, s.dest))
 		}
 	}
 }

@@ -121,8 +121,8 @@ const (
 
 // Relay sends agents' telemetry on. It is called from several goroutines and must not block.
 type Relay interface {
-	// Relay takes a request of a signal as protobuf, with how many records it has. It may keep body.
-	Relay(signal string, records int, body []byte)
+	// Relay takes a request of a sandbox, 0 for an unknown one, as protobuf. It may keep body.
+	Relay(signal Signal, sandbox uint64, body []byte)
 }
 
 // Settings is what a Receiver is given besides its Config. All but Relay and Stamp must be set.

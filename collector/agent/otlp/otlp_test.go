@@ -527,10 +527,10 @@ func TestFlood(t *testing.T) {
 
 type relayed struct {
 	mu     sync.Mutex
-	bodies map[string][][]byte
+	bodies map[Signal][][]byte
 }
 
-func (r *relayed) Relay(signal string, _ int, body []byte) {
+func (r *relayed) Relay(signal Signal, _ uint64, body []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.bodies[signal] = append(r.bodies[signal], body)
@@ -538,7 +538,7 @@ func (r *relayed) Relay(signal string, _ int, body []byte) {
 
 // TestStamp relays a request that claims to be from elsewhere.
 func TestStamp(t *testing.T) {
-	out := &relayed{bodies: map[string][][]byte{}}
+	out := &relayed{bodies: map[Signal][][]byte{}}
 	b := serve(t, settings(), func(s *Settings) {
 		s.Relay = out
 		s.Stamp = func(sandbox uint64) []event.Attribute {
@@ -559,7 +559,7 @@ func TestStamp(t *testing.T) {
 		t.Fatal(answer.Status)
 	}
 	got := plogotlp.NewExportRequest()
-	if err := got.UnmarshalProto(out.bodies["logs"][0]); err != nil {
+	if err := got.UnmarshalProto(out.bodies[Logs][0]); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]any{"service.name": "codex_exec", string(event.SandboxID): "sandbox-7", string(event.HostName): "node-1"}

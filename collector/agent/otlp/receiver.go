@@ -263,7 +263,7 @@ func (r *Receiver) relay(signal Signal, b batch, from agent.Origin) {
 		r.settings.Logger.Warn("a request cannot be relayed", "signal", string(signal), "error", err)
 		return
 	}
-	r.settings.Relay.Relay(string(signal), b.records(), body)
+	r.settings.Relay.Relay(signal, from.Sandbox, body)
 }
 
 // logRefusal says on the log that somebody is refused, when asked to say everything.
