@@ -67,6 +67,8 @@ type Settings struct {
 	Sessions session.Config
 	// SummaryInterval is how often system calls are summarised; 0 means 10 s.
 	SummaryInterval time.Duration
+	// Examine looks at what the set-up of a sandbox leaves open, as one of its processes shows it; nil for never.
+	Examine func(pid uint32, s *event.Sandbox) (*event.SandboxPosture, error)
 	// Usage is how what sandboxes use is measured.
 	Usage Usage
 	// CanaryInterval is how often a finding of no consequence proves that findings arrive; 0 never.
@@ -114,6 +116,8 @@ type Pipeline struct {
 	s        Settings
 	instance string
 	running  atomic.Bool
+	// background is what is done beside: looking at postures.
+	background sync.WaitGroup
 
 	// mu guards what follows: records come from the source's goroutine, ticks from a timer.
 	mu        sync.Mutex
@@ -145,10 +149,13 @@ type sandboxState struct {
 	existing  int
 	processes int
 	stopped   time.Time
-	syscalls  syscallCounts
-	names     nameCache
-	cgroups   cgroupPaths
-	tally     tally
+	// examined is true once its posture was looked at, or no longer is tried.
+	examined     bool
+	examinations int
+	syscalls     syscallCounts
+	names        nameCache
+	cgroups      cgroupPaths
+	tally        tally
 }
 
 // New makes a pipeline that is ready to run.
@@ -220,6 +227,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	p.running.Store(false)
 	stop()
 	ticker.Wait()
+	p.background.Wait()
 	p.finish(time.Now())
 
 	for _, o := range p.outputs {
@@ -364,6 +372,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: payload,
 	})
 	p.observe(state, r, who)
+	p.examine(state, r.Time)
 }
 
 // publish gives an event its number, shows it to the detectors and hands it, and then what they found,

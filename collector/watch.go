@@ -113,6 +113,7 @@ func (p *Pipeline) tick(now time.Time) {
 			p.stop(state, now)
 		case now.Sub(state.firstSeen) >= startDelay:
 			p.start(state, now)
+			p.examine(state, now)
 		}
 	}
 	p.tickDetectors(now)

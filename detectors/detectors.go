@@ -91,5 +91,6 @@ func New(cfg *Config) ([]Detector, error) {
 		newSecretRead(cfg),
 		newOffPolicyConnect(cfg),
 		newUnbackedExec(cfg),
+		newWeakSandbox(cfg),
 	}, nil
 }

@@ -26,6 +26,8 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	open PID read+write [class=secret] [error=2] [inode=N] [mode=755] [created=yes] PATH
 //	connect PID tcp|udp ADDRESS:PORT [error=111] [name=NAME] [abandoned=yes]
 //	exec PID [origin=memfd] [inode=N] [changed=-5s]   the process's executable and arguments were executed
+//	posture PID [user=0] [userns=own] [caps=A+B] [seccomp=filter] [nnp=yes] [ns=net+pid] [mounts=/a+/b] [sockets=/a] [devices=/a]
+//	    [network=own] [metadata=yes] [pids=N] [memory=N] [policy=yes]
 //	sandbox NAME      the steps that follow happen in this sandbox; it was watched from now on
 //	repeat N STEP     the step N times
 //	forget NAME       the sandbox is gone
@@ -130,6 +132,8 @@ func (tl *timeline) step(line string) {
 		tl.connect(words)
 	case "exec":
 		tl.exec(words[1], options)
+	case "posture":
+		tl.posture(words[1], options)
 	case "repeat":
 		for range tl.number(words[1]) {
 			tl.step(strings.Join(words[2:], " "))
@@ -221,6 +225,27 @@ func (tl *timeline) exec(pid string, options map[string]string) {
 		x.Changed = tl.now.Add(tl.duration(changed))
 	}
 	tl.publish(pid, x)
+}
+
+func (tl *timeline) posture(pid string, options map[string]string) {
+	list := func(name string) []string {
+		if options[name] == "" {
+			return nil
+		}
+		return strings.Split(options[name], "+")
+	}
+	seccomp := options["seccomp"]
+	if seccomp == "" {
+		seccomp = "disabled"
+	}
+	p := &event.SandboxPosture{
+		UserID: uint32(tl.number(options["user"])), InitialUserNS: options["userns"] != "own", Capabilities: list("caps"),
+		NoNewPrivs: options["nnp"] == "yes", Seccomp: seccomp, HostNamespaces: list("ns"), WritableMounts: list("mounts"),
+		Sockets: list("sockets"), Devices: list("devices"), Network: options["network"], MetadataRoute: options["metadata"] == "yes",
+		PidsLimit: tl.number(options["pids"]), MemoryLimit: tl.number(options["memory"]),
+	}
+	p.Assess(options["policy"] == "yes")
+	tl.publish(pid, p)
 }
 
 // publish gives an event to the detectors, as the pipeline does, and writes down their findings.

@@ -479,6 +479,38 @@ const (
 	OSType Key = "os.type"
 )
 
+// Attributes of a sandbox's posture.
+const (
+	// PostureUserID is the user id of the sandbox's first process, in the initial user namespace.
+	PostureUserID Key = "watchglass.posture.user.id"
+	// PostureInitialUserNS is true when the sandbox has no user namespace of its own.
+	PostureInitialUserNS Key = "watchglass.posture.initial_user_namespace"
+	// PostureNoNewPrivs is true when set-user-id programs give no privileges.
+	PostureNoNewPrivs Key = "watchglass.posture.no_new_privs"
+	// PostureSeccomp is disabled, strict or filter.
+	PostureSeccomp Key = "watchglass.posture.seccomp"
+	// PostureNetwork is none (nothing but loopback), host (the machine's), own, or unknown.
+	PostureNetwork Key = "watchglass.posture.network"
+	// PostureMetadata is true when there is a route to the cloud's metadata service.
+	PostureMetadata Key = "watchglass.posture.metadata_route"
+	// PostureCapabilities is the effective capabilities.
+	PostureCapabilities Key = "watchglass.posture.capabilities"
+	// PostureNamespaces is the kinds of namespaces that the sandbox shares with the machine.
+	PostureNamespaces Key = "watchglass.posture.host_namespaces"
+	// PostureMounts is the mount points of the machine's file systems that can be written to.
+	PostureMounts Key = "watchglass.posture.writable_host_mounts"
+	// PostureSockets is the container runtimes' sockets within reach.
+	PostureSockets Key = "watchglass.posture.runtime_sockets"
+	// PostureDevices is the dangerous devices within reach.
+	PostureDevices Key = "watchglass.posture.devices"
+	// PosturePidsLimit is how many processes the cgroup may have; absent for no limit.
+	PosturePidsLimit Key = "watchglass.posture.pids_limit"
+	// PostureMemoryLimit is how much memory the cgroup may have, in bytes; absent for no limit.
+	PostureMemoryLimit Key = "watchglass.posture.memory_limit"
+	// PostureWeaknesses is what the set-up leaves open, the gravest first.
+	PostureWeaknesses Key = "watchglass.posture.weaknesses"
+)
+
 // Attributes of findings.
 const (
 	// FindingID identifies the finding; its updates carry the same id.

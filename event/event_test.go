@@ -25,7 +25,7 @@ func payloads() []Payload {
 		&NetworkConnect{Transport: TransportTCP, Peer: peer},
 		&NetworkFlow{Transport: TransportTCP, Peer: peer},
 		&SyscallSummary{Counts: []Count{{"read", 1}}},
-		&SandboxStart{}, &SandboxStop{},
+		&SandboxStart{}, &SandboxStop{}, &SandboxPosture{Seccomp: "disabled", Weaknesses: []Weakness{WeakSeccomp}},
 		&ResourceUsage{
 			Sources: []string{"cgroup2"}, CPU: &CPUUsage{Total: 3, User: 2, System: 1, Throttle: &Throttling{Periods: 2, Throttled: 1, Time: 1}},
 			Memory: &MemoryUsage{Current: 2, Peak: 3, Limit: 4, OOMKills: 1}, IO: &IOUsage{ReadBytes: 1}, Tasks: &TaskUsage{Current: 1, Limit: 2},

@@ -67,3 +67,6 @@ func (l *Live) SecretAllowed(path, executable string) bool {
 func (l *Live) Allowed(transport event.Transport, peer netip.AddrPort) bool {
 	return l.current.Load().Network.Allowed(transport, peer)
 }
+
+// Observing says that there is no allow-list of destinations: nothing is a finding yet.
+func (l *Live) Observing() bool { return l.current.Load().Network.Observing() }

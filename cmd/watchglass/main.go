@@ -72,7 +72,7 @@ all sandboxes of a machine.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newCollect(), newCheck(), newRules(), newVersion(), newHook(),
+	root.AddCommand(newRun(), newCollect(), newCheck(), newRules(), newPosture(), newVersion(), newHook(),
 		newSessions(), newShow(), newAgents(), newEvents(), newVerify(), newJournal())
 	return root
 }

@@ -164,9 +164,13 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	if err != nil {
 		return err
 	}
+	examine, err := newExaminer(s.mount, func() bool { return !w.policy.Observing() })
+	if err != nil {
+		return err
+	}
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
-		Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
+		Examine: examine, Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
 		Produced: w.store.produced(), Losses: w.store.losses(), Connected: w.peers.Connected, ShutdownTimeout: exportTime,
 	})
 	return err

