@@ -19,6 +19,10 @@ const otlpName = "otlp"
 // otlpFlushInterval lets events gather into requests: one for each would be dear.
 const otlpFlushInterval = time.Second
 
+// otlpBatchSize is the most events of a request: as many as its bound in bytes has room for, so that the time to
+// an answer is not what bounds the events a second.
+const otlpBatchSize = 4096
+
 // maxDestinations bounds exporters.destinations, each of which has a queue or a cursor of its own.
 const maxDestinations = 64
 
@@ -67,7 +71,7 @@ func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collec
 			return nil, err
 		}
 		destinations = append(destinations, collector.DestinationSettings{
-			Destination: logs, Wants: d.Filter.Wants(), FlushInterval: otlpFlushInterval,
+			Destination: logs, Wants: d.Filter.Wants(), BatchSize: otlpBatchSize, FlushInterval: otlpFlushInterval,
 		})
 	}
 	if cfg.MetricsEnabled() {

@@ -17,6 +17,8 @@ type compressor struct {
 	name string
 	gzip *gzip.Writer
 	zstd *zstd.Encoder
+	// buf is the memory for what zstd makes before it is written.
+	buf []byte
 }
 
 // newCompressor makes the compressor of that name; nil for none.
@@ -56,7 +58,8 @@ func (c *compressor) compress(body []byte) ([]byte, error) {
 // Do implements grpc.Compressor.
 func (c *compressor) Do(w io.Writer, body []byte) error {
 	if c.zstd != nil {
-		if _, err := w.Write(c.zstd.EncodeAll(body, nil)); err != nil {
+		c.buf = c.zstd.EncodeAll(body, c.buf[:0])
+		if _, err := w.Write(c.buf); err != nil {
 			return fmt.Errorf("compress the request: %w", err)
 		}
 		return nil

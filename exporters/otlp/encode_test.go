@@ -3,12 +3,14 @@
 package otlp
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
@@ -86,6 +88,38 @@ func TestEncode(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, encoded); diff != "" {
 			t.Errorf("%s: %s", ev.Kind(), diff)
+		}
+	}
+}
+
+// TestDecode reads back what was encoded.
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	for i, e := range encode(everything()) {
+		ev := everything()[i]
+		got, err := Decode(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, record := decode(t, e)
+		trace, span := ev.Trace()
+		if got.Kind != ev.Kind() || got.Severity != ev.Payload.Severity() || got.Body != record.GetBody().GetStringValue() ||
+			got.Time.UnixNano() != max(0, ev.Time.UnixNano()) || trace != [16]byte{} && got.TraceID != hex.EncodeToString(trace[:]) ||
+			span != [8]byte{} && got.SpanID != hex.EncodeToString(span[:]) {
+			t.Errorf("%s came back as %+v", ev.Kind(), got)
+		}
+		if len(got.Resource) != len(res.GetAttributes()) || len(got.Attributes) != len(record.GetAttributes()) {
+			t.Fatalf("%s: %d and %d attributes came back", ev.Kind(), len(got.Resource), len(got.Attributes))
+		}
+		for j, a := range ev.AppendAttributes(nil) {
+			if back := got.Attributes[j]; back.Key != a.Key && utf8.ValidString(string(a.Key)) || utf8.ValidString(a.Value.Text()) && back.Value.Text() != a.Value.Text() {
+				t.Errorf("%s: %s = %s came back as %s = %s", ev.Kind(), a.Key, a.Value.Text(), back.Key, back.Value.Text())
+			}
+		}
+	}
+	for _, wrong := range []event.Encoded{{Record: []byte{0x0a}}, {Resource: []byte{0xff}}, {Record: []byte{0x32, 2, 0x0a, 9}}} {
+		if _, err := Decode(&wrong); err == nil {
+			t.Errorf("%v was decoded", wrong)
 		}
 	}
 }

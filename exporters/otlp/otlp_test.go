@@ -23,7 +23,7 @@ import (
 // protocols is both transports.
 func protocols() []string { return []string{ProtocolGRPC, ProtocolHTTP} }
 
-func (s *server) start(t *testing.T, protocol string, cfg *tls.Config) Config {
+func (s *server) start(t testing.TB, protocol string, cfg *tls.Config) Config {
 	t.Helper()
 	if protocol == ProtocolGRPC {
 		s.startGRPC(t, cfg)

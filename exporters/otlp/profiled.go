@@ -4,7 +4,6 @@ package otlp
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
 
@@ -34,8 +33,6 @@ func newProfiler(name string) *profiler {
 	}
 	return &profiler{name: name, mapper: profile.NewMapper()}
 }
-
-var errMalformed = errors.New("the record is not an OTLP log record")
 
 // convert is the record in the profile. Its error says that the record is none.
 func (p *profiler) convert(e *event.Encoded) (event.Encoded, error) {
@@ -69,15 +66,7 @@ func (p *profiler) convert(e *event.Encoded) (event.Encoded, error) {
 // decode is the record as the mapper takes it, and a new slice with the fields that stay as they are.
 func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 	if p.attributes == nil || !bytes.Equal(p.resource, e.Resource) {
-		var attributes []event.Attribute
-		err := fields(e.Resource, func(number protowire.Number, value, _ []byte, _ uint64) error {
-			if number != resourceAttributes {
-				return nil
-			}
-			a, err := parseKeyValue(value)
-			attributes = append(attributes, a)
-			return err
-		})
+		attributes, err := parseResource(e.Resource)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -102,90 +91,6 @@ func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 		return nil
 	})
 	return record, rest, err
-}
-
-// fields calls f for each field of a message: with its contents where it has a length, else with its number,
-// and with all of its bytes.
-func fields(message []byte, f func(number protowire.Number, value, whole []byte, n uint64) error) error {
-	for len(message) > 0 {
-		number, kind, tag := protowire.ConsumeTag(message)
-		if tag < 0 {
-			return errMalformed
-		}
-		size := protowire.ConsumeFieldValue(number, kind, message[tag:])
-		if size < 0 {
-			return errMalformed
-		}
-		whole, contents := message[:tag+size], message[tag:tag+size]
-		message = message[tag+size:]
-		var value []byte
-		var n uint64
-		switch kind {
-		case protowire.BytesType:
-			value, _ = protowire.ConsumeBytes(contents)
-		case protowire.Fixed64Type:
-			n, _ = protowire.ConsumeFixed64(contents)
-		case protowire.VarintType:
-			n, _ = protowire.ConsumeVarint(contents)
-		default:
-		}
-		if err := f(number, value, whole, n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func parseKeyValue(message []byte) (event.Attribute, error) {
-	var a event.Attribute
-	err := fields(message, func(number protowire.Number, value, _ []byte, _ uint64) error {
-		var err error
-		switch number {
-		case keyValueKey:
-			a.Key = event.Key(value)
-		case keyValueValue:
-			a.Value, err = parseValue(value)
-		}
-		return err
-	})
-	return a, err
-}
-
-// parseValue is the value of an AnyValue of one of the forms that Encoder makes.
-func parseValue(message []byte) (event.Value, error) {
-	var v event.Value
-	err := fields(message, func(number protowire.Number, value, _ []byte, n uint64) error {
-		switch number {
-		case valueString:
-			v = event.String(string(value))
-		case valueBool:
-			v = event.Bool(n != 0)
-		case valueInt:
-			v = event.Int(int64(n))
-		case valueDouble:
-			v = event.Double(math.Float64frombits(n))
-		case valueArray:
-			list := []string{}
-			err := fields(value, func(_ protowire.Number, item, _ []byte, _ uint64) error {
-				s, err := parseValue(item)
-				list = append(list, s.AsString())
-				return err
-			})
-			v = event.Strings(list)
-			return err
-		case valueMap:
-			counts := []event.Count{}
-			err := fields(value, func(_ protowire.Number, pair, _ []byte, _ uint64) error {
-				a, err := parseKeyValue(pair)
-				counts = append(counts, event.Count{Name: string(a.Key), N: a.Value.AsInt()})
-				return err
-			})
-			v = event.Counts(counts)
-			return err
-		}
-		return nil
-	})
-	return v, err
 }
 
 // appendField appends a KeyValue.

@@ -46,6 +46,8 @@ type server struct {
 	partial    *collogs.ExportLogsPartialSuccess
 	// judge may answer for what a request holds: with a partial success, a gRPC error or an HTTP status.
 	judge func(*collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error)
+	// forget is true when what came is not kept.
+	forget bool
 	// address is where to listen, grpcLimit the largest request of gRPC; zero values are any and 4 MiB.
 	address   string
 	grpcLimit int
@@ -102,7 +104,9 @@ func (s *server) Export(ctx context.Context, r *collogs.ExportLogsServiceRequest
 			return nil, err
 		}
 	}
-	s.logs = append(s.logs, r)
+	if !s.forget {
+		s.logs = append(s.logs, r)
+	}
 	s.headers, _ = metadata.FromIncomingContext(ctx)
 	if encoding := s.headers["grpc-encoding"]; len(encoding) > 0 {
 		s.encoding = encoding[0]
@@ -122,7 +126,7 @@ func (s metricsServer) Export(_ context.Context, r *colmetrics.ExportMetricsServ
 	return &colmetrics.ExportMetricsServiceResponse{}, nil
 }
 
-func (s *server) startGRPC(t *testing.T, cfg *tls.Config) {
+func (s *server) startGRPC(t testing.TB, cfg *tls.Config) {
 	t.Helper()
 	listener := s.listen(t)
 	var options []grpc.ServerOption
@@ -142,7 +146,7 @@ func (s *server) startGRPC(t *testing.T, cfg *tls.Config) {
 	t.Cleanup(g.Stop)
 }
 
-func (s *server) listen(t *testing.T) net.Listener {
+func (s *server) listen(t testing.TB) net.Listener {
 	t.Helper()
 	if s.address == "" {
 		s.address = "127.0.0.1:0"
@@ -154,7 +158,7 @@ func (s *server) listen(t *testing.T) net.Listener {
 	return listener
 }
 
-func (s *server) startHTTP(t *testing.T, cfg *tls.Config) {
+func (s *server) startHTTP(t testing.TB, cfg *tls.Config) {
 	t.Helper()
 	h := httptest.NewUnstartedServer(s)
 	_ = h.Listener.Close()
@@ -200,7 +204,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
-		s.logs = append(s.logs, &request)
+		if !s.forget {
+			s.logs = append(s.logs, &request)
+		}
 		answer = &collogs.ExportLogsServiceResponse{PartialSuccess: partial}
 	case "/v1/metrics":
 		var request colmetrics.ExportMetricsServiceRequest

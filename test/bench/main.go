@@ -61,6 +61,8 @@ type results struct {
 	memory    []goBenchmark
 	decode    []goBenchmark
 	pipeline  []goBenchmark
+	encode    []goBenchmark
+	request   []goBenchmark
 	slowdowns []slowdown
 	footprint footprint
 }
@@ -112,6 +114,8 @@ func (r *results) runBenchmarks(ctx context.Context) error {
 		{"memory in the kernel", &r.memory, "^BenchmarkMemory$", "./bpf", []string{"-benchtime", "1x"}},
 		{"decoding", &r.decode, "^BenchmarkDecode$", "./bpf", []string{"-cpu", "1"}},
 		{"the pipeline", &r.pipeline, "^BenchmarkPipeline$", "./collector", []string{"-cpu", "1"}},
+		{"encoding", &r.encode, "^BenchmarkEncode$", "./exporters/otlp", []string{"-cpu", "1"}},
+		{"requests", &r.request, "^BenchmarkRequest$", "./exporters/otlp", []string{"-cpu", "1"}},
 	} {
 		progress("measuring " + b.what)
 		benchmarks, err := goBench(ctx, b.pkg, b.pattern, b.flags)
