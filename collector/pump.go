@@ -100,9 +100,8 @@ func (p *Pump) send(ctx context.Context) bool {
 	for pause := pumpPause; ; pause = min(2*pause, longPumpPause) {
 		rejected, err := p.settings.Destination.Send(ctx, p.batch)
 		if err == nil {
-			p.delivered.Add(uint64(len(p.batch) - len(rejected)))
+			p.delivered.Add(uint64(len(p.batch) - p.reject(rejected)))
 			p.noteCanary()
-			p.reject(rejected)
 			return true
 		}
 		if ctx.Err() != nil {
@@ -116,14 +115,15 @@ func (p *Pump) send(ctx context.Context) bool {
 	}
 }
 
-// reject puts what the destination will never take into quarantine.
-func (p *Pump) reject(rejected []Rejection) {
+// reject puts what the destination will never take into quarantine, and returns how many events that were.
+func (p *Pump) reject(rejected []Rejection) int {
+	n := 0
 	for _, r := range rejected {
 		if r.Index < 0 || r.Index >= len(p.batch) {
 			continue
 		}
 		e := &p.batch[r.Index]
-		p.rejected.Add(1)
+		n++
 		if e.Kind != event.KindLoss {
 			p.lost.Add(1)
 		}
@@ -134,6 +134,8 @@ func (p *Pump) reject(rejected []Rejection) {
 	if len(rejected) > 0 {
 		p.trouble("the destination rejected events; they are in the journal's quarantine", errors.New(rejected[0].Reason))
 	}
+	p.rejected.Add(uint64(n))
+	return n
 }
 
 // trouble logs what goes wrong, but not more often than people want to read of it.
