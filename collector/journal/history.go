@@ -44,7 +44,12 @@ type Reader struct {
 	lanes [lanes]*laneReader
 	next  [lanes]event.Encoded
 	have  [lanes]bool
+	// dry is for how many events a lane that had no more is not looked at again: that costs a look at the folder.
+	dry [lanes]int
 }
+
+// dryEvents is how many that is.
+const dryEvents = 512
 
 // OpenReader opens the journal in a folder.
 func OpenReader(dir string, q Query) (*Reader, error) {
@@ -104,13 +109,21 @@ func (r *Reader) Next() (*event.Encoded, bool, error) {
 			if r.have[lane] {
 				continue
 			}
+			if r.dry[lane] > 0 {
+				r.dry[lane]--
+				continue
+			}
 			var err error
 			if r.next[lane], r.have[lane], err = l.next(); err != nil {
 				return nil, false, fmt.Errorf("read the journal: %w", err)
 			}
+			if !r.have[lane] {
+				r.dry[lane] = dryEvents
+			}
 		}
 		lane := r.earlier()
 		if !r.have[lane] {
+			r.dry = [lanes]int{}
 			return nil, false, nil
 		}
 		r.have[lane] = false

@@ -341,7 +341,11 @@ func (l *laneWriter) leave() error {
 	if l.file == nil {
 		return nil
 	}
-	err := l.file.Close()
+	var err error
+	if l.lane == Priority {
+		err = l.file.Truncate(l.offset) // gives back the room that was reserved; the next start takes it again
+	}
+	err = errors.Join(err, l.file.Close())
 	l.file = nil
 	if err != nil {
 		return fmt.Errorf("close a segment: %w", err)
