@@ -2,16 +2,18 @@
 //go:build ignore
 
 /*
- * The DNS probe: the answers that a sandbox's resolver got, so that addresses have names.
+ * The packet probe, called dns after what it was made for: the DNS messages of a sandbox, and the first
+ * bytes that it sends on each connection, in which TLS and HTTP name whom they mean.
  *
- * Owns shipping them whole. It must not read names: that is done in user space by a real parser. It
- * must not decide: its program lets every packet pass.
+ * Owns shipping them whole. It must not read them: that is done in user space by real parsers. It must not
+ * decide: its programs let every packet pass.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/connection.h"
 #include "lib/event.h"
 #include "lib/sandbox.h"
 
@@ -23,118 +25,274 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define IP_FRAGMENT_OFFSET 0x1fff
 
 #define DNS_PORT 53
-/* DNS_HEADER is the size of the fixed part of a message: there is no answer in less. */
+/* DNS_HEADER is the size of the fixed part of a message: there is nothing to read in less. */
 #define DNS_HEADER 12
-/* DNS_SMALL is the longest message without EDNS; DNS_LARGE the longest that resolvers offer to take. */
-#define DNS_SMALL 512
-#define DNS_LARGE 4096
+/* PACKET_SMALL is the longest DNS message without EDNS; PACKET_LARGE the longest that resolvers offer to take. */
+#define PACKET_SMALL 512
+#define PACKET_LARGE 4096
+/*
+ * STREAM_SENT is how much of what a connection sends is shown: more than any ClientHello and request line.
+ * STREAM_RECEIVED is how much a name server may answer on one.
+ */
+#define STREAM_SENT 4096
+#define STREAM_RECEIVED 16384
 
 enum dns_kind {
-	DNS_ANSWER = 1,
+	DNS_MESSAGE = 1,
+	DNS_STREAM = 2,
 };
 
-/* answer is the head of a record: size bytes of message follow, and room that means nothing. */
-struct answer {
+/* packet is the head of a record: size bytes follow, and room that means nothing. */
+struct packet {
 	struct event_header header;
+	/* Of a stream: which, and how many bytes of it were before these. */
+	__u64 stream;
+	__u32 offset;
 	__u32 size;
-	__u32 reserved;
+	struct endpoint peer;
+	/* The port on this side. */
+	__u16 port;
+	/* Whether the sandbox sent it. */
+	__u8 sent;
+	__u8 reserved[3];
 };
 
-struct answer_small {
-	struct answer answer;
-	__u8 message[DNS_SMALL];
+struct packet_small {
+	struct packet packet;
+	__u8 bytes[PACKET_SMALL];
 };
 
-struct answer_large {
-	struct answer answer;
-	__u8 message[DNS_LARGE];
+struct packet_large {
+	struct packet packet;
+	__u8 bytes[PACKET_LARGE];
 };
 
-/* udp_offset is where a packet's UDP header starts, 0 when it is no UDP that starts here. */
-static __always_inline __u32 udp_offset(struct __sk_buff *skb)
+/* transport is where a packet's UDP or TCP header starts, 0 when it is neither and when none starts here. */
+struct transport {
+	__u32 offset;
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+static __always_inline struct transport transport_of(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
+	struct transport found = {};
 	struct ipv6hdr *six = data;
 	struct iphdr *four = data;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if ((void *)(four + 1) > end || four->protocol != IPPROTO_UDP ||
-		    (four->frag_off & bpf_htons(IP_FRAGMENT_OFFSET)))
-			return 0;
-		return four->ihl * 4;
+		if ((void *)(four + 1) > end || (four->frag_off & bpf_htons(IP_FRAGMENT_OFFSET)))
+			return found;
+		found.protocol = four->protocol;
+		found.offset = four->ihl * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if ((void *)(six + 1) > end)
+			return found;
+		found.protocol = six->nexthdr;
+		found.offset = sizeof(*six);
 	}
-	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if ((void *)(six + 1) > end || six->nexthdr != IPPROTO_UDP)
-			return 0;
-		return sizeof(*six);
-	}
-	return 0;
+	return found;
 }
 
-/* answer_fill fills in the head: no process, since a packet arrives in nobody's name. */
-static __always_inline void answer_fill(struct answer *answer, __u64 sandbox, __u64 cgroup,
-					__u32 size)
+/* packet_send sends size bytes of the packet from an offset on, after the head. */
+static __always_inline void packet_send(struct __sk_buff *skb, const struct packet *head,
+					__u32 kind, __u32 from, __u32 size)
 {
-	__builtin_memset(answer, 0, sizeof(*answer));
-	answer->header.time = bpf_ktime_get_boot_ns();
-	answer->header.sandbox = sandbox;
-	answer->header.cgroup = cgroup;
-	answer->header.probe = probe_index;
-	answer->header.kind = DNS_ANSWER;
-	answer->size = size;
+	__u64 sandbox = head->header.sandbox;
+	struct packet_small *small;
+	struct packet_large *large;
+
+	if (size <= PACKET_SMALL) {
+		small = event_reserve_as(sandbox, EVENT_KEPT | kind, sizeof(*small));
+		if (!small)
+			return;
+		small->packet = *head;
+		small->packet.size = size;
+		if (bpf_skb_load_bytes(skb, from, small->bytes,
+				       ((size - 1) & (PACKET_SMALL - 1)) + 1))
+			small->packet.size = 0;
+		event_submit(small);
+	} else {
+		large = event_reserve_as(sandbox, EVENT_KEPT | kind, sizeof(*large));
+		if (!large)
+			return;
+		large->packet = *head;
+		large->packet.size = size;
+		if (bpf_skb_load_bytes(skb, from, large->bytes,
+				       ((size - 1) & (PACKET_LARGE - 1)) + 1))
+			large->packet.size = 0;
+		event_submit(large);
+	}
+}
+
+/* packet_peer fills in who is at the other end: of a packet that is sent its destination. */
+static __always_inline void packet_peer(struct __sk_buff *skb, struct packet *head, __u16 port)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__u32 address = 0;
+
+		bpf_skb_load_bytes(skb, head->sent ? 16 : 12, &address, sizeof(address));
+		endpoint_set4(&head->peer, address, bpf_ntohs(port));
+		return;
+	}
+	bpf_skb_load_bytes(skb, head->sent ? 24 : 8, head->peer.address,
+			   sizeof(head->peer.address));
+	head->peer.port = bpf_ntohs(port);
 }
 
 /*
- * Reports DNS messages from port 53 that a socket of the sandbox receives.
+ * dns_message ships a DNS message. A query is usually sent by whoever asks; an answer arrives in nobody's name.
+ */
+static __always_inline void dns_message(struct __sk_buff *skb, __u32 offset, bool sent)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct packet head = {.sent = sent};
+	struct udphdr udp;
+	__u64 cgroup, sandbox;
+	__u32 size;
+
+	if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) ||
+	    (sent ? udp.dest : udp.source) != bpf_htons(DNS_PORT))
+		return;
+	cgroup = bpf_skb_cgroup_id(skb);
+	sandbox = sandbox_of(cgroup);
+	if (!sandbox)
+		return;
+	offset += sizeof(udp);
+	size = skb->len - offset;
+	if (skb->len < offset + DNS_HEADER || size > PACKET_LARGE)
+		return;
+	event_header_begin(&head.header, sandbox, DNS_MESSAGE);
+	head.header.cgroup = cgroup;
+	if (sent && sandbox_of(sandbox_cgroup_of(task)) == sandbox)
+		event_header_task(&head.header, task);
+	head.port = bpf_ntohs(sent ? udp.source : udp.dest);
+	packet_peer(skb, &head, sent ? udp.dest : udp.source);
+	packet_send(skb, &head, DNS_MESSAGE, offset, size);
+}
+
+/*
+ * stream_show ships what is new of the first `limit` bytes of one direction of a connection. start is the number
+ * of its first byte, where that is known before any was seen.
+ */
+static __always_inline void stream_show(struct __sk_buff *skb, const struct connection *connection,
+					struct shown *shown, struct packet *head, __u32 limit)
+{
+	struct tcphdr tcp;
+	__u32 offset = head->offset;
+	__u32 before, size, sequence;
+
+	if (bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
+		return;
+	offset += tcp.doff * 4;
+	if (skb->len <= offset)
+		return;
+	size = skb->len - offset;
+	sequence = bpf_ntohl(tcp.seq);
+	if (!shown->begun) {
+		shown->first = sequence;
+		shown->begun = 1;
+	}
+	before = sequence - shown->first;
+	if (before >= limit)
+		return;
+	if (size > limit - before)
+		size = limit - before;
+	if (size > PACKET_LARGE)
+		size = PACKET_LARGE;
+	shown->bytes += size;
+	head->header = connection->owner;
+	head->header.time = bpf_ktime_get_boot_ns();
+	head->header.probe = probe_index;
+	head->header.kind = DNS_STREAM;
+	head->stream = bpf_get_socket_cookie(skb);
+	head->offset = before;
+	head->port = bpf_ntohs(head->sent ? tcp.source : tcp.dest);
+	packet_peer(skb, head, head->sent ? tcp.dest : tcp.source);
+	packet_send(skb, head, DNS_STREAM, offset, size);
+}
+
+/*
+ * Reports DNS queries, and of each connection that the sandbox made the first 4 KiB that it sends.
+ * Why here and not in sendmsg: that carries the bytes in user memory, in pieces, or by splice and io_uring;
+ * here they are what goes over the wire. Since 4.10; socket storage here since 5.2.
+ * A connection that has shown enough costs the look-up of its storage.
+ * Misses: DNS to another port, over TLS or HTTPS; QUIC; names in an encrypted ClientHello; connections that
+ * others made to the sandbox; packets behind IPv6 extension headers.
+ */
+SEC("cgroup_skb/egress")
+int dns_on_egress(struct __sk_buff *skb)
+{
+	struct transport transport = transport_of(skb);
+	struct packet head = {.sent = 1, .offset = transport.offset};
+	struct connection *connection;
+	struct bpf_sock *sk;
+
+	if (transport.protocol == IPPROTO_UDP) {
+		dns_message(skb, transport.offset, true);
+		return 1;
+	}
+	sk = skb->sk;
+	if (transport.protocol != IPPROTO_TCP || !sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (!connection || connection->inbound || connection->sent.bytes >= 2 * STREAM_SENT)
+		return 1;
+	stream_show(skb, connection, &connection->sent, &head, STREAM_SENT);
+	return 1;
+}
+
+/*
+ * Reports DNS messages from port 53 that a socket of the sandbox receives, by UDP and on connections.
  * Why here and not in recvmsg: the packet is complete and the kernel's own, and it is seen before the
  * resolver library returns, so the name is known before the connect. The socket's cgroup says whose it
  * is. Since 4.10 (cgroup_skb), bpf_skb_cgroup_id here since 4.18.
  * The test for the port goes before the scope: it is cheaper, and nearly every packet ends there.
- * Misses: DNS over TCP, TLS, HTTPS or another port; answers above 4 KiB; packets behind IPv6 extension
+ * Misses: DNS over TLS, HTTPS or another port; answers above 4 KiB by UDP; packets behind IPv6 extension
  * headers. A process of the sandbox can send an answer of its own making: names are hints, not facts.
  */
 SEC("cgroup_skb/ingress")
 int dns_on_ingress(struct __sk_buff *skb)
 {
-	struct answer_small *small;
-	struct answer_large *large;
-	struct udphdr udp;
-	__u64 sandbox, cgroup;
-	__u32 offset = udp_offset(skb);
-	__u32 size;
+	struct transport transport = transport_of(skb);
+	struct packet head = {.offset = transport.offset};
+	struct connection *connection;
+	struct bpf_tcp_sock *tcp;
+	struct bpf_sock *sk;
+	__u16 port;
 
-	if (!offset || bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) ||
-	    udp.source != bpf_htons(DNS_PORT))
+	if (transport.protocol == IPPROTO_UDP) {
+		dns_message(skb, transport.offset, false);
 		return 1;
-	cgroup = bpf_skb_cgroup_id(skb);
-	sandbox = sandbox_of(cgroup);
-	if (!sandbox)
-		return 1;
-	offset += sizeof(udp);
-	size = skb->len - offset;
-	if (skb->len < offset + DNS_HEADER || size > DNS_LARGE)
-		return 1;
-	if (size <= DNS_SMALL) {
-		small = event_reserve_as(sandbox, EVENT_KEPT | DNS_ANSWER, sizeof(*small));
-		if (!small)
-			return 1;
-		answer_fill(&small->answer, sandbox, cgroup, size);
-		if (bpf_skb_load_bytes(skb, offset, small->message,
-				       ((size - 1) & (DNS_SMALL - 1)) + 1))
-			small->answer.size = 0;
-		event_submit(small);
-	} else {
-		large = event_reserve_as(sandbox, EVENT_KEPT | DNS_ANSWER, sizeof(*large));
-		if (!large)
-			return 1;
-		answer_fill(&large->answer, sandbox, cgroup, size);
-		if (bpf_skb_load_bytes(skb, offset, large->message,
-				       ((size - 1) & (DNS_LARGE - 1)) + 1))
-			large->answer.size = 0;
-		event_submit(large);
 	}
+	if (transport.protocol != IPPROTO_TCP ||
+	    bpf_skb_load_bytes(skb, transport.offset, &port, sizeof(port)) ||
+	    port != bpf_htons(DNS_PORT))
+		return 1;
+	sk = skb->sk;
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (!connection || connection->inbound || connection->received.bytes >= 2 * STREAM_RECEIVED)
+		return 1;
+	tcp = bpf_tcp_sock(sk);
+	if (!connection->established || !tcp)
+		return 1;
+	if (!connection->received.begun) {
+		/* Nothing was received yet: what comes first may not be what was sent first. */
+		connection->received.first = tcp->rcv_nxt;
+		connection->received.begun = 1;
+	}
+	stream_show(skb, connection, &connection->received, &head, STREAM_RECEIVED);
 	return 1;
 }
 
-ABI_STRUCT(answer);
+ABI_STRUCT(packet);

@@ -42,9 +42,13 @@ func answerMessage(id uint16, name string, addrs []netip.Addr, ttl uint32) ([]by
 	return m.Pack()
 }
 
+// namesOf is the addresses of a record's answer, nil when it is none.
 func namesOf(r *Record) *NameAnswers {
-	names, _ := r.Payload.(*NameAnswers)
-	return names
+	message, ok := r.Payload.(*DNSMessage)
+	if !ok || !message.Answer {
+		return nil
+	}
+	return &message.NameAnswers
 }
 
 func manyAddrs(n int) []netip.Addr {
@@ -157,30 +161,65 @@ func helperResolve(args []string) (string, error) {
 	return "", peer.Close()
 }
 
-func TestParseAnswers(t *testing.T) {
+// TestKernelDNSMessages holds a question and its answer against each other: who asked is known.
+func TestKernelDNSMessages(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	helper := w.run(helperRun{action: "resolve", args: []string{"asked.example.com.", "1"}, flags: unix.CLONE_NEWNET})
+	messages := w.await(2, func(r *Record) bool {
+		m, ok := r.Payload.(*DNSMessage)
+		return ok && m.Name == "asked.example.com"
+	})
+	if len(messages) != 2 {
+		t.Fatalf("%d messages, want 2", len(messages))
+	}
+	query, answer := messages[0].Payload.(*DNSMessage), messages[1].Payload.(*DNSMessage)
+	if query.Answer || !query.Sent || query.Type != "A" || messages[0].Task.PID != helper.pid {
+		t.Errorf("asked by %d: %+v", messages[0].Task.PID, *query)
+	}
+	if !answer.Answer || answer.Sent || answer.ID != query.ID || answer.LocalPort != query.LocalPort || answer.Peer != query.Peer {
+		t.Errorf("the answer to %+v\nis %+v", *query, *answer)
+	}
+	if answer.Code != "NOERROR" || len(answer.Records) != 2 || answer.Records[0].Type != "CNAME" || answer.Records[0].Data != "alias.example.net" {
+		t.Errorf("got %s %+v", answer.Code, answer.Records)
+	}
+	if query.Peer != netip.MustParseAddrPort("127.0.0.1:53") || messages[1].Task.PID != 0 {
+		t.Errorf("got server %s, task %d", query.Peer, messages[1].Task.PID)
+	}
+}
+
+func TestParseDNS(t *testing.T) {
 	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 	good, err := answerMessage(7, "API.Example.com.", addrs, 30)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := parseAnswers(good)
+	got := ParseDNS(good)
 	if got.Name != "api.example.com" || len(got.Answers) != 2 || got.Answers[1].Addr != addrs[1] || got.Answers[0].TTL != 30*time.Second {
 		t.Errorf("got %+v", got)
 	}
-	if got := parseAnswers(good[:len(good)-1]); len(got.Answers) != 1 {
+	if got := ParseDNS(good[:len(good)-1]); len(got.Answers) != 1 {
 		t.Errorf("cut in the second address: got %+v, want the first", got)
 	}
 	query := slices.Clone(good)
 	query[2] &^= 0x80
-	if got := parseAnswers(query); got.Name != "" || got.Answers != nil {
-		t.Errorf("a query: got %+v, want nothing", got)
+	if got := ParseDNS(query); got.Name != "api.example.com" || got.Answer || got.Answers != nil {
+		t.Errorf("a query: got %+v", got)
+	}
+	refused := slices.Clone(good)
+	refused[3] |= 5
+	if got := ParseDNS(refused); got.Code != "REFUSED" || got.Answers != nil {
+		t.Errorf("a refusal: got %+v", got)
 	}
 	many, err := answerMessage(7, "many.example.com.", manyAddrs(200), 30)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := parseAnswers(many); len(got.Answers) != maxNameAnswers {
-		t.Errorf("got %d answers, want no more than %d", len(got.Answers), maxNameAnswers)
+	if got := ParseDNS(many); len(got.Answers) > maxNameAnswers || len(got.Records) != maxDNSRecords {
+		t.Errorf("got %d answers of %d records, want no more than %d", len(got.Answers), len(got.Records), maxDNSRecords)
+	}
+	if got := ParseDNS([]byte("no message")); got.Name != "" || got.Answer {
+		t.Errorf("what is no message: got %+v", got)
 	}
 }
 
@@ -189,19 +228,23 @@ func FuzzDecodeDNS(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(recordBytes(f, &dnsAnswer{Size: uint32(len(good))}, good))
-	f.Add(recordBytes(f, &dnsAnswer{Size: ^uint32(0)}, good))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Add(uint16(dnsKindMessage), recordBytes(f, &dnsPacket{Size: uint32(len(good))}, good))
+	f.Add(uint16(dnsKindMessage), recordBytes(f, &dnsPacket{Size: ^uint32(0)}, good))
+	f.Add(uint16(dnsKindStream), recordBytes(f, &dnsPacket{Size: 4, Offset: 3}, []byte("GET ")))
+	f.Add(uint16(0), []byte{})
+	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
 		var r Record
-		if err := decodeDNS(&r, dnsKindAnswer, data); err != nil {
+		if err := decodeDNS(&r, kind, data); err != nil {
 			return
 		}
-		names := namesOf(&r)
-		if len(names.Name) > 255 || len(names.Answers) > maxNameAnswers {
-			t.Errorf("got a name of %d bytes with %d addresses", len(names.Name), len(names.Answers))
+		m, ok := r.Payload.(*DNSMessage)
+		if !ok {
+			return
 		}
-		for _, a := range names.Answers {
+		if len(m.Name) > 1024 || len(m.Answers) > maxNameAnswers || len(m.Records) > maxDNSRecords {
+			t.Errorf("got a name of %d bytes with %d addresses", len(m.Name), len(m.Answers))
+		}
+		for _, a := range m.Answers {
 			if !a.Addr.IsValid() {
 				t.Error("an address is not valid")
 			}

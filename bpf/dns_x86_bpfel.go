@@ -13,7 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type dnsAnswer struct {
+type dnsPacket struct {
 	_      structs.HostLayout
 	Header struct {
 		_           structs.HostLayout
@@ -33,19 +33,30 @@ type dnsAnswer struct {
 		Flags       uint32
 		Comm        [16]uint8
 	}
-	Size     uint32
-	Reserved uint32
+	Stream uint64
+	Offset uint32
+	Size   uint32
+	Peer   struct {
+		_       structs.HostLayout
+		Address [16]uint8
+		Port    uint16
+	}
+	Port     uint16
+	Sent     uint8
+	Reserved [3]uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	dnsMapConnections    = "connections"
 	dnsMapEventCounts    = "event_counts"
 	dnsMapEvents         = "events"
 	dnsMapSandboxes      = "sandboxes"
+	dnsProgDnsOnEgress   = "dns_on_egress"
 	dnsProgDnsOnIngress  = "dns_on_ingress"
-	dnsVarAbiAnswer      = "abi_answer"
+	dnsVarAbiPacket      = "abi_packet"
 	dnsVarEventBudgets   = "event_budgets"
 	dnsVarEventKinds     = "event_kinds"
 	dnsVarEventLimits    = "event_limits"
@@ -96,6 +107,7 @@ type dnsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsProgramSpecs struct {
+	DnsOnEgress  *ebpf.ProgramSpec `ebpf:"dns_on_egress"`
 	DnsOnIngress *ebpf.ProgramSpec `ebpf:"dns_on_ingress"`
 }
 
@@ -103,6 +115,7 @@ type dnsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsMapSpecs struct {
+	Connections *ebpf.MapSpec `ebpf:"connections"`
 	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
@@ -112,7 +125,7 @@ type dnsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsVariableSpecs struct {
-	AbiAnswer      *ebpf.VariableSpec `ebpf:"abi_answer"`
+	AbiPacket      *ebpf.VariableSpec `ebpf:"abi_packet"`
 	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -141,6 +154,7 @@ func (o *dnsObjects) Close() error {
 //
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsMaps struct {
+	Connections *ebpf.Map `ebpf:"connections"`
 	EventCounts *ebpf.Map `ebpf:"event_counts"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
@@ -148,6 +162,7 @@ type dnsMaps struct {
 
 func (m *dnsMaps) Close() error {
 	return _DnsClose(
+		m.Connections,
 		m.EventCounts,
 		m.Events,
 		m.Sandboxes,
@@ -158,7 +173,7 @@ func (m *dnsMaps) Close() error {
 //
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsVariables struct {
-	AbiAnswer      *ebpf.Variable `ebpf:"abi_answer"`
+	AbiPacket      *ebpf.Variable `ebpf:"abi_packet"`
 	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
@@ -171,11 +186,13 @@ type dnsVariables struct {
 //
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsPrograms struct {
+	DnsOnEgress  *ebpf.Program `ebpf:"dns_on_egress"`
 	DnsOnIngress *ebpf.Program `ebpf:"dns_on_ingress"`
 }
 
 func (p *dnsPrograms) Close() error {
 	return _DnsClose(
+		p.DnsOnEgress,
 		p.DnsOnIngress,
 	)
 }

@@ -230,6 +230,8 @@ func helperActions() map[string]helperAction {
 		"race":      helperRace,
 		"replace":   helperReplace,
 		"ring":      helperRing,
+		"socket":    helperSocket,
+		"say":       helperSay,
 		"reach":     helperReach,
 		"give up":   helperGiveUp,
 		"denied":    helperDenied,

@@ -5,17 +5,19 @@
  * The network probe: who reached, or tried to reach, which peer, with what result, and how much went
  * over it.
  *
- * Owns connects and flows of IPv4 and IPv6, TCP and UDP. It must not decide: its cgroup programs
- * always allow.
+ * Owns connects and flows of IPv4 and IPv6, TCP and UDP, in both directions, and the making, binding and
+ * use of other sockets. It must not decide: its cgroup programs always allow.
  *
  * How the programs share the work:
  *   network_on_connect4/6   notes what a connect asks for, from the kernel's copy of the address
  *   network_on_set_state    TCP's result, latency and bytes
- *   network_on_sys_exit     the result of UDP connects, and of connects that no socket state shows
+ *   network_on_sys_exit     the result of UDP connects, and of connects that no socket state shows; what
+ *                           sockets are made, bound, listened on and accepted
  *   network_on_sendmsg4/6   the first datagram to a destination of a socket that is not connected
  *
- * Misses: packet, raw and ICMP sockets, SCTP and unix sockets. The result of a sendmsg. A connect
- * through io_uring of UDP, or of TCP where it fails before a SYN was built.
+ * Misses: what goes over packet and raw sockets, of which the making is told. Datagrams to a unix socket
+ * that is not connected. The result of a sendmsg. A connect through io_uring of UDP, or of TCP where it
+ * fails before a SYN was built; accepts, binds and listens through io_uring.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -23,30 +25,57 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "lib/connection.h"
 #include "lib/descriptor.h"
 #include "lib/event.h"
 #include "lib/sandbox.h"
+#include "lib/socket.h"
 #include "lib/syscall.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Macros of the kernel, which BTF does not carry. */
-#define AF_INET 2
-#define AF_INET6 10
 #define EPERM 1
+#define EAGAIN 11
 #define EACCES 13
 #define EINPROGRESS 115
 #define ERESTARTSYS 512
-#define S_IFMT 0170000
-#define S_IFSOCK 0140000
+#define ECONNRESET 104
+#define ETIMEDOUT 110
+#define SYS_SOCKET 41
 #define SYS_CONNECT 42
-#define COMPAT_SYS_CONNECT 362
+#define SYS_ACCEPT 43
+#define SYS_BIND 49
+#define SYS_LISTEN 50
+#define SYS_ACCEPT4 288
 #define COMPAT_SYS_SOCKETCALL 102
+#define COMPAT_SYS_SOCKET 359
+#define COMPAT_SYS_BIND 361
+#define COMPAT_SYS_CONNECT 362
+#define COMPAT_SYS_LISTEN 363
+#define COMPAT_SYS_ACCEPT4 364
+#define SOCKETCALL_SOCKET 1
+#define SOCKETCALL_BIND 2
 #define SOCKETCALL_CONNECT 3
+#define SOCKETCALL_LISTEN 4
+#define SOCKETCALL_ACCEPT 5
+#define SOCKETCALL_ACCEPT4 18
 
 enum network_kind {
 	NETWORK_CONNECT = 1,
 	NETWORK_FLOW = 2,
+	NETWORK_SOCKET = 3,
+};
+
+/* How a flow ended. */
+enum flow_end {
+	/* Closed here first, or by the peer. */
+	FLOW_LOCAL = 1,
+	FLOW_PEER = 2,
+	/* Reset by the peer; timed out; given up here with data unread or unsent. */
+	FLOW_RESET = 3,
+	FLOW_TIMEOUT = 4,
+	FLOW_ABORTED = 5,
 };
 
 enum connect_flags {
@@ -56,12 +85,6 @@ enum connect_flags {
 	CONNECT_CLAIMED = 2,
 	/* The result is older than the record, by nobody knows how much: there is no latency. */
 	CONNECT_LATE = 4,
-};
-
-/* endpoint is an address and port; IPv4 in its v4-mapped form. The port is in host order. */
-struct endpoint {
-	__u8 address[16];
-	__u16 port;
 };
 
 /* connect is one attempt to reach a peer. */
@@ -82,10 +105,18 @@ struct flow {
 	__u64 duration;
 	__u64 sent;
 	__u64 received;
+	__u32 sent_packets;
+	__u32 received_packets;
+	__u32 retransmits;
+	/* The smoothed round-trip time in microseconds. */
+	__u32 rtt;
 	struct endpoint peer;
 	struct endpoint local;
 	__u8 protocol;
-	__u8 reserved[3];
+	/* enum flow_end. */
+	__u8 end;
+	__u8 inbound;
+	__u8 reserved;
 };
 
 /* attempt is what the connect(2) in progress of one thread asked for. */
@@ -104,21 +135,16 @@ struct {
 	__type(value, struct attempt);
 } attempts SEC(".maps");
 
-/* connection is kept with a TCP socket from the first SYN to the close. */
-struct connection {
-	/* Who connected: later states run in softirq, in a kernel thread, or after the process is gone. */
-	struct event_header owner;
-	__u64 started;
-	__u8 established;
-	__u8 reserved[7];
-};
-
+/*
+ * accepted is who accepted a connection, by socket, until it closes. LRU: what is closed before it is
+ * accepted leaves nothing, what is pushed out has a flow without a process.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct connection);
-} connections SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct event_header);
+} accepted SEC(".maps");
 
 /* destination is one peer of a socket that sends datagrams without a connect. */
 struct destination {
@@ -134,15 +160,6 @@ struct {
 	__type(key, struct destination);
 	__type(value, __u8);
 } destinations SEC(".maps");
-
-static __always_inline void endpoint_set4(struct endpoint *end, __u32 address, __u16 port)
-{
-	__builtin_memset(end->address, 0, 10);
-	end->address[10] = 0xff;
-	end->address[11] = 0xff;
-	__builtin_memcpy(&end->address[12], &address, sizeof(address));
-	end->port = port;
-}
 
 static __always_inline void endpoint_set6(struct endpoint *end, const struct bpf_sock_addr *ctx)
 {
@@ -316,10 +333,36 @@ static __always_inline void connection_begin(struct sock *sk)
 	}
 	event_header_fill(&connection->owner, sandbox, NETWORK_CONNECT);
 	connection->started = bpf_ktime_get_boot_ns();
-	connection->established = 0;
+	__builtin_memset(&connection->sent, 0,
+			 sizeof(*connection) - offsetof(struct connection, sent));
 	attempt = bpf_map_lookup_elem(&attempts, &thread);
 	if (attempt)
 		attempt->started = 1;
+}
+
+/*
+ * connection_inbound notes a connection that a peer made to a listener of a sandbox. It runs in softirq: the
+ * socket's cgroup, which is the listener's, says whose it is.
+ */
+static __always_inline void connection_inbound(struct sock *sk)
+{
+	__u64 cgroup = sk->sk_cgrp_data.cgroup->kn->id;
+	__u64 sandbox = sandbox_of(cgroup);
+	struct connection *connection;
+
+	if (!sandbox)
+		return;
+	connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!connection) {
+		event_lose(sandbox, NETWORK_FLOW);
+		return;
+	}
+	__builtin_memset(connection, 0, sizeof(*connection));
+	event_header_begin(&connection->owner, sandbox, NETWORK_FLOW);
+	connection->owner.cgroup = cgroup;
+	connection->started = connection->owner.time;
+	connection->established = 1;
+	connection->inbound = 1;
 }
 
 /* connection_report tells a connect's result, which is known since just now unless it is late. */
@@ -342,13 +385,34 @@ static __always_inline void connection_report(struct sock *sk, struct connection
 	event_submit(record);
 }
 
+/* flow_end says how a connection ended, by the socket's error and the state before the last. */
+static __always_inline __u8 flow_end(int error, int state)
+{
+	if (error == ETIMEDOUT)
+		return FLOW_TIMEOUT;
+	if (error)
+		return FLOW_RESET;
+	switch (state) {
+	case TCP_LAST_ACK:
+		return FLOW_PEER;
+	case TCP_FIN_WAIT1:
+	case TCP_FIN_WAIT2:
+	case TCP_CLOSING:
+	case TCP_TIME_WAIT:
+		return FLOW_LOCAL;
+	}
+	return FLOW_ABORTED;
+}
+
 /*
  * flow_report tells what went over a connection: payload only.
  * bytes_sent counts payload with what was sent again, so that is taken off; bytes_acked would count
  * SYN and FIN. bytes_received counts the peer's FIN, which SOCK_DONE shows.
  */
-static __always_inline void flow_report(struct sock *sk, struct connection *connection)
+static __always_inline void flow_report(struct sock *sk, struct connection *connection, int state)
 {
+	struct event_header *acceptor;
+	__u64 key = (__u64)sk;
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct flow *record;
@@ -362,6 +426,12 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 		return;
 	fin = (sk->__sk_common.skc_flags >> bpf_core_enum_value(enum sock_flags, SOCK_DONE)) & 1;
 	record->header = connection->owner;
+	if (connection->inbound) {
+		acceptor = bpf_map_lookup_elem(&accepted, &key);
+		if (acceptor)
+			record->header = *acceptor;
+		bpf_map_delete_elem(&accepted, &key);
+	}
 	record->header.kind = NETWORK_FLOW;
 	record->header.time = now;
 	record->duration = now - connection->started;
@@ -370,13 +440,20 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 	if (record->received >= fin)
 		record->received -= fin;
 	endpoints_of_socket(sk, &record->peer, &record->local);
+	record->sent_packets = tcp->segs_out;
+	record->received_packets = tcp->segs_in;
+	record->retransmits = tcp->total_retrans;
+	record->rtt = tcp->srtt_us >> 3;
 	record->protocol = IPPROTO_TCP;
-	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
+	record->end = flow_end(sk->sk_err, state);
+	record->inbound = connection->inbound;
+	record->reserved = 0;
 	event_submit(record);
 }
 
 /* connection_end reports what was not reported yet when a socket becomes closed. */
-static __always_inline void connection_end(struct sock *sk, struct connection *connection)
+static __always_inline void connection_end(struct sock *sk, struct connection *connection,
+					   int state)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	__u64 thread = bpf_get_current_pid_tgid();
@@ -388,7 +465,7 @@ static __always_inline void connection_end(struct sock *sk, struct connection *c
 		connection_report(sk, connection, 0, CONNECT_LATE);
 	}
 	if (connection->established) {
-		flow_report(sk, connection);
+		flow_report(sk, connection, state);
 		return;
 	}
 	if (sk->sk_err) {
@@ -410,7 +487,7 @@ static __always_inline void connection_end(struct sock *sk, struct connection *c
  * The states after SYN_SENT run in any context, so the storage, not the current task, says whether the
  * socket is in scope. Sockets of MPTCP are counted by their first TCP subflow; the MPTCP socket itself
  * is no tcp_sock and is left alone.
- * Misses: connections that were open before their sandbox was watched; accepted ones.
+ * Misses: connections that were open before their sandbox was watched.
  */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(network_on_set_state, struct sock *sk, int oldstate, int newstate)
@@ -423,13 +500,17 @@ int BPF_PROG(network_on_set_state, struct sock *sk, int oldstate, int newstate)
 		connection_begin(sk);
 		return 0;
 	}
+	if (newstate == TCP_ESTABLISHED && oldstate == TCP_SYN_RECV) {
+		connection_inbound(sk);
+		return 0;
+	}
 	if (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE)
 		return 0;
 	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (!connection)
 		return 0;
 	if (newstate == TCP_CLOSE) {
-		connection_end(sk, connection);
+		connection_end(sk, connection, oldstate);
 		bpf_sk_storage_delete(&connections, sk);
 	} else if (!connection->established) {
 		connection->established = 1;
@@ -450,75 +531,108 @@ int BPF_PROG(network_on_destroy_sock, struct sock *sk)
 
 	if (!connection)
 		return 0;
-	connection_end(sk, connection);
+	connection_end(sk, connection, sk->__sk_common.skc_state);
 	bpf_sk_storage_delete(&connections, sk);
 	return 0;
 }
 
-/* connect_arguments is where a connect(2) that was refused early wanted to go. */
-struct connect_arguments {
-	__u64 address;
-	__u64 fd;
+/* socket_call is a finished call on a socket. */
+struct socket_call {
+	/* enum socket_operation; 0 for all other calls. */
+	__u64 operation;
+	__u64 arguments[3];
 };
 
-/* is_connect is asked of every system call of the machine: it looks at registers alone. */
-static __always_inline bool is_connect(const struct syscall_call *call, const struct pt_regs *regs)
+/* call_operation is asked of every system call of the machine: it looks at registers alone. */
+static __always_inline __u32 call_operation(const struct syscall_call *call,
+					    const struct pt_regs *regs)
 {
-	if (!call->compat)
-		return call->number == SYS_CONNECT;
-	return call->number == COMPAT_SYS_CONNECT ||
-	       (call->number == COMPAT_SYS_SOCKETCALL &&
-		syscall_argument_0(regs, 1) == SOCKETCALL_CONNECT);
+	__u32 number = call->number;
+
+	if (!call->compat) {
+		switch (number) {
+		case SYS_SOCKET:
+			return SOCKET_CREATE;
+		case SYS_CONNECT:
+			return SOCKET_CONNECT;
+		case SYS_ACCEPT:
+		case SYS_ACCEPT4:
+			return SOCKET_ACCEPT;
+		case SYS_BIND:
+			return SOCKET_BIND;
+		case SYS_LISTEN:
+			return SOCKET_LISTEN;
+		}
+		return 0;
+	}
+	if (number == COMPAT_SYS_SOCKETCALL) {
+		switch (syscall_argument_0(regs, 1)) {
+		case SOCKETCALL_SOCKET:
+			return SOCKET_CREATE;
+		case SOCKETCALL_BIND:
+			return SOCKET_BIND;
+		case SOCKETCALL_CONNECT:
+			return SOCKET_CONNECT;
+		case SOCKETCALL_LISTEN:
+			return SOCKET_LISTEN;
+		case SOCKETCALL_ACCEPT:
+		case SOCKETCALL_ACCEPT4:
+			return SOCKET_ACCEPT;
+		}
+		return 0;
+	}
+	switch (number) {
+	case COMPAT_SYS_SOCKET:
+		return SOCKET_CREATE;
+	case COMPAT_SYS_CONNECT:
+		return SOCKET_CONNECT;
+	case COMPAT_SYS_BIND:
+		return SOCKET_BIND;
+	case COMPAT_SYS_LISTEN:
+		return SOCKET_LISTEN;
+	case COMPAT_SYS_ACCEPT4:
+		return SOCKET_ACCEPT;
+	}
+	return 0;
 }
 
-/* connect_decode finds the arguments of a connect; false when they cannot be read. */
-static __always_inline bool connect_decode(const struct syscall_call *call,
-					   const struct pt_regs *regs,
-					   struct connect_arguments *arguments)
+/* call_arguments reads the arguments of a call on a socket; false when they cannot be. */
+static __always_inline bool call_arguments(const struct syscall_call *call,
+					   const struct pt_regs *regs, struct socket_call *made)
 {
-	__u32 compat_arguments[2];
+	__u32 words[3] = {};
 
 	if (call->compat && call->number == COMPAT_SYS_SOCKETCALL) {
-		if (bpf_probe_read_user(compat_arguments, sizeof(compat_arguments),
-					(void *)syscall_argument_1(regs, 1)))
+		/* Two words are what listen has; the third is beyond them in memory at worst. */
+		if (bpf_probe_read_user(words, sizeof(words),
+					(void *)syscall_argument_1(regs, 1)) &&
+		    bpf_probe_read_user(words, 8, (void *)syscall_argument_1(regs, 1)))
 			return false;
-		arguments->fd = compat_arguments[0];
-		arguments->address = compat_arguments[1];
+		made->arguments[0] = words[0];
+		made->arguments[1] = words[1];
+		made->arguments[2] = words[2];
 		return true;
 	}
-	arguments->fd = (__u32)syscall_argument_0(regs, call->compat);
-	arguments->address = syscall_argument_1(regs, call->compat);
+	made->arguments[0] = (__u32)syscall_argument_0(regs, call->compat);
+	made->arguments[1] = syscall_argument_1(regs, call->compat);
+	made->arguments[2] = syscall_argument_2(regs, call->compat);
 	return true;
 }
 
-/* fd_protocol is the transport of the socket behind a file descriptor, 0 when it is none of ours. */
-static __always_inline __u8 fd_protocol(__u32 fd)
-{
-	struct file *file = descriptor_file(fd);
-	struct socket *socket;
-
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	socket = BPF_CORE_READ(file, private_data);
-	return protocol_told(BPF_CORE_READ(socket, sk, sk_protocol));
-}
-
 /* claimed_report reports a connect that was refused before the kernel copied its address to the protocol. */
-static __always_inline void claimed_report(__u64 sandbox, const struct connect_arguments *arguments,
-					   __u16 error)
+static __always_inline void claimed_report(__u64 sandbox, const struct socket_call *made,
+					   __u8 protocol, __u16 error)
 {
-	struct connect found = {.error = error, .flags = CONNECT_CLAIMED};
+	struct connect found = {.error = error, .flags = CONNECT_CLAIMED, .protocol = protocol};
 	struct sockaddr_in6 address = {};
 	struct sockaddr_in address4 = {};
 
-	found.protocol = fd_protocol((__u32)arguments->fd);
-	if (!found.protocol ||
-	    bpf_probe_read_user(&address4, sizeof(address4), (void *)arguments->address))
+	if (bpf_probe_read_user(&address4, sizeof(address4), (void *)made->arguments[1]))
 		return;
 	if (address4.sin_family == AF_INET) {
 		endpoint_set4(&found.peer, address4.sin_addr.s_addr, bpf_ntohs(address4.sin_port));
 	} else if (address4.sin_family == AF_INET6) {
-		if (bpf_probe_read_user(&address, sizeof(address), (void *)arguments->address))
+		if (bpf_probe_read_user(&address, sizeof(address), (void *)made->arguments[1]))
 			return;
 		__builtin_memcpy(found.peer.address, &address.sin6_addr,
 				 sizeof(found.peer.address));
@@ -529,35 +643,106 @@ static __always_inline void claimed_report(__u64 sandbox, const struct connect_a
 	connect_emit(sandbox, &found);
 }
 
-/*
- * Reports the result of UDP connects, and of TCP connects that failed before there was a SYN: no route,
- * no free port, refused by another cgroup program. The address is the kernel's copy, noted by
- * network_on_connect4. Where seccomp or an LSM refused, that did not run: then the address is the
- * caller's word and says so (CONNECT_CLAIMED).
- * Why not tracepoint/syscalls/sys_exit_connect: it does not see 32-bit calls. Since 5.5.
- * The test for the number goes before the scope: it is cheaper, and nearly every call ends there.
- * Misses: calls through io_uring.
- */
-SEC("tp_btf/sys_exit")
-int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
+/* socket_worth says whether a call is worth a record: ordinary sockets are told when they are used. */
+static __always_inline bool socket_worth(const struct socket_event *record)
 {
-	struct syscall_call call = syscall_finished(regs);
+	__u32 type = record->type & SOCK_TYPE_MASK;
+
+	switch (record->operation) {
+	case SOCKET_CREATE:
+		return record->family != AF_UNIX &&
+		       ((record->family != AF_INET && record->family != AF_INET6) ||
+			type == SOCK_RAW);
+	case SOCKET_CONNECT:
+		return record->family != AF_INET && record->family != AF_INET6;
+	}
+	return true;
+}
+
+/* socket_fill fills in a record, all but its header, from the kernel's socket where there is one. */
+static __always_inline void socket_fill(struct socket_event *record, const struct socket_call *made,
+					long ret)
+{
+	bool is_new = made->operation == SOCKET_CREATE || made->operation == SOCKET_ACCEPT;
+	struct sock *sk = socket_of(is_new && ret >= 0 ? (__u32)ret : (__u32)made->arguments[0]);
+
+	record->operation = made->operation;
+	record->error = ret < 0 ? (__u32)-ret : 0;
+	if (made->operation == SOCKET_CREATE) {
+		record->family = (__u16)made->arguments[0];
+		record->type = (__u16)(made->arguments[1] & SOCK_TYPE_MASK);
+		record->protocol = (__u16)made->arguments[2];
+		return;
+	}
+	if (sk)
+		socket_describe(record, sk);
+	if (made->operation == SOCKET_LISTEN)
+		record->backlog = (__u32)made->arguments[1];
+	/* Of what failed, and of families whose sockets tell nothing, only the caller's word remains. */
+	if ((made->operation == SOCKET_BIND || made->operation == SOCKET_CONNECT) &&
+	    (ret < 0 || (record->family != AF_UNIX && record->family != AF_INET &&
+			 record->family != AF_INET6)))
+		socket_claim(record, made->arguments[1], made->arguments[2]);
+}
+
+/* acceptor_note remembers who accepted a TCP connection, for when it ends. */
+static __always_inline void acceptor_note(__u64 sandbox, __u32 fd)
+{
+	struct sock *sk = socket_of(fd);
+	struct event_header header;
+	__u64 key = (__u64)sk;
+
+	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return;
+	event_header_fill(&header, sandbox, NETWORK_FLOW);
+	bpf_map_update_elem(&accepted, &key, &header, BPF_ANY);
+}
+
+/* socket_rooms is where a record is put together: larger than a program's stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct socket_event);
+} socket_rooms SEC(".maps");
+
+/* socket_report tells of a call on a socket that no other record tells. */
+static __always_inline void socket_report(__u64 sandbox, const struct socket_call *made, long ret)
+{
+	__u32 zero = 0;
+	struct socket_event *record = bpf_map_lookup_elem(&socket_rooms, &zero);
+
+	if (!record)
+		return;
+	__builtin_memset(&record->operation, 0,
+			 sizeof(*record) - offsetof(struct socket_event, operation));
+	socket_fill(record, made, ret);
+	if (!socket_worth(record))
+		return;
+	if (made->operation == SOCKET_ACCEPT && ret >= 0)
+		acceptor_note(sandbox, (__u32)ret);
+	event_header_fill(&record->header, sandbox, NETWORK_SOCKET);
+	event_output_as(sandbox, EVENT_KEPT | NETWORK_SOCKET, record, sizeof(*record));
+}
+
+/* connect_finished tells the result of a connect that no socket state shows. */
+static __always_inline void connect_finished(__u64 sandbox, const struct socket_call *made,
+					     long ret)
+{
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct connect_arguments arguments = {};
 	struct connect found = {};
 	struct attempt *attempt;
-	__u64 sandbox;
+	struct sock *sk;
 
-	if (!is_connect(&call, regs))
-		return 0;
-	sandbox = sandbox_current();
-	if (!sandbox || !connect_decode(&call, regs, &arguments))
-		return 0;
 	attempt = bpf_map_lookup_elem(&attempts, &thread);
 	if (!attempt) {
-		if (ret == -EPERM || ret == -EACCES)
-			claimed_report(sandbox, &arguments, (__u16)-ret);
-		return 0;
+		sk = socket_of((__u32)made->arguments[0]);
+		found.protocol = sk ? protocol_told(BPF_CORE_READ(sk, sk_protocol)) : 0;
+		if (!found.protocol)
+			socket_report(sandbox, made, ret);
+		else if (ret == -EPERM || ret == -EACCES)
+			claimed_report(sandbox, made, found.protocol, (__u16)-ret);
+		return;
 	}
 	found.peer = attempt->peer;
 	found.protocol = attempt->protocol;
@@ -566,9 +751,43 @@ int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
 	    (ret < 0 && !attempt->started && ret != -EINPROGRESS && ret != -ERESTARTSYS))
 		connect_emit(sandbox, &found);
 	bpf_map_delete_elem(&attempts, &thread);
+}
+
+/*
+ * Reports the result of UDP connects, and of TCP connects that failed before there was a SYN: no route,
+ * no free port, refused by another cgroup program. The address is the kernel's copy, noted by
+ * network_on_connect4. Where seccomp or an LSM refused, that did not run: then the address is the
+ * caller's word and says so (CONNECT_CLAIMED).
+ * Reports too which sockets are bound, listened on and accepted, connects of unix and other sockets, and
+ * the making of sockets of families that no other hook sees: raw, packet, netlink, vsock. What they are
+ * and their addresses are the kernel's socket's.
+ * Why not tracepoint/syscalls/sys_exit_connect: it does not see 32-bit calls. Since 5.5.
+ * The test for the number goes before the scope: it is cheaper, and nearly every call ends there.
+ * Misses: calls through io_uring.
+ */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
+{
+	struct syscall_call call = syscall_finished(regs);
+	struct socket_call made = {.operation = call_operation(&call, regs)};
+	__u64 sandbox;
+
+	if (!made.operation)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || !call_arguments(&call, regs, &made))
+		return 0;
+	/* Nothing to accept, or not yet. */
+	if (made.operation == SOCKET_ACCEPT && (ret == -EAGAIN || ret == -ERESTARTSYS))
+		return 0;
+	if (made.operation == SOCKET_CONNECT)
+		connect_finished(sandbox, &made, ret);
+	else
+		socket_report(sandbox, &made, ret);
 	return 0;
 }
 
 ABI_STRUCT(endpoint);
 ABI_STRUCT(connect);
 ABI_STRUCT(flow);
+ABI_STRUCT(socket_event);

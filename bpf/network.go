@@ -5,6 +5,7 @@ package bpf
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ import (
 const (
 	networkKindConnect = 1
 	networkKindFlow    = 2
+	networkKindSocket  = 3
 )
 
 // Flags of a connect (enum connect_flags).
@@ -31,6 +33,8 @@ func decodeNetwork(r *Record, kind uint16, data []byte) error {
 		return decodeConnect(r, data)
 	case networkKindFlow:
 		return decodeFlow(r, data)
+	case networkKindSocket:
+		return decodeSocket(r, data)
 	default:
 		return fmt.Errorf("%w: kind %d", errUnknown, kind)
 	}
@@ -73,8 +77,111 @@ func decodeFlow(r *Record, data []byte) error {
 		Sent:      flow.Sent,
 		Received:  flow.Received,
 		Duration:  time.Duration(flow.Duration),
+
+		SentPackets: flow.SentPackets, ReceivedPackets: flow.ReceivedPackets, Retransmits: flow.Retransmits,
+		RTT: time.Duration(flow.Rtt) * time.Microsecond, End: flowEnd(flow.End), Inbound: flow.Inbound != 0,
 	}
 	return nil
+}
+
+// flowEnd is how a flow ended (enum flow_end), "" for what is none.
+func flowEnd(end uint8) string {
+	ends := [...]string{"", "local", "peer", "reset", "timeout", "aborted"}
+	if int(end) < len(ends) {
+		return ends[end]
+	}
+	return ""
+}
+
+// socketClaimed is a flag of a socket record (enum socket_marks).
+const socketClaimed = 1
+
+func decodeSocket(r *Record, data []byte) error {
+	s, _, err := view[networkSocketEvent](data)
+	if err != nil {
+		return err
+	}
+	operations := [...]event.SocketOperation{
+		event.SocketCreate, event.SocketBind, event.SocketListen, event.SocketAccept, event.SocketConnect,
+	}
+	if s.Operation < 1 || int(s.Operation) > len(operations) {
+		return fmt.Errorf("%w: socket operation %d", errUnknown, s.Operation)
+	}
+	if int(s.NameSize) > len(s.Name) {
+		return fmt.Errorf("%w: a name of %d bytes", errLength, s.NameSize)
+	}
+	r.Payload = &event.NetworkSocket{
+		Operation: operations[s.Operation-1], Family: familyName(s.Family), Type: socketType(s.Type), Protocol: s.Protocol,
+		Local: boundAddrPort(s.Local.Address, s.Local.Port), Peer: localAddrPort(s.Peer.Address, s.Peer.Port),
+		Name: socketName(&s), PeerPID: s.PeerPid, Backlog: s.Backlog,
+		Claimed: s.Flags&socketClaimed != 0, Error: event.Errno(s.Error),
+	}
+	return nil
+}
+
+// socketName is the name of a socket that is not IP.
+func socketName(s *networkSocketEvent) string {
+	name := s.Name[:s.NameSize]
+	switch {
+	case s.Family == unix.AF_VSOCK && (s.Cid != 0 || s.Port != 0):
+		return strconv.FormatUint(uint64(s.Cid), 10) + ":" + strconv.FormatUint(uint64(s.Port), 10)
+	case len(name) > 0 && name[0] == 0:
+		return "@" + string(name[1:])
+	default:
+		return text(name)
+	}
+}
+
+func familyName(family uint16) string {
+	switch family {
+	case unix.AF_UNIX:
+		return "unix"
+	case unix.AF_INET:
+		return "inet"
+	case unix.AF_INET6:
+		return "inet6"
+	case unix.AF_NETLINK:
+		return "netlink"
+	case unix.AF_PACKET:
+		return "packet"
+	case unix.AF_VSOCK:
+		return "vsock"
+	case unix.AF_ALG:
+		return "alg"
+	case unix.AF_XDP:
+		return "xdp"
+	case unix.AF_BLUETOOTH:
+		return "bluetooth"
+	case unix.AF_CAN:
+		return "can"
+	case unix.AF_KEY:
+		return "key"
+	default:
+		return "family_" + strconv.Itoa(int(family))
+	}
+}
+
+func socketType(kind uint16) string {
+	switch kind {
+	case unix.SOCK_STREAM:
+		return "stream"
+	case unix.SOCK_DGRAM:
+		return "dgram"
+	case unix.SOCK_RAW:
+		return "raw"
+	case unix.SOCK_SEQPACKET:
+		return "seqpacket"
+	default:
+		return ""
+	}
+}
+
+// boundAddrPort is addrPort of what a socket is bound to, which may be any address, but not no port.
+func boundAddrPort(address [16]uint8, port uint16) netip.AddrPort {
+	if port == 0 {
+		return netip.AddrPort{}
+	}
+	return addrPort(address, port)
 }
 
 func transportOf(protocol uint8) (event.Transport, error) {

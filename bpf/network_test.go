@@ -496,7 +496,7 @@ func (c *networkCase) check(t *testing.T, w *watch, pid uint32, peer netip.AddrP
 	if c.flow == nil {
 		return
 	}
-	flows := w.await(1, func(r *Record) bool { return flowOf(r) != nil && r.Task.PID == pid })
+	flows := w.await(1, func(r *Record) bool { return flowOf(r) != nil && r.Task.PID == pid && !flowOf(r).Inbound })
 	if len(flows) != 1 {
 		t.Fatalf("%d flows, want 1: %s", len(flows), w.networkOf(pid))
 	}

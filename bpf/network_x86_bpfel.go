@@ -67,25 +67,70 @@ type networkFlow struct {
 		Flags       uint32
 		Comm        [16]uint8
 	}
-	Duration uint64
-	Sent     uint64
-	Received uint64
-	Peer     networkEndpoint
-	Local    networkEndpoint
-	Protocol uint8
-	Reserved [3]uint8
+	Duration        uint64
+	Sent            uint64
+	Received        uint64
+	SentPackets     uint32
+	ReceivedPackets uint32
+	Retransmits     uint32
+	Rtt             uint32
+	Peer            networkEndpoint
+	Local           networkEndpoint
+	Protocol        uint8
+	End             uint8
+	Inbound         uint8
+	Reserved        uint8
+}
+
+type networkSocketEvent struct {
+	_      structs.HostLayout
+	Header struct {
+		_           structs.HostLayout
+		Time        uint64
+		Sandbox     uint64
+		Cgroup      uint64
+		Start       uint64
+		ParentStart uint64
+		Pid         uint32
+		Tid         uint32
+		ParentPid   uint32
+		Vpid        uint32
+		Uid         uint32
+		Gid         uint32
+		Probe       uint16
+		Kind        uint16
+		Flags       uint32
+		Comm        [16]uint8
+	}
+	Operation uint16
+	Family    uint16
+	Type      uint16
+	Protocol  uint16
+	Error     uint32
+	Flags     uint32
+	Backlog   uint32
+	PeerPid   uint32
+	Cid       uint32
+	Port      uint32
+	Local     networkEndpoint
+	Peer      networkEndpoint
+	NameSize  uint16
+	Name      [128]uint8
+	Reserved  [2]uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	networkMapAccepted              = "accepted"
 	networkMapAttempts              = "attempts"
 	networkMapConnections           = "connections"
 	networkMapDestinations          = "destinations"
 	networkMapEventCounts           = "event_counts"
 	networkMapEvents                = "events"
 	networkMapSandboxes             = "sandboxes"
+	networkMapSocketRooms           = "socket_rooms"
 	networkProgNetworkOnConnect4    = "network_on_connect4"
 	networkProgNetworkOnConnect6    = "network_on_connect6"
 	networkProgNetworkOnDestroySock = "network_on_destroy_sock"
@@ -96,6 +141,7 @@ const (
 	networkVarAbiConnect            = "abi_connect"
 	networkVarAbiEndpoint           = "abi_endpoint"
 	networkVarAbiFlow               = "abi_flow"
+	networkVarAbiSocketEvent        = "abi_socket_event"
 	networkVarEventBudgets          = "event_budgets"
 	networkVarEventKinds            = "event_kinds"
 	networkVarEventLimits           = "event_limits"
@@ -159,12 +205,14 @@ type networkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkMapSpecs struct {
+	Accepted     *ebpf.MapSpec `ebpf:"accepted"`
 	Attempts     *ebpf.MapSpec `ebpf:"attempts"`
 	Connections  *ebpf.MapSpec `ebpf:"connections"`
 	Destinations *ebpf.MapSpec `ebpf:"destinations"`
 	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
+	SocketRooms  *ebpf.MapSpec `ebpf:"socket_rooms"`
 }
 
 // networkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -174,6 +222,7 @@ type networkVariableSpecs struct {
 	AbiConnect     *ebpf.VariableSpec `ebpf:"abi_connect"`
 	AbiEndpoint    *ebpf.VariableSpec `ebpf:"abi_endpoint"`
 	AbiFlow        *ebpf.VariableSpec `ebpf:"abi_flow"`
+	AbiSocketEvent *ebpf.VariableSpec `ebpf:"abi_socket_event"`
 	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -202,22 +251,26 @@ func (o *networkObjects) Close() error {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkMaps struct {
+	Accepted     *ebpf.Map `ebpf:"accepted"`
 	Attempts     *ebpf.Map `ebpf:"attempts"`
 	Connections  *ebpf.Map `ebpf:"connections"`
 	Destinations *ebpf.Map `ebpf:"destinations"`
 	EventCounts  *ebpf.Map `ebpf:"event_counts"`
 	Events       *ebpf.Map `ebpf:"events"`
 	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
+	SocketRooms  *ebpf.Map `ebpf:"socket_rooms"`
 }
 
 func (m *networkMaps) Close() error {
 	return _NetworkClose(
+		m.Accepted,
 		m.Attempts,
 		m.Connections,
 		m.Destinations,
 		m.EventCounts,
 		m.Events,
 		m.Sandboxes,
+		m.SocketRooms,
 	)
 }
 
@@ -228,6 +281,7 @@ type networkVariables struct {
 	AbiConnect     *ebpf.Variable `ebpf:"abi_connect"`
 	AbiEndpoint    *ebpf.Variable `ebpf:"abi_endpoint"`
 	AbiFlow        *ebpf.Variable `ebpf:"abi_flow"`
+	AbiSocketEvent *ebpf.Variable `ebpf:"abi_socket_event"`
 	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits    *ebpf.Variable `ebpf:"event_limits"`

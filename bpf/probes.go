@@ -40,10 +40,10 @@ func probes() []probe {
 		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile},
 		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: decodeFile},
 		{
-			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow)},
+			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow), string(event.KindNetworkSocket)},
 			load: loadNetwork, decode: decodeNetwork,
 		},
-		{name: "dns", kinds: []string{"dns.answer"}, load: loadDns, decode: decodeDNS},
+		{name: "dns", kinds: []string{"dns.message", "network.stream"}, load: loadDns, decode: decodeDNS},
 		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: func(c *Config) bool { return c.SyscallCounts }},
 	}
 }
@@ -51,7 +51,7 @@ func probes() []probe {
 // sharedMaps is the maps that all probes must see the same content of, by name.
 // Every other map is one object's own.
 func sharedMaps() []string {
-	return []string{"events", "event_counts", "sandboxes"}
+	return []string{"events", "event_counts", "sandboxes", "connections"}
 }
 
 // eventSlots is how many accounts the kernel side has room for in each sandbox (EVENT_SLOTS).

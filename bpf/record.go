@@ -22,7 +22,7 @@ type Record struct {
 	Truncated bool
 	// Payload is an event's payload (*event.ProcessExec, *event.ProcessExit, *event.FileOpen,
 	// *event.NetworkConnect, *event.NetworkFlow), or one of this package's: *Fork, *Existing,
-	// *CgroupMade, *CgroupGone, *NameAnswers.
+	// *CgroupMade, *CgroupGone, *DNSMessage, *Stream.
 	Payload any
 }
 
@@ -67,11 +67,45 @@ type CgroupGone struct {
 	Path string
 }
 
-// NameAnswers is the addresses of one DNS answer that a socket of the sandbox received. No process is
-// known: the record's Task is zero. It is the network's word, and anything in the sandbox can forge it.
+// Ends is where a packet came from and went to.
+type Ends struct {
+	// Peer is the other end, LocalPort the port on this side.
+	Peer      netip.AddrPort
+	LocalPort uint16
+	// Sent is true when the sandbox sent it.
+	Sent bool
+}
+
+// DNSMessage is a DNS message that a socket of the sandbox sent or received. The record's Task is who sent a
+// query, where that is known, and zero for an answer. It is the network's word, and anything in the sandbox can
+// forge it. Its NameAnswers is empty when it is no answer, or says that there is none.
+type DNSMessage struct {
+	Ends
+	NameAnswers
+	Transport event.Transport
+	// ID pairs questions and answers. Type is the question's type.
+	ID   uint16
+	Type string
+	// Answer is true for answers: Code is their response code, Records their answer section.
+	Answer  bool
+	Code    string
+	Records []event.DNSRecord
+}
+
+// Stream is bytes that went over a TCP connection that the sandbox made, of its first ones. They may come again,
+// and later ones may come before.
+type Stream struct {
+	Ends
+	// ID is the connection's, unique while it lasts; Offset is how many bytes of this direction were before.
+	ID     uint64
+	Offset uint32
+	Bytes  []byte
+}
+
+// NameAnswers is the addresses of one DNS answer.
 type NameAnswers struct {
 	// Name is the name that was asked for, in lower case, without the final dot; up to 255 of any bytes.
-	// Empty, with no answers, when the message held no answer to read.
+	// Empty when the message could not be read.
 	Name    string
 	Answers []NameAnswer
 }

@@ -23,26 +23,35 @@ type nameCache struct {
 }
 
 type nameEntry struct {
-	name    string
-	expires time.Time
+	name, source string
+	expires      time.Time
 }
 
 // add notes an answer. The oldest entries go when there are too many.
 func (c *nameCache) add(answers *bpf.NameAnswers, now time.Time) {
+	for _, a := range answers.Answers {
+		c.put(a.Addr, nameEntry{answers.Name, "dns", now.Add(max(a.TTL, leastNameTTL))})
+	}
+}
+
+// said notes the name under which a program spoke to an address.
+func (c *nameCache) said(addr netip.Addr, name, source string, now time.Time) {
+	c.put(addr, nameEntry{name, source, now.Add(leastNameTTL)})
+}
+
+func (c *nameCache) put(addr netip.Addr, entry nameEntry) {
 	if c.names == nil {
 		c.names = map[netip.Addr]nameEntry{}
 	}
-	for _, a := range answers.Answers {
-		addr := a.Addr.Unmap()
-		if _, known := c.names[addr]; !known {
-			if len(c.order) >= maxNames {
-				delete(c.names, c.order[0])
-				c.order = append(c.order[:0], c.order[1:]...)
-			}
-			c.order = append(c.order, addr)
+	addr = addr.Unmap()
+	if _, known := c.names[addr]; !known {
+		if len(c.order) >= maxNames {
+			delete(c.names, c.order[0])
+			c.order = append(c.order[:0], c.order[1:]...)
 		}
-		c.names[addr] = nameEntry{answers.Name, now.Add(max(a.TTL, leastNameTTL))}
+		c.order = append(c.order, addr)
 	}
+	c.names[addr] = entry
 }
 
 // nameOf is the name under which an address was found and where it is from; "" when it was not.
@@ -51,5 +60,5 @@ func (c *nameCache) nameOf(addr netip.Addr, now time.Time) (name, source string)
 	if !ok || now.After(entry.expires) {
 		return "", ""
 	}
-	return entry.name, "dns"
+	return entry.name, entry.source
 }

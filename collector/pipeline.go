@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,6 +155,8 @@ type sandboxState struct {
 	examinations int
 	syscalls     syscallCounts
 	names        nameCache
+	questions    questions
+	streams      streams
 	cgroups      cgroupPaths
 	tally        tally
 }
@@ -320,8 +323,13 @@ func (p *Pipeline) handle(r *bpf.Record) {
 func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	switch payload := r.Payload.(type) {
 	case *bpf.NameAnswers:
-		// It came in on an interrupt: the record's task is whoever was interrupted.
 		state.names.add(payload, r.Time)
+		return
+	case *bpf.DNSMessage:
+		p.dns(state, r, payload)
+		return
+	case *bpf.Stream:
+		p.stream(state, r, payload)
 		return
 	case *bpf.Existing:
 		if !p.tree.Known(r) {
@@ -331,7 +339,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		p.tree.Existing(r, payload)
 		return
 	}
-	if !p.tree.Known(r) {
+	if !p.tree.Known(r) && r.Task.PID != 0 {
 		state.processes++
 	}
 	p.start(state, r.Time)
@@ -349,15 +357,14 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		if p.s.Classify != nil {
 			payload.Classify(p.s.Classify)
 		}
-	case *event.NetworkConnect:
-		if p.s.Connected != nil {
-			p.s.Connected(r, payload)
+	case event.PeerNamed:
+		who = p.whoIs(r)
+		if connect, ok := payload.(*event.NetworkConnect); ok && p.s.Connected != nil {
+			p.s.Connected(r, connect)
 		}
-		who = p.tree.Seen(r)
-		payload.PeerName, payload.PeerNameSource = state.names.nameOf(payload.Peer.Addr(), r.Time)
-	case *event.NetworkFlow:
-		who = p.tree.Seen(r)
-		payload.PeerName, payload.PeerNameSource = state.names.nameOf(payload.Peer.Addr(), r.Time)
+		payload.NamePeer(func(addr netip.Addr) (string, string) { return state.names.nameOf(addr, r.Time) })
+	default:
+		who = p.whoIs(r)
 	}
 	if cgroup := state.cgroups.path(r.Cgroup); who != nil && who.Cgroup != cgroup {
 		who = p.tree.Place(r, cgroup)

@@ -103,6 +103,7 @@ func (p *Pipeline) tick(now time.Time) {
 	p.countLosses()
 	p.reportLosses(now)
 	for id, state := range p.sandboxes {
+		p.unanswered(state, now)
 		switch {
 		case !state.stopped.IsZero():
 			if now.Sub(state.stopped) >= lingerInterval {

@@ -365,7 +365,7 @@ const (
 	NetworkLocalPort Key = "network.local.port"
 	// ServerAddress is the name of the peer, when it is known.
 	ServerAddress Key = "server.address"
-	// ServerAddressSource is where server.address came from: dns, hosts.
+	// ServerAddressSource is where server.address came from: dns, sni, http_host, http_connect.
 	ServerAddressSource Key = "watchglass.server.address.source"
 	// PeerScope is where the peer is: loopback, private, link_local, metadata, multicast, public.
 	PeerScope Key = "watchglass.network.peer.scope"
@@ -381,6 +381,53 @@ const (
 	NetworkBytesReceived Key = "watchglass.network.bytes_received"
 	// NetworkDuration is how long the connection was open, in seconds.
 	NetworkDuration Key = "watchglass.network.duration"
+	// NetworkPacketsSent is the TCP segments sent, those without payload included.
+	NetworkPacketsSent Key = "watchglass.network.packets_sent"
+	// NetworkPacketsReceived is the TCP segments received.
+	NetworkPacketsReceived Key = "watchglass.network.packets_received"
+	// NetworkRetransmits is the TCP segments that were sent again.
+	NetworkRetransmits Key = "watchglass.network.retransmits"
+	// NetworkRTT is the smoothed round-trip time at the end, in seconds.
+	NetworkRTT Key = "watchglass.network.rtt"
+	// NetworkEndReason is how the connection ended: local, peer (who closed first), reset (by the peer), timeout,
+	// aborted (given up here).
+	NetworkEndReason Key = "watchglass.network.end_reason"
+	// NetworkInbound is true when the peer connected to the sandbox.
+	NetworkInbound Key = "watchglass.network.inbound"
+	// NetworkProtocolName is the protocol that the first bytes speak: tls, http.
+	NetworkProtocolName Key = "network.protocol.name"
+	// TLSNextProtocols is the protocols that a TLS client offers to speak (ALPN), in its order.
+	TLSNextProtocols Key = "watchglass.tls.client.alpn"
+	// HTTPRequestMethod is the method of the first HTTP/1 request.
+	HTTPRequestMethod Key = "http.request.method"
+	// SocketOperationKey is what was done with the socket: socket, bind, listen, accept, connect.
+	SocketOperationKey Key = "watchglass.socket.operation"
+	// SocketFamily is the socket's address family: inet, inet6, unix, netlink, packet, vsock.
+	SocketFamily Key = "watchglass.socket.family"
+	// SocketType is the socket's type: stream, dgram, raw, seqpacket.
+	SocketType Key = "watchglass.socket.type"
+	// SocketProtocol is the number of the protocol within the family.
+	SocketProtocol Key = "watchglass.socket.protocol"
+	// SocketName is the address of a socket that is not IP: a path, @name for an abstract one, cid:port of vsock.
+	SocketName Key = "watchglass.socket.name"
+	// SocketPeerPID is the process that made the other end of a unix socket, in the initial PID namespace.
+	SocketPeerPID Key = "watchglass.socket.peer_pid"
+	// SocketBacklog is how many connections may wait to be accepted.
+	SocketBacklog Key = "watchglass.socket.backlog"
+)
+
+// Attributes of name look-ups.
+const (
+	// DNSQuestionName is the name that was asked for, in lower case, without the final dot.
+	DNSQuestionName Key = "dns.question.name"
+	// DNSQuestionType is the type of record that was asked for.
+	DNSQuestionType Key = "watchglass.dns.question.type"
+	// DNSAnswers is the addresses of the answer.
+	DNSAnswers Key = "dns.answers"
+	// DNSRecords is all records of the answer, each as name, seconds to live, type and data.
+	DNSRecords Key = "watchglass.dns.records"
+	// DNSResponseCode is the response code, for example NOERROR or NXDOMAIN; absent without an answer.
+	DNSResponseCode Key = "watchglass.dns.response_code"
 )
 
 // Attributes of system call summaries.

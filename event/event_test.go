@@ -24,6 +24,10 @@ func payloads() []Payload {
 		&FileChange{Operation: FileTruncate, Path: "/a"}, &FileChange{Operation: FileChown, Path: "/a"}, &FileMap{Path: "/lib/a.so"},
 		&NetworkConnect{Transport: TransportTCP, Peer: peer},
 		&NetworkFlow{Transport: TransportTCP, Peer: peer},
+		&NetworkSocket{Operation: SocketConnect, Family: "unix", Name: "/run/x"}, &NetworkSocket{Operation: SocketBind, Family: "inet", Local: peer},
+		&NetworkSocket{Operation: SocketListen, Family: "inet", Local: peer}, &NetworkSocket{Operation: SocketAccept, Family: "inet", Peer: peer},
+		&NetworkRequest{Transport: TransportTCP, Peer: peer, Protocol: "tls", Name: "example.org", Source: "sni"},
+		&DNSQuery{Name: "example.org", Type: "A", Transport: TransportUDP, Server: peer, Records: []DNSRecord{{Name: "example.org", Type: "A"}}},
 		&SyscallSummary{Counts: []Count{{"read", 1}}},
 		&SandboxStart{}, &SandboxStop{}, &SandboxPosture{Seccomp: "disabled", Weaknesses: []Weakness{WeakSeccomp}},
 		&ResourceUsage{

@@ -11,7 +11,7 @@ import (
 const (
 	// KindNetworkConnect is a connect, successful, refused or denied; also the first datagram to a destination.
 	KindNetworkConnect Kind = "watchglass.network.connect"
-	// KindNetworkFlow is the end of a TCP connection with what went over it.
+	// KindNetworkFlow is the end of a TCP connection, made or accepted, with what went over it.
 	KindNetworkFlow Kind = "watchglass.network.flow"
 )
 
@@ -121,7 +121,7 @@ func (n *NetworkConnect) AppendBody(dst []byte) []byte {
 	return dst
 }
 
-// NetworkFlow is a finished TCP connection that had been established from inside the sandbox.
+// NetworkFlow is a finished TCP connection that had been established from inside the sandbox, or accepted there.
 type NetworkFlow struct {
 	Transport Transport
 	// Peer, Local, PeerName and PeerNameSource are as in NetworkConnect.
@@ -129,8 +129,17 @@ type NetworkFlow struct {
 	PeerName, PeerNameSource string
 	// Sent and Received are payload bytes.
 	Sent, Received uint64
+	// SentPackets and ReceivedPackets are TCP segments, those without payload included; Retransmits is how many were
+	// sent again.
+	SentPackets, ReceivedPackets, Retransmits uint32
+	// RTT is the smoothed round-trip time; 0 when it was never measured.
+	RTT time.Duration
 	// Duration is from the connect to the close.
 	Duration time.Duration
+	// End is how it ended: local, peer (who closed first), reset, timeout, aborted; "" when not known.
+	End string
+	// Inbound is true when the peer connected. The process is then who accepted it; none when nobody did.
+	Inbound bool
 }
 
 // Kind implements Payload.
@@ -142,10 +151,18 @@ func (*NetworkFlow) Severity() Severity { return SeverityInfo }
 // AppendAttributes implements Payload.
 func (n *NetworkFlow) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendPeer(dst, n.Transport, n.Peer, n.Local, n.PeerName, n.PeerNameSource)
-	return append(dst,
+	dst = append(dst,
 		Attribute{NetworkBytesSent, Int(int64(n.Sent))},
 		Attribute{NetworkBytesReceived, Int(int64(n.Received))},
+		Attribute{NetworkPacketsSent, Int(int64(n.SentPackets))},
+		Attribute{NetworkPacketsReceived, Int(int64(n.ReceivedPackets))},
+		Attribute{NetworkRetransmits, Int(int64(n.Retransmits))},
 		Attribute{NetworkDuration, Seconds(n.Duration)})
+	if n.RTT > 0 {
+		dst = append(dst, Attribute{NetworkRTT, Seconds(n.RTT)})
+	}
+	dst = appendTrue(dst, NetworkInbound, n.Inbound)
+	return appendString(dst, NetworkEndReason, n.End)
 }
 
 // AppendBody implements Payload.
@@ -156,7 +173,13 @@ func (n *NetworkFlow) AppendBody(dst []byte) []byte {
 	dst = append(dst, ", received "...)
 	dst = AppendBytes(dst, n.Received)
 	dst = append(dst, ", "...)
-	return append(dst, roundDuration(n.Duration).String()...)
+	dst = append(dst, roundDuration(n.Duration).String()...)
+	switch n.End {
+	case "reset", "timeout", "aborted":
+		dst = append(dst, ", "...)
+		dst = append(dst, n.End...)
+	}
+	return dst
 }
 
 func appendPeer(dst []Attribute, tr Transport, peer, local netip.AddrPort, name, source string) []Attribute {

@@ -215,7 +215,8 @@ static __always_inline void open_record_asked(struct open_record *record, __u32 
 }
 
 /* open_record_submit sends the record. kind is its kind: a constant, which the 6.1 verifier needs to see. */
-static __always_inline void open_record_submit(__u64 sandbox, struct open_record *record, __u32 kind)
+static __always_inline void open_record_submit(__u64 sandbox, struct open_record *record,
+					       __u32 kind)
 {
 	__u64 size = record->open.path_size + record->open.host_size + record->open.asked_size;
 

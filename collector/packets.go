@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/event"
+)
+
+const (
+	// maxQuestions bounds the questions of one sandbox that wait for an answer.
+	maxQuestions = 1024
+	// questionPatience is for how long they do: resolvers ask again after five seconds.
+	questionPatience = 5 * time.Second
+	// dnsPort is where name servers listen.
+	dnsPort = 53
+)
+
+// question is what pairs a question with its answer. The port is the asker's own.
+type question struct {
+	transport event.Transport
+	server    netip.AddrPort
+	port      uint16
+	id        uint16
+	name      string
+	kind      string
+}
+
+// asked is a question that waits.
+type asked struct {
+	question
+	at  time.Time
+	who *event.Process
+}
+
+// questions is the questions of one sandbox that wait for an answer, oldest first.
+type questions struct {
+	waiting map[question]asked
+	order   []asked // may hold ones that were answered
+}
+
+func questionOf(m *bpf.DNSMessage) question {
+	return question{m.Transport, m.Peer, m.LocalPort, m.ID, m.Name, m.Type}
+}
+
+// ask notes a question; one that is asked again keeps its time. The result is questions that no longer wait,
+// for lack of room.
+func (q *questions) ask(m *bpf.DNSMessage, who *event.Process, at time.Time) []asked {
+	key := questionOf(m)
+	if _, again := q.waiting[key]; again {
+		return nil
+	}
+	if q.waiting == nil {
+		q.waiting = map[question]asked{}
+	}
+	var given []asked
+	if len(q.waiting) >= maxQuestions {
+		given = q.take(func(*asked) bool { return len(q.waiting) >= maxQuestions })
+	}
+	q.waiting[key] = asked{key, at, who}
+	q.order = append(q.order, q.waiting[key])
+	return given
+}
+
+// answered takes out the question that a message answers.
+func (q *questions) answered(m *bpf.DNSMessage) (asked, bool) {
+	key := questionOf(m)
+	a, found := q.waiting[key]
+	delete(q.waiting, key)
+	return a, found
+}
+
+// expire takes out the questions that were asked no later than a time.
+func (q *questions) expire(until time.Time) []asked {
+	return q.take(func(a *asked) bool { return !a.at.After(until) })
+}
+
+// take takes out the oldest questions while they are to go.
+func (q *questions) take(goes func(*asked) bool) []asked {
+	var over []asked
+	for len(q.order) > 0 {
+		oldest := &q.order[0]
+		if a, waits := q.waiting[oldest.question]; waits && a.at.Equal(oldest.at) {
+			if !goes(oldest) {
+				break
+			}
+			over = append(over, a)
+			delete(q.waiting, oldest.question)
+		}
+		q.order = q.order[1:]
+	}
+	return over
+}
+
+// whoIs is the process of a record, nil for one that is in nobody's name.
+func (p *Pipeline) whoIs(r *bpf.Record) *event.Process {
+	if r.Task.PID == 0 {
+		return nil
+	}
+	return p.tree.Seen(r)
+}
+
+// dns takes a DNS message: an answer names addresses, and with its question makes an event.
+func (p *Pipeline) dns(state *sandboxState, r *bpf.Record, m *bpf.DNSMessage) {
+	if m.Name == "" && m.Type == "" {
+		return // it could not be read
+	}
+	p.start(state, r.Time)
+	if m.Answer == m.Sent {
+		return // a name server in the sandbox: its own questions tell what it does
+	}
+	if m.Sent {
+		p.tellUnanswered(state, state.questions.ask(m, p.whoIs(r), r.Time))
+		return
+	}
+	state.names.add(&m.NameAnswers, r.Time)
+	a, found := state.questions.answered(m)
+	told := &event.DNSQuery{
+		Name: m.Name, Type: m.Type, Transport: m.Transport, Server: m.Peer, Code: m.Code, Records: m.Records,
+	}
+	for _, answer := range m.Answers {
+		told.Addresses = append(told.Addresses, answer.Addr)
+	}
+	if found {
+		told.Latency = r.Time.Sub(a.at)
+	}
+	p.publish(&event.Event{Time: r.Time, Sandbox: state.sandbox, Process: a.who, Truncated: r.Truncated, Payload: told})
+}
+
+// unanswered tells of the questions that nobody answered in time.
+func (p *Pipeline) unanswered(state *sandboxState, now time.Time) {
+	p.tellUnanswered(state, state.questions.expire(now.Add(-questionPatience)))
+}
+
+func (p *Pipeline) tellUnanswered(state *sandboxState, over []asked) {
+	for _, a := range over {
+		p.publish(&event.Event{Time: a.at, Sandbox: state.sandbox, Process: a.who, Payload: &event.DNSQuery{
+			Name: a.name, Type: a.kind, Transport: a.transport, Server: a.server,
+		}})
+	}
+}
+
+// stream takes bytes of a connection: what they say is told once it is known.
+func (p *Pipeline) stream(state *sandboxState, r *bpf.Record, s *bpf.Stream) {
+	p.start(state, r.Time)
+	bytes := state.streams.add(s)
+	if len(bytes) == 0 {
+		return
+	}
+	if s.Peer.Port() == dnsPort {
+		for _, m := range state.streams.messages(s) {
+			p.dns(state, r, &m)
+		}
+		return
+	}
+	request, decided := readRequest(bytes)
+	if !decided {
+		return
+	}
+	state.streams.done(s)
+	if request == nil {
+		return
+	}
+	request.Transport, request.Peer = event.TransportTCP, s.Peer
+	if request.Name != "" {
+		state.names.said(s.Peer.Addr(), request.Name, request.Source, r.Time)
+	}
+	who := p.whoIs(r)
+	p.publish(&event.Event{Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: request})
+}

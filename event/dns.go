@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package event
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// KindDNSQuery is a question to a name server, with its answer when there was one in time.
+const KindDNSQuery Kind = "watchglass.dns.query"
+
+// DNSRecord is one resource record of an answer.
+type DNSRecord struct {
+	// Name is whose record it is, Type its type ("CNAME"), Data what it says in the form of zone files.
+	Name, Type, Data string
+	TTL              time.Duration
+}
+
+// DNSQuery is one question and its answer. The answer is the network's word: anything in the sandbox can forge one.
+type DNSQuery struct {
+	// Name is the name that was asked for, in lower case, without the final dot; Type is the type of the question.
+	Name, Type string
+	// Transport and Server are how and where it was asked.
+	Transport Transport
+	Server    netip.AddrPort
+	// Code is the response code ("NOERROR", "NXDOMAIN"); "" when no answer was seen in time.
+	Code string
+	// Records is all records of the answer section, as many as are kept; Addresses those of them that are addresses.
+	Records   []DNSRecord
+	Addresses []netip.Addr
+	// Latency is from the question to the answer; 0 when one of them was not seen.
+	Latency time.Duration
+}
+
+// Kind implements Payload.
+func (*DNSQuery) Kind() Kind { return KindDNSQuery }
+
+// Severity implements Payload.
+func (*DNSQuery) Severity() Severity { return SeverityInfo }
+
+// AppendAttributes implements Payload.
+func (d *DNSQuery) AppendAttributes(dst []Attribute) []Attribute {
+	dst = append(dst,
+		Attribute{DNSQuestionName, String(d.Name)},
+		Attribute{DNSQuestionType, String(d.Type)},
+		Attribute{NetworkTransport, String(string(d.Transport))})
+	if d.Server.IsValid() {
+		dst = append(dst,
+			Attribute{NetworkPeerAddress, addressValue(d.Server.Addr())},
+			Attribute{NetworkPeerPort, Int(int64(d.Server.Port()))})
+	}
+	dst = appendString(dst, DNSResponseCode, d.Code)
+	if len(d.Addresses) > 0 {
+		dst = append(dst, Attribute{DNSAnswers, Strings(d.answers())})
+	}
+	if len(d.Records) > 0 {
+		dst = append(dst, Attribute{DNSRecords, Strings(d.records())})
+	}
+	if d.Latency > 0 {
+		dst = append(dst, Attribute{NetworkLatency, Seconds(d.Latency)})
+	}
+	return dst
+}
+
+func (d *DNSQuery) answers() []string {
+	all := make([]string, len(d.Addresses))
+	for i, addr := range d.Addresses {
+		all[i] = addr.String()
+	}
+	return all
+}
+
+func (d *DNSQuery) records() []string {
+	all := make([]string, len(d.Records))
+	for i, r := range d.Records {
+		all[i] = r.Name + " " + strconv.FormatInt(int64(r.TTL/time.Second), 10) + " " + r.Type + " " + r.Data
+	}
+	return all
+}
+
+// AppendBody implements Payload.
+func (d *DNSQuery) AppendBody(dst []byte) []byte {
+	dst = append(dst, d.Type...)
+	dst = append(dst, ' ')
+	dst = append(dst, d.Name...)
+	const most = 4
+	for i, addr := range d.Addresses {
+		switch {
+		case i == 0:
+			dst = append(dst, " → "...)
+		case i == most:
+			return append(dst, ", …"...)
+		default:
+			dst = append(dst, ", "...)
+		}
+		dst = addr.AppendTo(dst)
+	}
+	switch {
+	case d.Code == "":
+		dst = append(dst, ": no answer"...)
+	case d.Code != "NOERROR":
+		dst = append(dst, ": "...)
+		dst = append(dst, d.Code...)
+	}
+	return dst
+}
