@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -362,7 +361,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		if connect, ok := payload.(*event.NetworkConnect); ok && p.s.Connected != nil {
 			p.s.Connected(r, connect)
 		}
-		payload.NamePeer(func(addr netip.Addr) (string, string) { return state.names.nameOf(addr, r.Time) })
+		payload.NamePeer(state.names.nameOf(payload.PeerAddr(), r.Time))
 	default:
 		who = p.whoIs(r)
 	}

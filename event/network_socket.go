@@ -192,16 +192,20 @@ func (n *NetworkRequest) AppendBody(dst []byte) []byte {
 
 // PeerNamed is a payload with a peer: the collector says under which name it was found.
 type PeerNamed interface {
+	// PeerAddr is the peer's address.
+	PeerAddr() netip.Addr
 	// NamePeer sets the peer's name and where it came from.
-	NamePeer(nameOf func(netip.Addr) (name, source string))
+	NamePeer(name, source string)
 }
 
-// NamePeer implements PeerNamed.
-func (n *NetworkConnect) NamePeer(nameOf func(netip.Addr) (name, source string)) {
-	n.PeerName, n.PeerNameSource = nameOf(n.Peer.Addr())
-}
+// PeerAddr implements PeerNamed.
+func (n *NetworkConnect) PeerAddr() netip.Addr { return n.Peer.Addr() }
 
 // NamePeer implements PeerNamed.
-func (n *NetworkFlow) NamePeer(nameOf func(netip.Addr) (name, source string)) {
-	n.PeerName, n.PeerNameSource = nameOf(n.Peer.Addr())
-}
+func (n *NetworkConnect) NamePeer(name, source string) { n.PeerName, n.PeerNameSource = name, source }
+
+// PeerAddr implements PeerNamed.
+func (n *NetworkFlow) PeerAddr() netip.Addr { return n.Peer.Addr() }
+
+// NamePeer implements PeerNamed.
+func (n *NetworkFlow) NamePeer(name, source string) { n.PeerName, n.PeerNameSource = name, source }
