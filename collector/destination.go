@@ -44,6 +44,8 @@ type DestinationSettings struct {
 	BatchSize, BatchBytes int
 	// FlushInterval is for how long a batch that is not full may be held back.
 	FlushInterval time.Duration
+	// Delivered is told of every batch that the destination has taken or refused; nil for nobody.
+	Delivered func(destination string, batch []event.Encoded)
 }
 
 // DefaultBatchBytes keeps a request well below the 4 MiB that gRPC servers take.

@@ -47,6 +47,8 @@ type output struct {
 	// lost is failed without reports of losses: they must not feed on themselves.
 	lost     atomic.Uint64
 	complain time.Time
+	// measure is told of every batch that was exported; nil for nobody.
+	measure func(exporter string, batch []*event.Event)
 	// canary is when the exporter last took a canary, in seconds since 1970.
 	canary atomic.Int64
 
@@ -105,6 +107,9 @@ func (o *output) export(ctx context.Context, batch []*event.Event) {
 	if err == nil {
 		o.exported.Add(uint64(len(batch)))
 		o.noteCanary(batch)
+		if o.measure != nil {
+			o.measure(o.settings.Exporter.Name(), batch)
+		}
 		return
 	}
 	failed := undelivered(err, len(batch))

@@ -77,6 +77,8 @@ type Settings struct {
 	Produced func(seq uint64)
 	// Losses is the losses that others count; nil for none. It must not wait for anything.
 	Losses func() []event.LossCounter
+	// Exported is told of every batch that an exporter has taken, from the exporter's goroutine; nil for nobody.
+	Exported func(exporter string, batch []*event.Event)
 	// ShutdownTimeout bounds how long exporters may take to deliver what is left; 0 means 10 s.
 	ShutdownTimeout time.Duration
 }
@@ -174,7 +176,9 @@ func New(s Settings) (*Pipeline, error) {
 	}
 	p.report = p.found
 	for _, e := range s.Exporters {
-		p.outputs = append(p.outputs, newOutput(e, s.Logger))
+		o := newOutput(e, s.Logger)
+		o.measure = s.Exported
+		p.outputs = append(p.outputs, o)
 	}
 	for _, d := range s.Detectors {
 		wrapped := &detector{Detector: d}

@@ -102,6 +102,9 @@ func (p *Pump) send(ctx context.Context) bool {
 		if err == nil {
 			p.delivered.Add(uint64(len(p.batch) - p.reject(rejected)))
 			p.noteCanary()
+			if p.settings.Delivered != nil {
+				p.settings.Delivered(p.Name(), p.batch)
+			}
 			return true
 		}
 		if ctx.Err() != nil {

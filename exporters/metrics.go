@@ -6,6 +6,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +44,8 @@ type Instrument struct {
 type Metrics struct {
 	registry    *prometheus.Registry
 	instruments []Instrument
+	// now is the clock, which tests replace.
+	now func() time.Time
 
 	events      *prometheus.CounterVec
 	execs       *prometheus.CounterVec
@@ -57,6 +60,7 @@ type Metrics struct {
 	starts      prometheus.Counter
 	build       *prometheus.GaugeVec
 	revision    string
+	times       latencies
 	kindLabel   bounded
 	ruleLabel   bounded
 	agentLabel  bounded
@@ -69,6 +73,7 @@ type Metrics struct {
 func NewMetrics(stats func() event.Stats) *Metrics {
 	m := &Metrics{
 		registry:    prometheus.NewRegistry(),
+		now:         time.Now,
 		kindLabel:   newBounded(maxKinds),
 		ruleLabel:   newBounded(maxRules),
 		agentLabel:  newBounded(maxAgents),
@@ -77,6 +82,8 @@ func NewMetrics(stats func() event.Stats) *Metrics {
 		errorLabel:  newBounded(maxErrors),
 	}
 	m.addEventInstruments()
+	m.addLatencyInstruments()
+	m.addOverflow()
 	m.addStatsInstruments(stats)
 	m.addBuildInfo()
 	m.registry.MustRegister(
@@ -140,6 +147,9 @@ func (*Metrics) Name() string { return "metrics" }
 func (m *Metrics) Export(_ context.Context, batch []*event.Event) error {
 	for _, ev := range batch {
 		m.observe(ev)
+	}
+	if len(batch) > 0 && !batch[0].Observed.IsZero() {
+		observe(m.times.read, batch[0].Observed.Sub(batch[0].Time), identity(batch[0]))
 	}
 	return nil
 }
@@ -232,32 +242,13 @@ func (m *Metrics) connectResult(e event.Errno) string {
 	return m.errorLabel.value(e.Name())
 }
 
-// count adds one with the event's identity as exemplar: the trace when it is known, the event's uid, and
-// the session, as far as they fit into the 128 characters that OpenMetrics gives an exemplar.
+// count adds one with the event's identity as exemplar.
 func count(counter prometheus.Counter, ev *event.Event) {
-	adder, ok := counter.(prometheus.ExemplarAdder)
-	if !ok {
-		counter.Inc()
+	if adder, ok := counter.(prometheus.ExemplarAdder); ok {
+		adder.AddWithExemplar(1, identity(ev))
 		return
 	}
-	labels := make(prometheus.Labels, 3)
-	left := prometheus.ExemplarMaxRunes
-	add := func(name, value string) {
-		n := utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
-		if value == "" || n > left || !utf8.ValidString(value) {
-			return
-		}
-		left -= n
-		labels[name] = value
-	}
-	if ev.Process != nil && ev.Process.Agent.HasTrace() {
-		add("trace_id", ev.Process.Agent.TraceIDHex())
-	}
-	add("event_uid", ev.UID())
-	if ev.Process != nil && ev.Process.Agent != nil {
-		add("session_id", ev.Process.Agent.SessionID)
-	}
-	adder.AddWithExemplar(1, labels)
+	counter.Inc()
 }
 
 func (m *Metrics) addBuildInfo() {
@@ -324,11 +315,25 @@ func (m *Metrics) histogramVec(name, help string, buckets []float64, labels ...s
 	return vec
 }
 
+// addOverflow counts, by label, the values for which there is no room.
+func (m *Metrics) addOverflow() {
+	overflow := m.counter("watchglass_metric_label_overflow_total",
+		"Times that a value of a label showed as _other, because the label has as many values as it may have.", "label")
+	for name, label := range map[string]*bounded{
+		"kind": &m.kindLabel, "rule": &m.ruleLabel, "agent": &m.agentLabel, "syscall": &m.callLabel,
+		"origin": &m.originLabel, "error": &m.errorLabel,
+	} {
+		label.overflow = overflow.WithLabelValues(name)
+	}
+}
+
 // bounded lets the first values of a label through and calls all later ones Other. It is used from one
 // goroutine, since Export is, and Declare comes before.
 type bounded struct {
 	limit int
 	seen  map[string]struct{}
+	// overflow counts what was called Other; nil where nobody counts.
+	overflow prometheus.Counter
 }
 
 func newBounded(limit int) bounded { return bounded{limit: limit, seen: make(map[string]struct{})} }
@@ -341,6 +346,9 @@ func (b *bounded) value(s string) string {
 		return s
 	}
 	if len(b.seen) >= b.limit || !utf8.ValidString(s) {
+		if b.overflow != nil {
+			b.overflow.Inc()
+		}
 		return Other
 	}
 	b.seen[s] = struct{}{}

@@ -57,6 +57,13 @@ func session(t *testing.T) *Metrics {
 	t.Helper()
 	m := NewMetrics(stats)
 	m.Declare(sample.Rule())
+	m.now = func() time.Time { return sample.Start().Add(time.Second) }
+	m.Exported("json", sample.Events())
+	m.Delivered("siem", []event.Encoded{
+		{Kind: event.KindProcessExec, Time: sample.Start().Add(900 * time.Millisecond), Instance: "inst", Seq: 2},
+		{Kind: event.KindFinding, Time: sample.Start().Add(800 * time.Millisecond), Instance: "inst", Seq: 3, Sandbox: "s", Session: "0199-session"},
+		{Kind: event.KindFinding, Time: sample.Start().Add(time.Hour)}, // a canary, and a clock that was set back
+	})
 	if err := m.Export(t.Context(), sample.Events()); err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +170,14 @@ func TestBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, family := range families {
+		if family.GetName() == "watchglass_metric_label_overflow_total" {
+			for _, s := range family.GetMetric() {
+				// A thousand findings of as many rules, of which 256 have a place.
+				if s.GetLabel()[0].GetValue() == "rule" && s.GetCounter().GetValue() != 1000-maxRules {
+					t.Errorf("overflow of rules: %v", s)
+				}
+			}
+		}
 		series := len(family.GetMetric())
 		if series > maxSyscalls+1 {
 			t.Errorf("%s has %d series", family.GetName(), series)
@@ -197,6 +212,7 @@ func TestExemplars(t *testing.T) {
 			}
 			want := map[string]string{
 				"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "event_uid": "inst-11", "session_id": "0199-session",
+				"process_uid": "00000000000000a1",
 			}
 			if diff := cmp.Diff(want, labels); diff != "" {
 				t.Errorf("exemplar:\n%s", diff)
@@ -247,4 +263,40 @@ func TestDocs(t *testing.T) {
 		row(i)
 	}
 	sample.Golden(t, filepath.Join("..", "docs", "metrics.md"), []byte(out.String()), *update)
+}
+
+// TestLatencyExemplars: the way from a slow delivery to the event and its session.
+func TestLatencyExemplars(t *testing.T) {
+	t.Parallel()
+	families, err := session(t).Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, family := range families {
+		if family.GetName() != "watchglass_finding_latency_seconds" {
+			continue
+		}
+		for _, s := range family.GetMetric() {
+			if len(s.GetHistogram().GetPositiveSpan()) == 0 || len(s.GetHistogram().GetBucket()) == 0 {
+				t.Errorf("not both native and classic: %v", s)
+			}
+			for _, b := range s.GetHistogram().GetBucket() {
+				var labels []string
+				for _, pair := range b.GetExemplar().GetLabel() {
+					labels = append(labels, pair.GetName()+"="+pair.GetValue())
+				}
+				if len(labels) > 0 {
+					slices.Sort(labels)
+					got[s.GetLabel()[0].GetValue()] = fmt.Sprint(b.GetUpperBound(), " ", b.GetExemplar().GetValue(), " ", strings.Join(labels, " "))
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]string{
+		"json": "1 0.9 event_uid=inst-11 process_uid=00000000000000a1 session_id=0199-session trace_id=4bf92f3577b34da6a3ce929d0e0e4736",
+		"siem": "0.25 0.2 event_uid=inst-3 session_id=0199-session",
+	}, got); diff != "" {
+		t.Error(diff)
+	}
 }

@@ -72,6 +72,7 @@ func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collec
 		}
 		destinations = append(destinations, collector.DestinationSettings{
 			Destination: logs, Wants: d.Filter.Wants(), BatchSize: otlpBatchSize, FlushInterval: otlpFlushInterval,
+			Delivered: metrics.Delivered,
 		})
 	}
 	if cfg.MetricsEnabled() {

@@ -65,6 +65,8 @@ type watch struct {
 	receiver  *receiver.Receiver
 	relay     *otlp.Relay
 
+	// measure is told of every batch that is exported.
+	measure func(exporter string, batch []*event.Event)
 	// failed gets the error of a part that ended by itself.
 	failed chan error
 	// reading ends the pipeline, serving what serves metrics.
@@ -100,6 +102,7 @@ func (w *watch) open(s watchSettings) error {
 	}
 	metrics := exporters.NewMetrics(w.account)
 	metrics.Version(version())
+	w.measure = metrics.Exported
 	metrics.Declare(append(w.detectors.rules(), event.CanaryRule())...)
 	if err := w.store.open(s.journal, s.instance); err != nil {
 		return err
@@ -170,7 +173,8 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	}
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
-		Examine: examine, Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class, Logger: s.log, BootID: boot, Instance: s.instance,
+		Examine: examine, Exported: w.measure, Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class,
+		Logger: s.log, BootID: boot, Instance: s.instance,
 		Produced: w.store.produced(), Losses: w.store.losses(), Connected: w.peers.Connected, ShutdownTimeout: exportTime,
 	})
 	return err

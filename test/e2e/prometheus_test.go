@@ -52,7 +52,12 @@ func TestPrometheus(t *testing.T) {
 	c.probe(t, "/readyz")
 	c.work(t, scenario{servicePort: serve(t, strings.Repeat("hello\n", 100)), refusedPort: refusing(t)})
 
+	// No agent sends its telemetry here: what would be received and relayed has no series.
+	received := regexp.MustCompile(`watchglass_(receiver|relay)_`)
 	for _, query := range dashboardQueries(t) {
+		if received.MatchString(query) {
+			continue
+		}
 		server.eventually(t, query, func() error { return server.returnsData(query) })
 	}
 	server.eventually(t, "the alert on findings", server.findingsAlert)
@@ -95,10 +100,12 @@ func startCollector(t *testing.T, otlp string) *collect {
 	t.Helper()
 	return startCollectorWith(t, fmt.Sprintf(`
 exporters:
+  canary_interval: 1s
   json: {enabled: true, path: EVENTS}
   otlp: {endpoint: %s, protocol: http/protobuf, metrics_interval: 1s}
   prometheus: {address: "127.0.0.1:0"}
-`, otlp))
+  webhooks: [{name: chat, url: %s/chat}]
+`, otlp, startReceiver(t).url))
 }
 
 // startCollectorWith starts the daemon for one cgroup, which it also makes, and waits until it serves. EVENTS in the
