@@ -34,8 +34,8 @@ func newAgents() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&o.config, "config", "", "take the hooks' socket from this `file`")
-	cmd.PersistentFlags().StringVar(&o.endpoint, "endpoint", "http://127.0.0.1:4318", "the base `URL` of the OTLP receiver, over HTTP")
+	cmd.PersistentFlags().StringVar(&o.config, "config", "", "take the receiver's address and the hooks' socket from this `file`")
+	cmd.PersistentFlags().StringVar(&o.endpoint, "endpoint", "", "the base `URL` of the OTLP receiver, over HTTP (default: where --config has it)")
 	cmd.PersistentFlags().StringVar(&o.socket, "socket", "", "where hooks speak to outside of `watchglass run`: a `path`, when it is not the configuration's")
 	list := &cobra.Command{
 		Use:   "list",
@@ -78,7 +78,9 @@ func (o *agentsOptions) settings() (setup.Settings, error) {
 	}
 	s := setup.Settings{Prompts: o.prompts, Redacted: o.redacted}
 	if !o.noOTLP {
-		s.Endpoint = o.endpoint
+		if s.Endpoint = o.endpoint; s.Endpoint == "" {
+			s.Endpoint = cfg.Claims.OTLP.url()
+		}
 	}
 	if o.noHooks {
 		return s, nil

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,21 +36,41 @@ func (c *telemetryConfig) Validate() error {
 	return errors.Join(c.Config.Validate(), prefixed("relay.", c.Relay.Validate()))
 }
 
-// forSession is the receiver of one session of `watchglass run`: at free ports, unless others than the default ones
-// are asked for, and with a socket of its own, so that sessions at the same time do not meet.
+// forSession is the receiver of one session of `watchglass run`: at the default ports, which is where agents are set up
+// to speak to, or at free ones where another session or a daemon has those; at others than the default ones if they are
+// asked for; and with a socket of its own, so that sessions at the same time do not meet.
 func (c telemetryConfig) forSession() telemetryConfig {
-	const free = "127.0.0.1:0"
 	base := receiver.DefaultConfig()
-	if c.HTTP == base.HTTP {
-		c.HTTP = free
-	}
-	if c.GRPC == base.GRPC {
-		c.GRPC = free
-	}
+	c.HTTP, c.GRPC = unlessTaken(c.HTTP, base.HTTP), unlessTaken(c.GRPC, base.GRPC)
 	if c.Socket != "" {
 		c.Socket = filepath.Join(sessionDirectory(), filepath.Base(c.Socket))
 	}
 	return c
+}
+
+// unlessTaken is the address, or one with a free port when it is the default one and somebody has it.
+func unlessTaken(address, standard string) string {
+	if address == "" || address != standard {
+		return address
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	_ = listener.Close()
+	return address
+}
+
+// url is where agents on this machine reach the receiver over HTTP; "" for nowhere.
+func (c *telemetryConfig) url() string {
+	host, port, err := net.SplitHostPort(c.HTTP)
+	if !c.Enabled || err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 // openPeers makes what finds out who agents' connections are of.

@@ -168,9 +168,38 @@ func relayBackend(t *testing.T) (resources func() []map[string]any, endpoint str
 	}, server.URL
 }
 
+func TestReceiverURL(t *testing.T) {
+	for address, want := range map[string]string{
+		"127.0.0.1:4318": "http://127.0.0.1:4318", "0.0.0.0:1": "http://127.0.0.1:1", "[::]:1": "http://127.0.0.1:1",
+		":1": "http://127.0.0.1:1", "[::1]:1": "http://[::1]:1", "": "",
+	} {
+		c := telemetryConfig{Enabled: true, Config: receiver.Config{HTTP: address}}
+		if got := c.url(); got != want {
+			t.Errorf("%q: %q, want %q", address, got, want)
+		}
+	}
+}
+
 func TestSessionsDoNotMeet(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := taken.Addr().String()
+	if got := unlessTaken(address, address); got != "127.0.0.1:0" {
+		t.Errorf("the default address, which is taken: %s", got)
+	}
+	if got := unlessTaken(address, "127.0.0.1:1"); got != address {
+		t.Errorf("another address, which is asked for: %s", got)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := unlessTaken(address, address); got != address {
+		t.Errorf("the default address, which is free: %s", got)
+	}
 	c := telemetryConfig{Config: receiver.DefaultConfig()}.forSession()
-	if c.HTTP != "127.0.0.1:0" || c.GRPC != "127.0.0.1:0" || c.Socket != filepath.Join(sessionDirectory(), "otlp.sock") {
+	if c.Socket != filepath.Join(sessionDirectory(), "otlp.sock") {
 		t.Errorf("%+v", c)
 	}
 	asked := telemetryConfig{Config: receiver.Config{HTTP: "127.0.0.1:9999"}}.forSession()
