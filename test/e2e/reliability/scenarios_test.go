@@ -129,3 +129,13 @@ func TestDiskFull(t *testing.T) {
 		t.Error("nothing was lost: the disk was not full, and the scenario tests nothing")
 	}
 }
+
+// size is how much arrived, in bytes.
+func (k *sink) size(t *testing.T) int64 {
+	t.Helper()
+	info, err := os.Stat(k.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}

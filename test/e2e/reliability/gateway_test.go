@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reliability
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/watchglass/watchglass/test/e2e/backend"
+)
+
+// TestGatewayKilled: between node and backend is the gateway of deploy/otel-collector, which is killed at random
+// moments under load. What it answered for is in its queue on disk: nothing may be lost.
+func TestGatewayKilled(t *testing.T) {
+	s := newStage(t)
+	s.scale.rate /= 4 // three programs of the same machine encode and decode all of it
+	k := newSink(t, s)
+	k.start(t)
+	deploy, err := filepath.Abs(filepath.Join(root, "deploy", "otel-collector"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := freeAddress(t)
+	environment := []string{
+		"GATEWAY_GRPC=" + address, "GATEWAY_HTTP=" + freeAddress(t), "GATEWAY_HEALTH=" + freeAddress(t),
+		"GATEWAY_QUEUE=" + filepath.Join(s.dir, "queue"), "OTLP_ENDPOINT=" + k.address, "OTLP_INSECURE=true",
+	}
+	startGateway := func() *backend.Collector {
+		t.Helper()
+		g, err := backend.StartWith(s.otelcol, address, environment,
+			filepath.Join(deploy, "gateway.yaml"), filepath.Join(deploy, "otlp.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.Kill)
+		return g
+	}
+	gateway := startGateway()
+	n := newNode(t, s, fmt.Sprintf("{endpoint: http://%s, retry: {initial: 200ms, max: 2s}}", address), "1048576")
+	n.start(t)
+	begin := time.Now()
+	w := startLoad(t, s, n.cgroup)
+	for range (s.scale.kills + 1) / 2 {
+		time.Sleep(time.Second + rand.N(3*time.Second))
+		gateway.Kill()
+		gateway = startGateway()
+	}
+	time.Sleep(2 * time.Second)
+	w.stop(t)
+	took := time.Since(begin)
+	drain := n.drained(t, patience)
+	n.stop(t)
+	// The gateway's queue has no counter that one could ask: it is empty when nothing arrives any more.
+	for before := int64(-1); ; time.Sleep(2 * time.Second) {
+		size := k.size(t)
+		if size == before {
+			break
+		}
+		before = size
+	}
+	gateway.Stop()
+	k.collector.Stop()
+	r := verify(t, n, w, read(t, k.file))
+	r.seconds, r.drain = took.Seconds(), drain.Seconds()
+	report(t, r, fmt.Sprintf("Between node and backend is the gateway of deploy/otel-collector, which is killed %d times "+
+		"under a quarter of the load, with SIGKILL, and started again.", (s.scale.kills+1)/2))
+	if r.lost != 0 {
+		t.Errorf("%d events were lost: %v", r.lost, r.losses)
+	}
+}
