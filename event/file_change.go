@@ -2,8 +2,6 @@
 
 package event
 
-import "strconv"
-
 // FileOperation is what a FileChange did.
 type FileOperation string
 
@@ -100,7 +98,7 @@ func (f *FileChange) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendIdentity(dst, f.Inode, f.Device)
 	switch f.Operation {
 	case FileMkdir, FileMknod, FileChmod:
-		dst = append(dst, Attribute{FileMode, String(f.octal())})
+		dst = append(dst, Attribute{FileMode, f.octal()})
 	case FileChown:
 		dst = appendOwner(dst, FileOwnerID, f.Owner)
 		dst = appendOwner(dst, FileGroupID, f.Group)
@@ -119,7 +117,7 @@ func appendOwner(dst []Attribute, key Key, id uint32) []Attribute {
 }
 
 // octal is the permission bits as chmod(1) takes them.
-func (f *FileChange) octal() string { return "0" + strconv.FormatUint(uint64(f.Asked&0o7777), 8) }
+func (f *FileChange) octal() Value { return octalValue(f.Asked & 0o7777) }
 
 // AppendBody implements Payload.
 func (f *FileChange) AppendBody(dst []byte) []byte {
@@ -128,7 +126,7 @@ func (f *FileChange) AppendBody(dst []byte) []byte {
 		dst = append(dst, f.Operation...)
 		dst = append(dst, ' ')
 	case FileChmod:
-		dst = append(dst, f.octal()...)
+		dst = f.octal().AppendString(dst)
 		dst = append(dst, ' ')
 	case FileTruncate:
 		dst = append(dst, "to "...)

@@ -55,6 +55,7 @@ const (
 	formID                  // num as 16 hexadecimal digits
 	formUID                 // str, a dash, num
 	formDecimal             // num
+	formOctal               // 0, num in octal
 	formDevice              // num is major<<20|minor
 	formIPv4                // num is the address
 	formIPv6                // high and num are the address, str its zone
@@ -123,6 +124,8 @@ func idValue(id ProcessID) Value {
 
 func decimalValue(n uint64) Value { return Value{kind: ValueString, form: formDecimal, num: n} }
 
+func octalValue(n uint32) Value { return Value{kind: ValueString, form: formOctal, num: uint64(n)} }
+
 func deviceValue(dev uint32) Value {
 	return Value{kind: ValueString, form: formDevice, num: uint64(dev)}
 }
@@ -166,6 +169,8 @@ func (v Value) AppendString(dst []byte) []byte {
 		return strconv.AppendUint(append(append(dst, v.str...), '-'), v.num, 10)
 	case formDecimal:
 		return strconv.AppendUint(dst, v.num, 10)
+	case formOctal:
+		return strconv.AppendUint(append(dst, '0'), v.num, 8)
 	case formDevice:
 		return appendDevice(dst, uint32(v.num))
 	case formIPv4:

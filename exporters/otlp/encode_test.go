@@ -49,7 +49,7 @@ func everything() []*event.Event {
 		ev.Seq, ev.Process, ev.Payload = uint64(len(events)+1), p, payload
 		events = append(events, &ev)
 	}
-	for _, payload := range sample.Claims() {
+	for _, payload := range slices.Concat(sample.Claims(), sample.Others()) {
 		add(sample.Process(), payload)
 	}
 	long := strings.Repeat("x", 127)

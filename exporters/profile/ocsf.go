@@ -83,12 +83,16 @@ func classOf(kind event.Kind) class {
 	switch kind {
 	case event.KindFinding:
 		return detectionFinding()
-	case event.KindSandboxStart, event.KindSandboxStop, event.KindLoss, event.KindResourceUsage:
+	case event.KindLoss, event.KindResourceUsage:
 		return baseEvent()
+	case event.KindSandboxOutcome:
+		return apiActivity() // the agent's own sandbox, and the agent's word
 	default:
 	}
 	subject, _, _ := strings.Cut(action(kind), ".")
 	switch subject {
+	case "sandbox":
+		return baseEvent()
 	case "process":
 		return processActivity()
 	case "file":

@@ -31,13 +31,13 @@ func record(ev *event.Event) *Record {
 	return r
 }
 
-// samples is the sample session, and one of each claim.
+// samples is the sample session, and what it lacks.
 func samples() []*Record {
 	var records []*Record
 	for _, ev := range sample.Events() {
 		records = append(records, record(ev))
 	}
-	for i, payload := range sample.Claims() {
+	for i, payload := range slices.Concat(sample.Claims(), sample.Others()) {
 		ev := *sample.Events()[1]
 		ev.Seq, ev.Payload = uint64(100+i), payload
 		records = append(records, record(&ev))

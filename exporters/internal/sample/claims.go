@@ -51,3 +51,28 @@ func Claims() []event.Payload {
 		},
 	}
 }
+
+// Others is what the session lacks: changes of files, what is mapped to be run, and what a sandbox may do.
+func Others() []event.Payload {
+	const none = ^uint32(0)
+	return []event.Payload{
+		&event.FileChange{Operation: event.FileMkdir, Path: "/src/build", Claimed: true, Asked: 0o755, Class: event.FileClassSource},
+		&event.FileChange{Operation: event.FileUnlink, Path: "/src/old.go", Claimed: true, Class: event.FileClassSource},
+		&event.FileChange{Operation: event.FileUnlink, Path: "/etc/passwd", Claimed: true, Error: 13, Class: event.FileClassSystem},
+		&event.FileChange{
+			Operation: event.FileRenamed, Path: "/src/a.go", Target: "/src/b.go", Claimed: true,
+			Class: event.FileClassSource, TargetClass: event.FileClassSource,
+		},
+		&event.FileChange{Operation: event.FileSymlink, Path: "/src/link", Target: "/etc/shadow", Claimed: true, TargetClass: event.FileClassSecret},
+		&event.FileChange{Operation: event.FileTruncate, Path: "/src/log", Length: 4096, Inode: 9, Device: 8<<20 | 1, Unfinished: true},
+		&event.FileChange{Operation: event.FileChmod, Path: "/src/run.sh", Asked: 0o4755, Owner: none, Group: none},
+		&event.FileChange{Operation: event.FileChown, Path: "/src/run.sh", Owner: 0, Group: none},
+		&event.FileMap{Path: "/usr/lib/libc.so.6", Inode: 10, Device: 8<<20 | 1, Class: event.FileClassSystem},
+		&event.TurnEnd{Claim: event.Claim{Agent: "codex", Session: "s-1", Turn: "t-1", Channel: event.ChannelHook}},
+		&event.SandboxPosture{
+			UserID: 0, InitialUserNS: true, Capabilities: []string{"CAP_SYS_ADMIN"}, Seccomp: "disabled", Network: "own",
+			HostNamespaces: []string{"user"}, WritableMounts: []string{"/host"}, Sockets: []string{"/run/docker.sock"},
+			PidsLimit: 100, MemoryLimit: 1 << 30,
+		},
+	}
+}
