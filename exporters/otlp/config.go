@@ -17,6 +17,8 @@ import (
 const (
 	ProtocolGRPC = "grpc"
 	ProtocolHTTP = "http/protobuf"
+	// ProtocolJSON is for logs alone: for receivers that take nothing else.
+	ProtocolJSON = "http/json"
 
 	CompressionGzip = "gzip"
 	CompressionZstd = "zstd"
@@ -44,7 +46,7 @@ type Config struct {
 type Destination struct {
 	// Endpoint is a URL: http://host:port, or https:// for TLS. Nothing is sent without one.
 	Endpoint string `yaml:"endpoint"`
-	// Protocol is grpc (the default) or http/protobuf.
+	// Protocol is grpc (the default), http/protobuf, or for events http/json.
 	Protocol string `yaml:"protocol"`
 	// Headers go with every request: credentials, tenants. They are never logged.
 	Headers Headers `yaml:"headers"`
@@ -112,6 +114,9 @@ func (c Config) Validate() error {
 	}
 	if c.MetricsEnabled() {
 		errs = append(errs, c.metrics().validate("metrics."))
+		if c.metrics().Protocol == ProtocolJSON {
+			errs = append(errs, fmt.Errorf("metrics.protocol: must be %s or %s: %s is for events alone", ProtocolGRPC, ProtocolHTTP, ProtocolJSON))
+		}
 		if c.MetricsInterval < time.Second {
 			errs = append(errs, fmt.Errorf("metrics_interval: must be at least 1s, not %v", c.MetricsInterval))
 		}
@@ -139,7 +144,7 @@ func (c Config) merge(own Destination, path string) Destination {
 	}
 	if d.Endpoint == "" {
 		d.Endpoint = c.Endpoint
-		if d.Protocol == ProtocolHTTP && d.Endpoint != "" {
+		if d.Protocol != ProtocolGRPC && d.Endpoint != "" {
 			d.Endpoint = strings.TrimSuffix(d.Endpoint, "/") + path
 		}
 	}
@@ -175,8 +180,8 @@ func (d Destination) validate(prefix string) error {
 	case d.Protocol == ProtocolGRPC && strings.Trim(u.Path, "/") != "":
 		add("endpoint: %s: gRPC has no path; did you mean protocol %s?", u.Redacted(), ProtocolHTTP)
 	}
-	if d.Protocol != ProtocolGRPC && d.Protocol != ProtocolHTTP {
-		add("protocol: must be %s or %s, not %q", ProtocolGRPC, ProtocolHTTP, d.Protocol)
+	if !validProtocol(d.Protocol) {
+		add("protocol: must be %s, not %q", allProtocols, d.Protocol)
 	}
 	if !validCompression(d.Compression) {
 		add("compression: must be %s, not %q", compressions, d.Compression)
@@ -193,6 +198,13 @@ func (d Destination) validate(prefix string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// allProtocols is what a message says there is.
+const allProtocols = ProtocolGRPC + ", " + ProtocolHTTP + " or " + ProtocolJSON
+
+func validProtocol(name string) bool {
+	return name == ProtocolGRPC || name == ProtocolHTTP || name == ProtocolJSON
 }
 
 // compressions is what a message says there is.

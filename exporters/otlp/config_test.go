@@ -28,7 +28,9 @@ func TestValidate(t *testing.T) {
 		"not a URL":    {func(c *Config) { c.Endpoint = "http://u:s3cret@[::1" }, "must be a URL"},
 		"password":     {func(c *Config) { c.Endpoint = "https://user:s3cret@collector" }, "must not hold a password"},
 		"grpc path":    {func(c *Config) { c.Endpoint = "https://collector/v1/logs" }, "gRPC has no path"},
-		"protocol":     {func(c *Config) { c.Endpoint, c.Protocol = "https://collector", "http/json" }, "protocol: must be"},
+		"protocol":     {func(c *Config) { c.Endpoint, c.Protocol = "https://collector", "http/xml" }, "protocol: must be"},
+		"json":         {func(c *Config) { c.Logs.Endpoint, c.Logs.Protocol = "https://collector", "http/json" }, ""},
+		"json metrics": {func(c *Config) { c.Endpoint, c.Protocol = "https://collector", "http/json" }, "metrics.protocol: must be"},
 		"compression":  {func(c *Config) { c.Endpoint, c.Compression = "https://collector", "zip" }, "compression: must be"},
 		"timeout":      {func(c *Config) { c.Endpoint, c.Timeout = "https://collector", -1 }, "timeout: must be positive"},
 		"half a pair":  {func(c *Config) { c.Endpoint, c.TLS.KeyFile = "https://collector", "k" }, "belong together"},
@@ -97,7 +99,7 @@ func TestEnvironment(t *testing.T) {
 		}
 	}
 	for variable, value := range map[string]string{
-		"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json", "OTEL_EXPORTER_OTLP_TIMEOUT": "10s",
+		"OTEL_EXPORTER_OTLP_PROTOCOL": "http/xml", "OTEL_EXPORTER_OTLP_TIMEOUT": "10s",
 		"OTEL_EXPORTER_OTLP_HEADERS": "s3cret", "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "a=%zzs3cret",
 		"OTEL_EXPORTER_OTLP_COMPRESSION": "zip",
 	} {

@@ -311,7 +311,7 @@ func TestTooLarge(t *testing.T) {
 // TestPartialSuccess: which records a destination refused is found out by sending halves again.
 func TestPartialSuccess(t *testing.T) {
 	t.Parallel()
-	for _, protocol := range protocols() {
+	for _, protocol := range append(protocols(), ProtocolJSON) {
 		for _, bad := range [][]int{{0}, {63}, {7, 8}, {1, 30, 31, 60}} {
 			s := server{judge: func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error) {
 				return &collogs.ExportLogsPartialSuccess{RejectedLogRecords: countBad(r), ErrorMessage: "too \x1bold"}, 0, nil
@@ -410,11 +410,12 @@ func TestComesBack(t *testing.T) {
 func TestGarbage(t *testing.T) {
 	t.Parallel()
 	for name, reply := range map[string]string{
-		"silence":       "",
-		"noise":         "\x00\xff\x1b[2J garbage\r\n\r\n",
-		"another HTTP":  "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>",
-		"half an HTTP":  "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 600\r\n\r\n\x0a",
-		"endless words": strings.Repeat("a", 1<<20),
+		"silence":         "",
+		"noise":           "\x00\xff\x1b[2J garbage\r\n\r\n",
+		"another HTTP":    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>",
+		"JSON of another": "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 6\r\nConnection: close\r\n\r\n[1, 2]",
+		"half an HTTP":    "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 600\r\n\r\n\x0a",
+		"endless words":   strings.Repeat("a", 1<<20),
 	} {
 		for _, protocol := range protocols() {
 			t.Run(name+" "+protocol, func(t *testing.T) {

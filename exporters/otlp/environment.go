@@ -59,8 +59,8 @@ func (e *environment) milliseconds(name string) (time.Duration, bool) {
 func (e *environment) destination(d *Destination, base Destination, prefix string) {
 	if protocol, ok := e.value(prefix + "PROTOCOL"); ok && d.Protocol == base.Protocol {
 		d.Protocol = protocol
-		if protocol != ProtocolGRPC && protocol != ProtocolHTTP {
-			e.fail(prefix+"PROTOCOL", ProtocolGRPC+" or "+ProtocolHTTP)
+		if !validProtocol(protocol) {
+			e.fail(prefix+"PROTOCOL", allProtocols)
 		}
 	}
 	if endpoint, ok := e.value(prefix + "ENDPOINT"); ok && d.Endpoint == "" {

@@ -12,14 +12,19 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
-const contentType = "application/x-protobuf"
+const (
+	contentType     = "application/x-protobuf"
+	contentTypeJSON = "application/json"
+)
 
 // maxResponseBytes bounds what is read of an answer.
 const maxResponseBytes = 64 << 10
@@ -75,6 +80,13 @@ func (t *httpTransport) send(ctx context.Context, request []byte) ([]byte, error
 	if err != nil {
 		return nil, &attemptError{err: err, verdict: blocked}
 	}
+	kind := contentType
+	if t.dest.Protocol == ProtocolJSON {
+		kind = contentTypeJSON
+		if request, err = logsToJSON(request); err != nil {
+			return nil, &attemptError{err: err, verdict: refused}
+		}
+	}
 	body, err := t.compressor.compress(request)
 	if err != nil {
 		return nil, &attemptError{err: err, verdict: blocked}
@@ -86,7 +98,7 @@ func (t *httpTransport) send(ctx context.Context, request []byte) ([]byte, error
 	for name, value := range headers {
 		r.Header.Set(name, value)
 	}
-	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Content-Type", kind)
 	r.Header.Set("User-Agent", "watchglass")
 	if t.compressor != nil {
 		r.Header.Set("Content-Encoding", t.compressor.name)
@@ -106,8 +118,13 @@ func (t *httpTransport) send(ctx context.Context, request []byte) ([]byte, error
 // judge turns an answer into its body or an attemptError.
 func judge(answer *http.Response, reply []byte) ([]byte, error) {
 	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
-		// What is not protobuf is not OTLP: whoever answered so did not take our data.
-		if !wellFormed(reply) {
+		if mediaType(answer) == contentTypeJSON {
+			if message, err := responseFromJSON(reply); err == nil {
+				return message, nil
+			}
+		}
+		// What is neither is not OTLP: whoever answered so did not take our data.
+		if mediaType(answer) == contentTypeJSON || !wellFormed(reply) {
 			return nil, &attemptError{verdict: blocked, err: fmt.Errorf(
 				"the answer HTTP %d is not OTLP (content type %s): is this the endpoint of a collector?",
 				answer.StatusCode, printable(answer.Header.Get("Content-Type")))}
@@ -154,14 +171,24 @@ func wellFormed(message []byte) bool {
 
 // reason is the server's own words, from a google.rpc.Status where it sent one.
 func reason(answer *http.Response, reply []byte) string {
-	if answer.Header.Get("Content-Type") != contentType {
-		return ""
-	}
 	var s spb.Status
-	if proto.Unmarshal(reply, &s) != nil || s.GetMessage() == "" {
+	var err error
+	switch mediaType(answer) {
+	case contentType:
+		err = proto.Unmarshal(reply, &s)
+	case contentTypeJSON:
+		err = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(reply, &s)
+	}
+	if err != nil || s.GetMessage() == "" {
 		return ""
 	}
 	return ": " + printable(s.GetMessage())
+}
+
+// mediaType is the answer's content type without parameters.
+func mediaType(answer *http.Response) string {
+	kind, _, _ := strings.Cut(answer.Header.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(kind))
 }
 
 // retryAfter is seconds or a date, 0 when it says nothing.

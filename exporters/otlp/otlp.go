@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package otlp turns events into OTLP log records and sends them, and the instruments as OTLP metrics, to an
-// OpenTelemetry Collector or whatever else speaks OTLP: gRPC or HTTP with protobuf, TLS with own authorities
-// and client certificates, headers, gzip or zstd.
+// OpenTelemetry Collector or whatever else speaks OTLP: gRPC, or HTTP with protobuf or JSON, TLS with own
+// authorities and client certificates, headers, gzip or zstd.
 //
 // An event is encoded once (Encoder), whatever it waits in and wherever it goes. Logs is one destination: it
 // delivers each record, or says which one the destination refuses for good and why. The OpenTelemetry SDK's
@@ -59,10 +59,10 @@ func newTransport(s signal, dest Destination, settings *Settings) (transport, er
 		return nil, fmt.Errorf("prepare to send %s to %s: %w", s.name, dest.name(), err)
 	}
 	var t transport
-	if dest.Protocol == ProtocolHTTP {
-		t, err = newHTTPTransport(dest, headers)
-	} else {
+	if dest.Protocol == ProtocolGRPC {
 		t, err = newGRPCTransport(s, dest, headers)
+	} else {
+		t, err = newHTTPTransport(dest, headers)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("prepare to send %s to %s: %w", s.name, dest.name(), err)

@@ -150,7 +150,7 @@ func plainMap(pairs []*common.KeyValue) map[string]any {
 
 func TestLogs(t *testing.T) {
 	t.Parallel()
-	for _, protocol := range protocols() {
+	for _, protocol := range append(protocols(), ProtocolJSON) {
 		for _, compression := range []string{CompressionGzip, CompressionZstd, CompressionNone} {
 			t.Run(protocol+" "+compression, func(t *testing.T) {
 				t.Parallel()
@@ -164,7 +164,7 @@ func TestLogs(t *testing.T) {
 					t.Errorf("header authorization: %q", got)
 				}
 				// grpc-go takes the header away from the handler, so only HTTP shows the encoding.
-				if want := strings.TrimSuffix(compression, CompressionNone); protocol == ProtocolHTTP && s.encoding != want {
+				if want := strings.TrimSuffix(compression, CompressionNone); protocol != ProtocolGRPC && s.encoding != want {
 					t.Errorf("encoding %q, want %q", s.encoding, want)
 				}
 			})

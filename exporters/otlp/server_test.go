@@ -11,6 +11,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"io"
 	"log/slog"
@@ -33,6 +35,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // the server takes it
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -181,7 +184,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, err := readBody(r)
-	if err != nil || r.Header.Get("Content-Type") != contentType {
+	kind := r.Header.Get("Content-Type")
+	if err == nil && kind == contentTypeJSON {
+		body, err = fromJSON(body)
+	}
+	if err != nil || kind != contentType && kind != contentTypeJSON {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
@@ -222,8 +229,31 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	text, _ := proto.Marshal(answer)
-	w.Header().Set("Content-Type", contentType)
+	if kind == contentTypeJSON {
+		text, _ = protojson.Marshal(answer)
+		kind += "; charset=utf-8"
+	}
+	w.Header().Set("Content-Type", kind)
 	_, _ = w.Write(text)
+}
+
+// fromJSON is a request in OTLP's JSON, whose ids are hexadecimal, in protobuf.
+func fromJSON(text []byte) ([]byte, error) {
+	var request collogs.ExportLogsServiceRequest
+	if err := protojson.Unmarshal(text, &request); err != nil {
+		return nil, err
+	}
+	for _, group := range request.GetResourceLogs() {
+		for _, record := range group.GetScopeLogs()[0].GetLogRecords() {
+			for _, id := range []*[]byte{&record.TraceId, &record.SpanId} {
+				var err error
+				if *id, err = hex.DecodeString(base64.StdEncoding.EncodeToString(*id)); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return proto.Marshal(&request)
 }
 
 func readBody(r *http.Request) ([]byte, error) {
