@@ -42,6 +42,7 @@ func Decode(e *event.Encoded) (*exporters.Recorded, error) {
 				r.Attributes = append(r.Attributes, a)
 			}
 			return err
+		default:
 		}
 		return nil
 	})
@@ -108,6 +109,7 @@ func parseKeyValue(message []byte) (event.Attribute, error) {
 			a.Key = event.Key(value)
 		case keyValueValue:
 			a.Value, err = parseValue(value)
+		default:
 		}
 		return err
 	})
@@ -145,6 +147,7 @@ func parseValue(message []byte) (event.Value, error) {
 			})
 			v = event.Counts(counts)
 			return err
+		default:
 		}
 		return nil
 	})

@@ -86,6 +86,7 @@ func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 			return err
 		case recordObserved:
 			record.Observed = int64(n)
+		default:
 		}
 		rest = append(rest, whole...)
 		return nil

@@ -34,6 +34,17 @@ func (m *Mapper) ECS(r *Record) []Field {
 	}
 	o.put("log.level", strings.ToLower(r.Severity.Text()))
 	o.put("message", r.Body)
+	inbound := r.inbound()
+	if slices.Contains(category, "network") {
+		direction := "egress"
+		if inbound {
+			direction = "ingress"
+		}
+		o.put("network.direction", direction)
+	}
+	if r.Kind == event.KindDNSQuery {
+		o.put("dns.type", r.dnsType())
+	}
 	mapped := map[event.Key]bool{}
 	for i := range m.table {
 		row := &m.table[i]
@@ -41,7 +52,11 @@ func (m *Mapper) ECS(r *Record) []Field {
 		if row.ecs == "" || value.Kind() == event.ValueInvalid {
 			continue
 		}
-		if v := row.ecsAs.in(value); v != nil && o.put(row.ecs, v) {
+		where := row.ecs
+		if inbound {
+			where = turned(where)
+		}
+		if v := row.ecsAs.in(value); v != nil && o.put(where, v) {
 			mapped[row.key] = true
 		}
 	}
@@ -58,6 +73,14 @@ func (m *Mapper) ECS(r *Record) []Field {
 		}
 	}
 	return o.fields
+}
+
+// dnsType says whether there was an answer.
+func (r *Record) dnsType() string {
+	if r.find(event.DNSResponseCode).Kind() == event.ValueInvalid {
+		return "query"
+	}
+	return "answer"
 }
 
 // flat is fields under dotted names.
@@ -117,6 +140,8 @@ func (r *Record) ecsCategory() (kind string, category, types []string) {
 		return "event", []string{"network"}, types
 	case event.KindNetworkFlow:
 		return "event", []string{"network"}, []string{"connection", "end"}
+	case event.KindNetworkAccept:
+		return "event", []string{"network"}, []string{"connection", "start"}
 	case event.KindSyscallSummary, event.KindResourceUsage:
 		return "metric", []string{"host"}, []string{"info"}
 	case event.KindSandboxStart, event.KindSessionStart:

@@ -24,7 +24,8 @@ type class struct {
 func baseEvent() class {
 	return class{
 		0, 0, "Base Event", "Uncategorized", "actor.process", "actor.process.parent_process", "actor",
-		[]string{"actor", "device"}, []string{"host"},
+		[]string{"actor", "device"},
+		[]string{"host"},
 	}
 }
 
@@ -53,7 +54,7 @@ func networkActivity() class {
 func dnsActivity() class {
 	return class{
 		4003, 4, "DNS Activity", "Network Activity", "actor.process", "actor.process.parent_process", "actor",
-		[]string{"actor", "device", "src_endpoint", "dst_endpoint", "connection_info", "traffic", "query", "rcode", "answers"},
+		[]string{"actor", "device", "src_endpoint", "dst_endpoint", "connection_info", "traffic", "query"},
 		[]string{"host"},
 	}
 }
@@ -139,6 +140,17 @@ func (r *Record) activity() (int64, string) {
 		}
 	case event.KindNetworkFlow:
 		return 2, "Close"
+	case event.KindNetworkAccept:
+		return 1, "Open"
+	case event.KindNetworkListen:
+		return 7, "Listen"
+	case event.KindNetworkRequest:
+		return 6, "Traffic"
+	case event.KindDNSQuery:
+		if r.dnsType() == "answer" {
+			return 6, "Traffic" // the question and its answer
+		}
+		return 1, "Query"
 	case event.KindFinding:
 		switch event.FindingState(r.find(event.FindingStatus).AsString()) {
 		case event.FindingUpdate:
@@ -205,7 +217,10 @@ func (m *Mapper) OCSF(r *Record) *Object {
 
 // mapOCSF writes what the table has a place for, and gives the rest.
 func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
-	mapped := map[event.Key]bool{event.FindingAttack: c.uid == detectionFinding().uid}
+	inbound := r.inbound()
+	mapped := map[event.Key]bool{
+		event.FindingAttack: c.uid == detectionFinding().uid, event.DNSAnswers: c.uid == dnsActivity().uid,
+	}
 	for i := range m.table {
 		row := &m.table[i]
 		value := r.find(row.key)
@@ -215,6 +230,9 @@ func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
 		where, ok := c.where(row.ocsf)
 		if !ok {
 			continue
+		}
+		if inbound {
+			where = turned(where)
 		}
 		if v := row.ocsfAs.in(value); v != nil && o.put(where, v) {
 			mapped[row.key] = true
@@ -279,10 +297,13 @@ func (r *Record) completeOCSF(o *Object, c *class) {
 		}
 	case networkActivity().uid, dnsActivity().uid:
 		direction := int64(2) // outbound
-		if strings.HasSuffix(string(r.Kind), ".accept") || strings.HasSuffix(string(r.Kind), ".listen") {
-			direction = 1 // inbound
+		if r.inbound() {
+			direction = 1
 		}
 		o.put("connection_info.direction_id", direction)
+		if c.uid == dnsActivity().uid {
+			r.completeDNS(o)
+		}
 	case detectionFinding().uid:
 		r.completeFinding(o)
 	case apiActivity().uid:
@@ -308,6 +329,30 @@ func (r *Record) completeProcess(o *Object) {
 		if process != nil && process.Get(name) != nil {
 			o.put(to+"."+name, process.Get(name))
 		}
+	}
+}
+
+// completeDNS adds the answer. The response code as it was told stays in unmapped.
+func (r *Record) completeDNS(o *Object) {
+	if code := r.find(event.DNSResponseCode).AsString(); code != "" {
+		id, caption := int64(other), code
+		for i, known := range [][2]string{
+			{"NOERROR", "NoError"}, {"FORMERR", "FormError"}, {"SERVFAIL", "ServError"}, {"NXDOMAIN", "NXDomain"},
+			{"NOTIMP", "NotImp"}, {"REFUSED", "Refused"},
+		} {
+			if known[0] == code {
+				id, caption = int64(i), known[1]
+			}
+		}
+		o.put("rcode_id", id)
+		o.put("rcode", caption)
+	}
+	var answers []*Object
+	for _, address := range r.find(event.DNSAnswers).AsStrings() {
+		answers = append(answers, &Object{[]Field{{"rdata", address}}})
+	}
+	if len(answers) > 0 {
+		o.put("answers", answers)
 	}
 }
 

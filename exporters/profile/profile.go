@@ -219,5 +219,33 @@ func (r *Record) failed() (failed, ok bool) {
 	return false, false
 }
 
+// inbound says whether the peer turned to the sandbox, and not the sandbox to the peer.
+func (r *Record) inbound() bool {
+	switch r.Kind {
+	case event.KindNetworkAccept, event.KindNetworkListen, event.KindNetworkBind:
+		return true
+	default:
+		return r.find(event.NetworkInbound).AsBool()
+	}
+}
+
+// turned is a path of the table, which is written for what the sandbox begins, for what the peer began.
+func turned(where string) string {
+	for _, pair := range [][2]string{
+		{"source.", "destination."},
+		{"src_endpoint.", "dst_endpoint."},
+		{"traffic.bytes_out", "traffic.bytes_in"},
+		{"traffic.packets_out", "traffic.packets_in"},
+	} {
+		if rest, ok := strings.CutPrefix(where, pair[0]); ok {
+			return pair[1] + rest
+		}
+		if rest, ok := strings.CutPrefix(where, pair[1]); ok {
+			return pair[0] + rest
+		}
+	}
+	return where
+}
+
 // action is a kind without the prefix that all have.
 func action(kind event.Kind) string { return strings.TrimPrefix(string(kind), "watchglass.") }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -65,6 +66,7 @@ func synthetic() []*Record {
 			value = event.Strings([]string{"T1059.004", "T1059"})
 		case event.ValueMap:
 			value = event.Counts([]event.Count{{Name: "read", N: 1}})
+		default: // text
 		}
 		switch key {
 		case event.ProcessCreationTime, event.ProcessExitTime:
@@ -75,6 +77,7 @@ func synthetic() []*Record {
 			value = event.String("::1")
 		case event.ProcessEnvironment:
 			key += ".HOME"
+		default:
 		}
 		return event.Attribute{Key: key, Value: value}
 	}
@@ -155,6 +158,7 @@ func TestNothingIsLeftOut(t *testing.T) {
 			switch a.Key {
 			case event.ProcessCreationTime, event.ProcessExitTime:
 				continue // as milliseconds, in OCSF
+			default:
 			}
 			value, _ := json.Marshal(plain(a.Value))
 			text := strings.Trim(string(value), `"`)
@@ -220,14 +224,10 @@ func TestOCSFSchema(t *testing.T) {
 		}
 		whole := structure{map[string]string{}, slices.Concat(s.BaseRequired, class.Required), class.AtLeastOne}
 		for _, part := range []map[string]string{s.Base, class.Attributes} {
-			for name, kind := range part {
-				whole.Attributes[name] = kind
-			}
+			maps.Copy(whole.Attributes, part)
 		}
 		if metadata, _ := o.Get("metadata").(*Object); metadata.Get("profiles") != nil {
-			for name, kind := range s.HostProfile {
-				whole.Attributes[name] = kind
-			}
+			maps.Copy(whole.Attributes, s.HostProfile)
 		}
 		s.check(t, string(r.Kind), o, whole)
 	}

@@ -2,7 +2,11 @@
 
 package profile
 
-import "github.com/watchglass/watchglass/event"
+import (
+	"slices"
+
+	"github.com/watchglass/watchglass/event"
+)
 
 // mapping is what an attribute is called in the other schemas; "" when they have no field for it, and it keeps
 // its own name. In the paths of OCSF @process, @parent and @actor are where a class has them, and a path whose
@@ -18,8 +22,11 @@ type mapping struct {
 // table is the one mapping of attributes, in the order in which fields are written. An attribute may stand in
 // it more than once.
 func table() []mapping {
+	return slices.Concat(ofEvents(), ofProcesses(), ofAgents(), ofFiles(), ofNetworks(), ofFindings())
+}
+
+func ofEvents() []mapping {
 	return []mapping{
-		// The event.
 		{event.LogRecordUID, "event.id", asIs, "metadata.uid", asIs},
 		{event.EventSeq, "event.sequence", asIs, "metadata.sequence", asIs},
 		{event.OtelEventName, "event.code", asIs, "metadata.event_code", asIs},
@@ -30,7 +37,11 @@ func table() []mapping {
 		{event.HostName, "host.name", asIs, "device.hostname", asIs},
 		{event.HostID, "host.id", asIs, "device.uid", asIs},
 		{event.OSType, "host.os.type", asIs, "device.os.name", asIs},
-		// The process.
+	}
+}
+
+func ofProcesses() []mapping {
+	return []mapping{
 		{event.ProcessPID, "process.pid", asIs, "@process.pid", asIs},
 		{event.ProcessUID, "process.entity_id", asIs, "@process.uid", asIs},
 		{event.ProcessCreationTime, "process.start", asIs, "@process.created_time", asMillis},
@@ -57,7 +68,11 @@ func table() []mapping {
 		{event.SandboxName, "", asIs, "@process.sandbox", asIs},
 		{event.SandboxName, "", asIs, "src_endpoint.name", asIs},
 		{event.SandboxID, "", asIs, "src_endpoint.uid", asIs},
-		// The agent.
+	}
+}
+
+func ofAgents() []mapping {
+	return []mapping{
 		{event.GenAIAgentName, "gen_ai.agent.name", asIs, "@actor.app_name", asIs},
 		{event.GenAIAgentID, "gen_ai.agent.id", asIs, "", asIs},
 		{event.SessionID, "", asIs, "@actor.session.uid", asIs},
@@ -81,7 +96,11 @@ func table() []mapping {
 		{event.SessionDuration, "event.duration", asNanosOf, "duration", asMillisOf},
 		{event.ApprovalReason, "event.reason", asIs, "status_detail", asIs},
 		{event.PolicyReason, "event.reason", asIs, "status_detail", asIs},
-		// Files.
+	}
+}
+
+func ofFiles() []mapping {
+	return []mapping{
 		{event.FilePath, "file.path", asIs, "file.path", asIs},
 		{event.FilePath, "file.name", asBase, "file.name", asBase},
 		{event.FilePath, "file.directory", asDirectory, "file.parent_folder", asDirectory},
@@ -93,7 +112,11 @@ func table() []mapping {
 		{event.FileGroupID, "file.gid", asText, "", asIs},
 		{event.FileTargetPath, "file.target_path", asIs, "file_result.path", asIs},
 		{event.FileTargetPath, "", asIs, "file_result.name", asBase},
-		// The network.
+	}
+}
+
+func ofNetworks() []mapping {
+	return []mapping{
 		{event.NetworkTransport, "network.transport", asIs, "connection_info.protocol_name", asIs},
 		{event.NetworkType, "network.type", asIs, "connection_info.protocol_ver_id", asVersion},
 		{event.NetworkPeerAddress, "destination.ip", asIs, "dst_endpoint.ip", asIs},
@@ -109,10 +132,22 @@ func table() []mapping {
 		{event.ClientPort, "client.port", asIs, "src_endpoint.port", asIs},
 		{event.NetworkBytesSent, "source.bytes", asIs, "traffic.bytes_out", asIs},
 		{event.NetworkBytesReceived, "destination.bytes", asIs, "traffic.bytes_in", asIs},
+		{event.NetworkPacketsSent, "source.packets", asIs, "traffic.packets_out", asIs},
+		{event.NetworkPacketsReceived, "destination.packets", asIs, "traffic.packets_in", asIs},
+		{event.NetworkProtocolName, "network.protocol", asIs, "", asIs},
+		{event.HTTPRequestMethod, "http.request.method", asIs, "", asIs},
+		{event.DNSQuestionName, "dns.question.name", asIs, "query.hostname", asIs},
+		{event.DNSQuestionType, "dns.question.type", asIs, "query.type", asIs},
+		{event.DNSResponseCode, "dns.response_code", asIs, "", asIs},
+		{event.DNSAnswers, "dns.resolved_ip", asIs, "", asIs},
 		{event.NetworkDuration, "event.duration", asNanosOf, "duration", asMillisOf},
 		{event.NetworkLatency, "event.duration", asNanosOf, "duration", asMillisOf},
 		{event.SyscallWindow, "event.duration", asNanosOf, "duration", asMillisOf},
-		// Findings.
+	}
+}
+
+func ofFindings() []mapping {
+	return []mapping{
 		{event.FindingID, "", asIs, "finding_info.uid", asIs},
 		{event.FindingTitle, "rule.description", asIs, "finding_info.title", asIs},
 		{event.FindingExplanation, "event.reason", asIs, "finding_info.desc", asIs},

@@ -55,6 +55,7 @@ func Claims() []event.Payload {
 // Others is what the session lacks: changes of files, what is mapped to be run, and what a sandbox may do.
 func Others() []event.Payload {
 	const none = ^uint32(0)
+	peer, local := netip.MustParseAddrPort("192.0.2.7:53"), netip.MustParseAddrPort("10.0.0.2:8080")
 	return []event.Payload{
 		&event.FileChange{Operation: event.FileMkdir, Path: "/src/build", Claimed: true, Asked: 0o755, Class: event.FileClassSource},
 		&event.FileChange{Operation: event.FileUnlink, Path: "/src/old.go", Claimed: true, Class: event.FileClassSource},
@@ -68,6 +69,19 @@ func Others() []event.Payload {
 		&event.FileChange{Operation: event.FileChmod, Path: "/src/run.sh", Asked: 0o4755, Owner: none, Group: none},
 		&event.FileChange{Operation: event.FileChown, Path: "/src/run.sh", Owner: 0, Group: none},
 		&event.FileMap{Path: "/usr/lib/libc.so.6", Inode: 10, Device: 8<<20 | 1, Class: event.FileClassSystem},
+		&event.DNSQuery{
+			Name: "example.com", Type: "A", Transport: event.TransportUDP, Server: peer, Code: "NOERROR",
+			Addresses: []netip.Addr{peer.Addr()}, Latency: time.Millisecond,
+		},
+		&event.DNSQuery{Name: "gone.example", Type: "AAAA", Transport: event.TransportUDP, Server: peer},
+		&event.NetworkSocket{Operation: "listen", Family: "inet", Type: "stream", Protocol: 6, Local: local, Backlog: 128},
+		&event.NetworkSocket{Operation: "accept", Family: "inet", Type: "stream", Protocol: 6, Local: local, Peer: peer},
+		&event.NetworkSocket{Operation: "connect", Family: "unix", Type: "stream", Name: "/run/docker.sock", PeerPID: 1},
+		&event.NetworkRequest{
+			Transport: event.TransportTCP, Peer: peer, Local: local, Protocol: "tls", Name: "example.com", Source: "sni",
+			ALPN: []string{"h2"},
+		},
+		&event.NetworkFlow{Transport: event.TransportTCP, Peer: peer, Local: local, Sent: 10, Received: 20, SentPackets: 1, ReceivedPackets: 2, Inbound: true},
 		&event.TurnEnd{Claim: event.Claim{Agent: "codex", Session: "s-1", Turn: "t-1", Channel: event.ChannelHook}},
 		&event.SandboxPosture{
 			UserID: 0, InitialUserNS: true, Capabilities: []string{"CAP_SYS_ADMIN"}, Seccomp: "disabled", Network: "own",
