@@ -24,30 +24,33 @@ import (
 
 // askFlags is where and how sessions are asked for.
 type askFlags struct {
-	config, socket string
-	json           bool
+	config, socket, journal string
+	json                    bool
 }
 
 func (f *askFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.config, "config", "", "read where the daemon's socket is from this `file`")
 	cmd.Flags().StringVar(&f.socket, "socket", "", "ask the daemon at this `socket`")
+	cmd.Flags().StringVar(&f.journal, "journal", "", "look in the journal in this `folder` instead of asking the daemon")
 	cmd.Flags().BoolVar(&f.json, "json", false, "write JSON")
 }
 
 // client is whom to ask.
-func (f *askFlags) client() (*control.Client, error) {
-	path := f.socket
-	if path == "" {
-		cfg, err := loadConfig(f.config)
-		if err != nil {
-			return nil, err
-		}
-		if !cfg.Control.Enabled {
-			return nil, errors.New("control.enabled is false: the daemon answers no questions")
-		}
-		path = cfg.Control.Path
+func (f *askFlags) client() (sessionSource, error) {
+	if f.journal != "" {
+		return archive{f.journal}, nil
 	}
-	return control.NewClient(path), nil
+	if f.socket != "" {
+		return control.NewClient(f.socket), nil
+	}
+	cfg, err := loadConfig(f.config)
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.Control.Enabled {
+		return nil, errors.New("control.enabled is false: the daemon answers no questions; --journal looks in its journal")
+	}
+	return rather{control.NewClient(cfg.Control.Path), archive{cfg.Journal.Dir}, os.Stderr}, nil
 }
 
 func newSessions() *cobra.Command {
@@ -56,7 +59,8 @@ func newSessions() *cobra.Command {
 		Use:   "sessions",
 		Short: "List the agents' sessions that the daemon knows",
 		Long: `List the agents' sessions that the daemon knows: those that go on, and those that
-ended as long as there is room to remember them.`,
+ended as long as there is room to remember them. When no daemon answers, or with
+--journal, those of which the journal tells are listed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := flags.client()
@@ -83,7 +87,8 @@ func newShow() *cobra.Command {
 		Short: "Show one session: its turns, tool calls, approvals, processes, files, connections",
 		Long: `Show one session as a tree: its turns, their tool calls with the approvals that they
 got, and what the processes of each did. SESSION is an id, the agent's conversation,
-or the beginning of either.`,
+or the beginning of either. When no daemon answers, or with --journal, it is put
+together from the journal.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := flags.client()
@@ -109,7 +114,7 @@ or the beginning of either.`,
 }
 
 // findSession is the sessions with an id, or with the only id that begins so.
-func findSession(ctx context.Context, client *control.Client, name string) ([]event.SessionView, error) {
+func findSession(ctx context.Context, client sessionSource, name string) ([]event.SessionView, error) {
 	if name == "" {
 		return nil, errors.New("the name of a session is empty: see watchglass sessions")
 	}
@@ -136,7 +141,7 @@ func findSession(ctx context.Context, client *control.Client, name string) ([]ev
 		found = v.ID
 	}
 	if found == "" {
-		return nil, fmt.Errorf("the daemon knows no session %q: see watchglass sessions", name)
+		return nil, fmt.Errorf("there is no session %q: see watchglass sessions", name)
 	}
 	return client.Session(ctx, found)
 }

@@ -75,7 +75,7 @@ func TestSessionsAndShow(t *testing.T) {
 	if out, err = askDaemon(t, known, "show", "thread"); err != nil || !strings.Contains(out, "claude-code") {
 		t.Errorf("by the conversation: %v:\n%s", err, out)
 	}
-	for name, want := range map[string]string{"0199": "more than one", "0200": "knows no session", "": "is empty"} {
+	for name, want := range map[string]string{"0199": "more than one", "0200": "there is no session", "": "is empty"} {
 		if _, err := askDaemon(t, known, "show", name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("show %q: %v", name, err)
 		}
