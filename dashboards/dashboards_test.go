@@ -72,17 +72,37 @@ type ruleFile struct {
 	} `yaml:"groups"`
 }
 
-func loadDashboard(t *testing.T) dashboard {
+func loadDashboards(t *testing.T) []dashboard {
 	t.Helper()
-	text, err := Files.ReadFile("overview.json")
-	if err != nil {
-		t.Fatal(err)
+	files, err := fs.Glob(Files, "*.json")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
 	}
-	var d dashboard
-	if err := json.Unmarshal(text, &d); err != nil {
-		t.Fatal(err)
+	var list []dashboard
+	for _, file := range files {
+		text, err := Files.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d dashboard
+		if err := json.Unmarshal(text, &d); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, d)
 	}
-	return d
+	return list
+}
+
+// panels is the panels of all dashboards.
+func panels(t *testing.T) (list []panel) {
+	t.Helper()
+	for _, d := range loadDashboards(t) {
+		for _, p := range d.Panels {
+			p.Title = d.Title + ": " + p.Title
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 func loadRules(t *testing.T) ruleFile {
@@ -102,7 +122,13 @@ func loadRules(t *testing.T) ruleFile {
 
 func TestDashboard(t *testing.T) {
 	t.Parallel()
-	d := loadDashboard(t)
+	for _, d := range loadDashboards(t) {
+		t.Run(d.Title, func(t *testing.T) { checkDashboard(t, d) })
+	}
+}
+
+func checkDashboard(t *testing.T, d dashboard) {
+	t.Helper()
 	const grafana11 = 39
 	if d.UID == "" || d.Title == "" || d.SchemaVersion < grafana11 {
 		t.Errorf("uid %q, title %q, schema version %d", d.UID, d.Title, d.SchemaVersion)
@@ -156,7 +182,7 @@ func metricLabels(t *testing.T) map[string][]string {
 	t.Helper()
 	m := exporters.NewMetrics(func() event.Stats { return event.Stats{} })
 	labels := map[string][]string{"up": nil}
-	for _, i := range m.Instruments() {
+	for _, i := range append(m.Instruments(), exporters.NewSandboxMetrics(nil, 0).Instruments()...) {
 		labels[i.Name] = i.Labels
 		if i.Type == "histogram" {
 			labels[i.Name+"_bucket"] = append([]string{"le"}, i.Labels...)
@@ -179,7 +205,7 @@ func metricLabels(t *testing.T) map[string][]string {
 func TestMetricsExist(t *testing.T) {
 	t.Parallel()
 	expressions := map[string]string{}
-	for _, p := range loadDashboard(t).Panels {
+	for _, p := range panels(t) {
 		for _, target := range p.Targets {
 			expressions[p.Title+" "+target.RefID] = target.Expr
 		}
@@ -216,7 +242,7 @@ func checkNames(t *testing.T, name, expr string, labels map[string][]string) []s
 	t.Helper()
 	var metrics, used []string
 	text := regexp.MustCompile(`"[^"]*"|\[[^\]]*\]`).ReplaceAllString(expr, `""`)
-	by := regexp.MustCompile(`\b(?:by|without|on)\s*\(([^)]*)\)`)
+	by := regexp.MustCompile(`\b(?:by|without|on|group_left)\s*\(([^)]*)\)`)
 	braces := regexp.MustCompile(`\{([^}]*)\}`)
 	word := regexp.MustCompile(`[a-zA-Z_]\w*`)
 	for _, m := range by.FindAllStringSubmatch(text, -1) {
@@ -330,10 +356,10 @@ func TestPromtool(t *testing.T) {
 		Expr   string `yaml:"expr"`
 	}
 	var rules []rule
-	for _, p := range loadDashboard(t).Panels {
+	for _, p := range panels(t) {
 		for i, target := range p.Targets {
 			expr := strings.NewReplacer("$__rate_interval", "5m", "$__range", "1h").Replace(target.Expr)
-			rules = append(rules, rule{fmt.Sprintf("panel_%d:target_%d", p.ID, i), expr})
+			rules = append(rules, rule{fmt.Sprintf("panel_%d:target_%d", len(rules), i), expr})
 		}
 	}
 	text, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": rules}}})

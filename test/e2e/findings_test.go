@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -51,12 +52,8 @@ func startReceiver(t *testing.T) *told {
 		for _, a := range notification.Alerts {
 			key := a.Status + " " + a.Labels["alertname"]
 			all := map[string]string{}
-			for name, value := range a.Annotations {
-				all[name] = value
-			}
-			for name, value := range a.Labels {
-				all[name] = value
-			}
+			maps.Copy(all, a.Annotations)
+			maps.Copy(all, a.Labels)
 			r.alerts[key] = append(r.alerts[key], all)
 		}
 	})

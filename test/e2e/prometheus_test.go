@@ -60,6 +60,9 @@ func TestPrometheus(t *testing.T) {
 		}
 		server.eventually(t, query, func() error { return server.returnsData(query) })
 	}
+	server.eventually(t, "what the sandbox uses", func() error {
+		return server.returnsData(`rate(watchglass_sandbox_cpu_seconds_total[15s]) * on (instance, sandbox) group_left (name) watchglass_sandbox_info > 0`)
+	})
 	server.eventually(t, "the alert on findings", server.findingsAlert)
 	server.exemplars(t)
 
@@ -126,7 +129,7 @@ func startCollectorWith(t *testing.T, exporters string) *collect {
 	t.Cleanup(func() { removeCgroup(t, c.cgroup) })
 	config := filepath.Join(t.TempDir(), "watchglass.yaml")
 	text := fmt.Sprintf(`
-sandboxes: {cgroups: [/%s]}
+sandboxes: {cgroups: [/%s], usage_interval: 1s}
 journal: {dir: %s}
 `, name, filepath.Join(t.TempDir(), "journal")) + strings.ReplaceAll(exporters, "EVENTS", c.events)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -267,7 +270,10 @@ global: {scrape_interval: 1s, evaluation_interval: 1s}
 scrape_configs:
   - job_name: watchglass
     static_configs: [{targets: [%q]}]
-`, rules, target)
+  - job_name: watchglass-sandboxes
+    metrics_path: /metrics/sandboxes
+    static_configs: [{targets: [%q]}]
+`, rules, target, target)
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

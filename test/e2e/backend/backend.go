@@ -175,7 +175,7 @@ func Records(file string, each func(resource map[string]string, record *logs.Log
 	for {
 		var size [4]byte
 		if _, err := io.ReadFull(f, size[:]); err != nil {
-			return nil //nolint:nilerr // the end
+			return nil // the end
 		}
 		n := binary.BigEndian.Uint32(size[:])
 		if n > most {
@@ -183,7 +183,7 @@ func Records(file string, each func(resource map[string]string, record *logs.Log
 		}
 		message := make([]byte, n)
 		if _, err := io.ReadFull(f, message); err != nil {
-			return nil //nolint:nilerr // half written
+			return nil // half written
 		}
 		var request collogs.ExportLogsServiceRequest
 		if err := proto.Unmarshal(message, &request); err != nil {
