@@ -86,7 +86,7 @@ func (tl *timeline) claimed(kind string, c event.Claim, values map[string]string
 			call.Phase = event.PhaseEnd
 		}
 		if path := values["path"]; path != "" {
-			call.Arguments = `{"file_path":` + strconv.Quote(path) + `}`
+			call.Paths = []string{path}
 		}
 		if code := values["exit"]; code != "" {
 			call.HasExit, call.ClaimedExit = true, int(tl.number(code))

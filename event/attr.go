@@ -260,6 +260,8 @@ const (
 	ToolProcessGroup Key = "watchglass.tool.process_group"
 	// TraceDetail is what an event of a span tells, in words.
 	TraceDetail Key = "watchglass.trace.detail"
+	// ToolPaths is the files that the agent says the tool reads or changes.
+	ToolPaths Key = "watchglass.tool.paths"
 	// ToolShell is the agent's id of a shell that outlives the call which started it.
 	ToolShell Key = "watchglass.tool.shell"
 	// ToolRoots is the watchglass.process.uid of the processes that the call started.

@@ -123,6 +123,7 @@ func Attributes() []AttributeInfo {
 		{ToolRunning, ValueBool, "True when the process goes on after the call's result."},
 		{ToolProcessGroup, ValueInt, "The process group in which the agent says that it ran the command, in its own pid namespace."},
 		{TraceDetail, ValueString, "What an event of a span tells, in words."},
+		{ToolPaths, ValueStrings, "The files that the agent says the tool reads or changes."},
 		{ToolShell, ValueString, "The agent's id of a shell that outlives the call which started it."},
 		{ToolRoots, ValueStrings, "The watchglass.process.uid of the processes that the call started."},
 		{ToolProcesses, ValueInt, "How many processes belonged to the call."},
@@ -316,7 +317,7 @@ func Kinds() []KindInfo {
 		{KindSessionStart, "The start of an agent's session.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIProviderName, GenAIRequestModel, ApprovalMode, SandboxClaimed}},
 		{KindSyscallSummary, "How often each system call was made in a sandbox over an interval.", []Key{SyscallWindow, SyscallCounts, SyscallErrors}},
 		{KindLoss, "The loss of events, told as an event.", []Key{LossSince, LossStage, LossKind, LossCount, LossReason}},
-		{KindToolCall, "The start or the end of a tool call, or what the kernel saw of it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIOperationName, ToolPhase, GenAIToolName, GenAIToolType, GenAIToolCallID, MCPMethodName, MCPServerName, ToolCommand, ToolWorkingDirectory, GenAIToolCallArguments, GenAIToolCallResult, ToolSuccess, ToolClaimedExitCode, ErrorMessage, AgentDuration, ToolRunning, ToolProcessGroup, ToolShell, ToolRoots, JoinMethod, JoinConfidence, ProcessExitCode, ToolProcesses, ToolFilesRead, ToolFilesWritten, ToolConnections, NetworkBytesSent, NetworkBytesReceived}},
+		{KindToolCall, "The start or the end of a tool call, or what the kernel saw of it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIOperationName, ToolPhase, GenAIToolName, GenAIToolType, GenAIToolCallID, MCPMethodName, MCPServerName, ToolCommand, ToolWorkingDirectory, ToolPaths, GenAIToolCallArguments, GenAIToolCallResult, ToolSuccess, ToolClaimedExitCode, ErrorMessage, AgentDuration, ToolRunning, ToolProcessGroup, ToolShell, ToolRoots, JoinMethod, JoinConfidence, ProcessExitCode, ToolProcesses, ToolFilesRead, ToolFilesWritten, ToolConnections, NetworkBytesSent, NetworkBytesReceived}},
 		{KindTurnEnd, "The end of a turn: the agent waits for its user, or a sub-agent is done.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived}},
 	}
 }

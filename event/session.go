@@ -109,6 +109,8 @@ type ToolCall struct {
 	// Command is the command line and WorkingDirectory the directory that the agent says it runs, for tools
 	// that run commands. Arguments is all arguments; Result what came of it, told only on request.
 	Command, WorkingDirectory, Arguments, Result string
+	// Paths is the files that the arguments name, for tools that read or change files.
+	Paths []string
 	// Outcome, ClaimedExit (valid with HasExit), Error and Duration are the agent's word at the end.
 	Outcome     Outcome
 	ClaimedExit int
@@ -164,6 +166,7 @@ func (t *ToolCall) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, MCPServerName, t.MCPServer)
 	dst = appendString(dst, ToolCommand, t.Command)
 	dst = appendString(dst, ToolWorkingDirectory, t.WorkingDirectory)
+	dst = appendStrings(dst, ToolPaths, t.Paths)
 	dst = appendString(dst, GenAIToolCallArguments, t.Arguments)
 	dst = appendString(dst, GenAIToolCallResult, t.Result)
 	if t.Outcome != OutcomeUnknown {

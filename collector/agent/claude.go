@@ -136,6 +136,9 @@ func (c *claudeRecord) call() event.ToolCall {
 		Command: cmp.Or(input.command("command"), parameters.command("full_command"), c.text("full_command", maxCommand)),
 		Running: input.truth("run_in_background"),
 	}
+	if call.Command == "" {
+		call.Paths = input.paths()
+	}
 	if c.cfg.Content.Arguments {
 		call.Arguments = c.text("tool_input", maxContent)
 	}

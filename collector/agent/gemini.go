@@ -102,6 +102,9 @@ func (g *geminiRecord) hearCall() {
 	if call.Outcome == event.OutcomeFailure {
 		call.Error = cmp.Or(g.word("error_type"), g.word("error.type"), firstLine(g.text("error", maxReason)))
 	}
+	if call.Command == "" {
+		call.Paths = arguments.paths()
+	}
 	call.ClaimedExit, call.HasExit = metadata.number("exitCode")
 	if g.cfg.Content.Arguments {
 		call.Arguments = g.text("function_args", maxContent)

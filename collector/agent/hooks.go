@@ -116,6 +116,9 @@ func (in *hookInput) toolCall(claim event.Claim, phase event.Phase) *event.ToolC
 	if call.MCPServer != "" {
 		call.Type = "extension"
 	}
+	if call.Command == "" {
+		call.Paths = parseDocument(string(in.Input)).paths()
+	}
 	if len(in.Input) <= maxHookArguments {
 		call.Arguments = strings.ToValidUTF8(string(in.Input), "\uFFFD")
 	}

@@ -150,6 +150,9 @@ func (o *openCodeRecord) detail(call *event.ToolCall, r *record) {
 	if call.Name == "bash" {
 		call.Command, call.WorkingDirectory = arguments.command("command"), arguments.text("workdir", maxCommand)
 	}
+	if call.Command == "" {
+		call.Paths = arguments.paths()
+	}
 	call.ClaimedExit, call.HasExit = result.object("metadata").number("exit")
 	if o.cfg.Content.Arguments {
 		call.Arguments = r.text("ai.toolCall.args", maxContent)

@@ -4,8 +4,6 @@ package session
 
 import (
 	"cmp"
-	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +22,8 @@ const (
 	maxBatch = 10 * time.Minute
 	// maxApprovals bounds the approvals of one call, maxCallRoots its processes.
 	maxApprovals, maxCallRoots = 8, 64
+	// maxPaths bounds the files that a call is said to name.
+	maxPaths = 4
 )
 
 // call is one tool call.
@@ -134,7 +134,11 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 		c.command = saidCommand(said.Command)
 	}
 	if len(c.paths) == 0 {
-		c.paths = pathsOf(said)
+		for _, path := range said.Paths[:min(len(said.Paths), maxPaths)] {
+			if path = t.keep(s.place, path, maxPath); path != "" {
+				c.paths = append(c.paths, path)
+			}
+		}
 	}
 	if said.Turn != "" {
 		c.turn = t.turn(s, said.Turn, at)
@@ -302,26 +306,6 @@ func (c *call) lacks(said *event.ToolCall, part told, at time.Time) bool {
 	return true
 }
 
-// pathsOf is the files that the arguments of a call name.
-func pathsOf(said *event.ToolCall) []string {
-	const most = 4
-	if said.Arguments == "" || said.Arguments[0] != '{' || said.Command != "" {
-		return nil
-	}
-	var arguments map[string]json.RawMessage
-	if json.Unmarshal([]byte(said.Arguments), &arguments) != nil {
-		return nil
-	}
-	var paths []string
-	for _, key := range []string{"file_path", "filePath", "path", "absolute_path", "notebook_path", "file"} {
-		var path string
-		if json.Unmarshal(arguments[key], &path) == nil && path != "" && len(path) <= maxPath && len(paths) < most {
-			paths = append(paths, path)
-		}
-	}
-	return paths
-}
-
 // runsCommands says whether a call is of a tool that starts processes.
 func (t *Tracker) runsCommands(c *call) bool {
 	return c.command.text != "" || slices.Contains(t.adapters[c.session.agent].ShellTools, c.tool)
@@ -477,11 +461,4 @@ func (c *call) label() string {
 		parts = append(parts, c.line)
 	}
 	return strings.TrimSpace(strings.Join(parts, " "))
-}
-
-func spanHex(span [8]byte) string {
-	if span == [8]byte{} {
-		return ""
-	}
-	return hex.EncodeToString(span[:])
 }
