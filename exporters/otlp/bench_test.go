@@ -13,6 +13,7 @@ import (
 
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters/internal/sample"
+	"github.com/watchglass/watchglass/exporters/profile"
 )
 
 // BenchmarkEncode is one event to one encoded log record: ours, and as a ratio how much longer the generated
@@ -94,5 +95,24 @@ func BenchmarkSend(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkProfile is a thousand encoded records in the words of another schema.
+func BenchmarkProfile(b *testing.B) {
+	batch := thousand()
+	for _, name := range []string{profile.ECS, profile.OCSF} {
+		b.Run(name, func(b *testing.B) {
+			p := newProfiler(name)
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range batch {
+					if _, err := p.convert(&batch[i]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.N*len(batch))/b.Elapsed().Seconds(), "events/s")
+		})
 	}
 }

@@ -151,3 +151,33 @@ func TestFilterLetsCanariesPass(t *testing.T) {
 		}
 	}
 }
+
+// FuzzHeaders: what a headers file, a value or an answer says is taken whole or refused, and never shown.
+func FuzzHeaders(f *testing.F) {
+	f.Add("# of the vault\n\nAuthorization: Bearer one\r\nX-Both: file\n")
+	f.Add("Bearer ${env:TOKEN}")
+	f.Add("${env:")
+	f.Add("Wed, 21 Oct 2026 07:28:00 GMT")
+	f.Add("120")
+	f.Fuzz(func(t *testing.T, text string) {
+		headers, err := parseHeaders(text)
+		for name, value := range headers {
+			if !validHeader(name, value) {
+				t.Errorf("%q: %q cannot be sent", name, value)
+			}
+		}
+		if err != nil && headers != nil {
+			t.Error("half a file was taken")
+		}
+		expanded, err := Headers{"a": text}.expand(func(string) (string, bool) { return "s3cret", true })
+		if err != nil && strings.Contains(err.Error(), "s3cret") && !strings.Contains(text, "s3cret") {
+			t.Errorf("the error shows a secret: %v", err)
+		}
+		if err == nil && !validHeader("a", expanded["a"]) {
+			t.Errorf("%q cannot be sent", expanded["a"])
+		}
+		if wait := retryAfter(text, sample.Start()); wait < 0 || wait > maxRetryAfter {
+			t.Errorf("%q is %v", text, wait)
+		}
+	})
+}

@@ -134,9 +134,18 @@ func readHeaders(path string) (Headers, error) {
 	if len(text) > maxHeadersFile {
 		return nil, fmt.Errorf("read headers_file: %s is larger than %d bytes", path, maxHeadersFile)
 	}
+	headers, err := parseHeaders(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read headers_file: %s:%w", path, err)
+	}
+	return headers, nil
+}
+
+// parseHeaders parses the lines. Its error begins with the line's number, and shows no value.
+func parseHeaders(text string) (Headers, error) {
 	headers := Headers{}
 	number := 0
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		number++
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -145,7 +154,7 @@ func readHeaders(path string) (Headers, error) {
 		name, value, ok := strings.Cut(line, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !ok || !validHeader(name, value) {
-			return nil, fmt.Errorf("read headers_file: %s:%d: not a line like Authorization: Bearer …", path, number)
+			return nil, fmt.Errorf("%d: not a line like Authorization: Bearer …", number)
 		}
 		headers[name] = value
 	}

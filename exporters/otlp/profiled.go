@@ -72,7 +72,11 @@ func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 		}
 		p.resource, p.attributes = bytes.Clone(e.Resource), attributes
 	}
-	record := &profile.Record{Time: e.Time.UnixNano(), Kind: e.Kind, Severity: e.Severity, Resource: p.attributes}
+	const usual = 32 // attributes
+	record := &profile.Record{
+		Time: e.Time.UnixNano(), Kind: e.Kind, Severity: e.Severity,
+		Attributes: make([]event.Attribute, 0, usual), Resource: p.attributes,
+	}
 	rest := make([]byte, 0, 2*len(e.Record))
 	err := fields(e.Record, func(number protowire.Number, value, whole []byte, n uint64) error {
 		switch number {

@@ -15,7 +15,7 @@ const own = "watchglass."
 
 // ECS is the event's ECS fields under their dotted names. What ECS has no field for is below watchglass.
 func (m *Mapper) ECS(r *Record) []Field {
-	o := &flat{}
+	o := &flat{make([]Field, 0, 5*usualFields)}
 	kind, category, types := r.ecsCategory()
 	o.put("ecs.version", ECSVersion)
 	o.put("event.kind", kind)

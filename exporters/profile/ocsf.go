@@ -183,7 +183,7 @@ func (r *Record) openActivity() (int64, string) {
 func (m *Mapper) OCSF(r *Record) *Object {
 	c := classOf(r.Kind)
 	activity, name := r.activity()
-	o := &Object{}
+	o := &Object{Fields: make([]Field, 0, 2*usualFields)}
 	put := func(where string, value any) { o.put(where, value) }
 	put("class_uid", c.uid)
 	put("class_name", c.name)
@@ -239,7 +239,7 @@ func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
 		}
 	}
 	r.ocsfEnvironment(o, c, mapped)
-	unmapped := &Object{}
+	unmapped := &Object{Fields: make([]Field, 0, usualFields)}
 	for _, list := range [][]event.Attribute{r.Attributes, r.Resource} {
 		for i := range list {
 			if v := plain(list[i].Value); v != nil && !mapped[list[i].Key] {

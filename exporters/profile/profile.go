@@ -58,6 +58,9 @@ type Object struct {
 	Fields []Field
 }
 
+// usualFields is how many fields most objects have room for from the start.
+const usualFields = 12
+
 // Field is one value of an Object.
 type Field struct {
 	Name  string
@@ -93,7 +96,7 @@ func (o *Object) put(where string, value any) bool {
 	case []*Object:
 		return inner[0].put(rest, value)
 	}
-	inner := &Object{}
+	inner := &Object{Fields: make([]Field, 0, usualFields)}
 	if list {
 		o.Fields = append(o.Fields, Field{name, []*Object{inner}})
 	} else {
