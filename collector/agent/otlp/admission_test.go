@@ -10,6 +10,13 @@ import (
 	"time"
 )
 
+// slots is how many nobody decodes in, and for how many sandboxes somebody waits.
+func (a *admission) slots() (free, turns int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.free, len(a.turns)
+}
+
 // TestTurns lets many of one sandbox wait, then one of another: the other's turn comes next but one.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -46,8 +53,8 @@ func TestTurns(t *testing.T) {
 			}
 		}
 		a.release()
-		if a.free != 1 || len(a.turns) != 0 {
-			t.Errorf("%d free, %d turns", a.free, len(a.turns))
+		if free, turns := a.slots(); free != 1 || turns != 0 {
+			t.Errorf("%d free, %d turns", free, turns)
 		}
 	})
 }
@@ -71,8 +78,8 @@ func TestWithdraw(t *testing.T) {
 		time.Sleep(2500 * time.Millisecond)
 		a.release()
 		time.Sleep(5 * time.Second)
-		if a.free != 1 || len(a.turns) != 0 {
-			t.Errorf("%d free, %d turns", a.free, len(a.turns))
+		if free, turns := a.slots(); free != 1 || turns != 0 {
+			t.Errorf("%d free, %d turns", free, turns)
 		}
 	})
 }
