@@ -35,7 +35,7 @@ func (c RelayConfig) Validate() error {
 	if !c.Enabled() {
 		return nil
 	}
-	errs := []error{c.Destination.validate(""), c.Retry.validate()}
+	errs := []error{c.validate(""), c.Retry.validate()}
 	const least, most = 1 << 20, 1 << 32
 	if c.QueueBytes < least || c.QueueBytes > most {
 		errs = append(errs, fmt.Errorf("queue_bytes: %d is not between %d and %d", c.QueueBytes, least, most))
