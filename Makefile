@@ -51,6 +51,7 @@ test-kernel: ## Kernel tests: probes and the commands on this kernel; need root
 test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12)
 	@$(INSTALL) vm
 	go run ./test/vm -kernel $(VM_KERNELS) $(VM_PACKAGES)
+	go run ./test/vm -kernel 6.12 -run '^TestKernelClockJump$$' ./collector
 
 .PHONY: test-e2e
 test-e2e: ## End to end: real agents against a scripted model, a real Prometheus; need root

@@ -69,6 +69,12 @@ type kernelSession struct {
 
 func startKernelSession(t *testing.T, ringBytes int) *kernelSession {
 	t.Helper()
+	return startKernelSessionWith(t, ringBytes, func(*Settings) {})
+}
+
+// startKernelSessionWith lets the caller change the pipeline's settings.
+func startKernelSessionWith(t *testing.T, ringBytes int, change func(*Settings)) *kernelSession {
+	t.Helper()
 	testenv.RequireEBPF(t)
 	mount, err := sandbox.FindMount()
 	if err != nil {
@@ -96,9 +102,11 @@ func startKernelSession(t *testing.T, ringBytes int) *kernelSession {
 		t.Fatal(err)
 	}
 	s := &kernelSession{leaf: leaf, source: &countingSource{Tracer: tracer, sandbox: leaf.ID}, exporter: &fakeExporter{}}
-	s.pipeline = newTestPipeline(t, Settings{
+	settings := Settings{
 		Source: s.source, Sandboxes: registry, Exporters: []ExporterSettings{{Exporter: s.exporter, WhenFull: Block}},
-	})
+	}
+	change(&settings)
+	s.pipeline = newTestPipeline(t, settings)
 	s.stop = start(t, s.pipeline)
 	return s
 }

@@ -63,8 +63,8 @@ keeps its events in its journal and sends them to a real OpenTelemetry Collector
 * every secret that was read while a collector watched must be in a finding that arrived;
 * what arrives twice has the same ` + "`log.record.uid`" + `.
 
-Not among them: a clock that jumps, which cannot be tried without moving the clock of everybody on the machine; a crash of the
-machine, which takes what was not forced to the disk (` + "`journal.sync`" + `).
+A clock that jumps by hours, back and forth, is tried in a machine of its own: ` + "`make test-vm`" + ` (collector/clock_test.go). Not
+among the scenarios is a crash of the machine, which takes what was not forced to the disk (` + "`journal.sync`" + `).
 
 `
 

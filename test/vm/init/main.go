@@ -73,6 +73,8 @@ func prepare() error {
 		{"HOME", "/root"},
 		{"TMPDIR", "/tmp"},
 		{"WATCHGLASS_REQUIRE_EBPF", "1"},
+		// What would disturb others is alone here.
+		{"WATCHGLASS_VM", "1"},
 	} {
 		if err := os.Setenv(env[0], env[1]); err != nil {
 			return err
