@@ -154,7 +154,7 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 		r.appoint()
 	}
 	if c.method == "" {
-		t.find(c)
+		t.find(c, true)
 	}
 }
 
@@ -180,21 +180,22 @@ func (t *Tracker) identify(s *session, c *call, said *event.Claim) {
 }
 
 func (t *Tracker) times(c *call, said *event.ToolCall, at time.Time) {
-	switch {
-	case said.Phase == event.PhaseStart:
+	switch said.Phase {
+	case event.PhaseStart:
 		if c.start.IsZero() || c.derived {
 			c.start, c.derived = at, false
 		}
 		c.announced = c.announced || !c.finished
 		c.starts[said.Channel] = true
 		c.hook = c.hook || said.Channel == event.ChannelHook
-	case said.Phase == event.PhaseEnd:
+	case event.PhaseEnd:
 		if c.end.IsZero() || said.Channel == event.ChannelSpan {
 			c.end = at
 		}
 		if c.start.IsZero() {
 			c.start, c.derived = at.Add(-said.Duration), true
 		}
+	case event.PhaseJoined: // our own word
 	}
 }
 

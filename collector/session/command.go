@@ -138,8 +138,8 @@ func fromGemini(line string) (string, bool) {
 		return "", false
 	}
 	body := strings.TrimRight(line[:end], " \t\n;")
-	if at := strings.Index(body, trap); at >= 0 {
-		return strings.CutSuffix(strings.TrimLeft(body[at+len(trap):], " \t\n;"), ")")
+	if _, after, ok := strings.Cut(body, trap); ok {
+		return strings.CutSuffix(strings.TrimLeft(after, " \t\n;"), ")")
 	}
 	inner, opened := strings.CutPrefix(body, "{")
 	inner, closed := strings.CutSuffix(inner, "}")

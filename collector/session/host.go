@@ -137,7 +137,7 @@ func (t *Tracker) exitedHost(h *host, uid event.ProcessID, at time.Time) {
 }
 
 // endHost ends what an agent leaves behind when its last process has ended.
-func (t *Tracker) endHost(h *host, now time.Time) {
+func (t *Tracker) endHost(h *host) {
 	if h.over {
 		return
 	}

@@ -78,8 +78,9 @@ func (c *call) runs(r *root) bool {
 	return slices.ContainsFunc(r.commands, func(given command) bool { return given.same(c.command) })
 }
 
-// find looks for the process of a call among those that wait.
-func (t *Tracker) find(c *call) {
+// find looks for the process of a call among those that wait. Early, when the claim has just come, only what leaves
+// no choice is taken: the news of other processes' ends, and the claims of other calls of a batch, may be on their way.
+func (t *Tracker) find(c *call, early bool) {
 	if !c.finished || c.interactive {
 		return
 	}
@@ -92,9 +93,10 @@ func (t *Tracker) find(c *call) {
 	}
 	switch {
 	case c.command.text != "":
-		t.findByCommand(c, h)
-	case t.runsCommands(c):
+		t.findByCommand(c, h, early)
+	case t.runsCommands(c) && !early:
 		t.findAlone(c, h)
+	case t.runsCommands(c):
 	case len(c.paths) > 0:
 		t.findByPath(c, h)
 	}
@@ -112,30 +114,26 @@ func (t *Tracker) findByGroup(c *call, h *host) bool {
 }
 
 // findByCommand looks for a process that was given the claimed command.
-func (t *Tracker) findByCommand(c *call, h *host) {
+func (t *Tracker) findByCommand(c *call, h *host, early bool) {
 	var fits []*root
 	for _, r := range h.waiting {
 		if t.eligible(c, r) && c.runs(r) && c.covers(r, maxBatch) {
 			fits = append(fits, r)
 		}
 	}
-	if len(fits) == 0 {
+	if len(fits) == 0 || early && len(fits) > 1 {
 		return
 	}
 	best, sure := nearest(c, fits)
+	rivals := t.rivals(c, best)
+	if early && len(rivals) > 0 {
+		return
+	}
 	l := link{agent.MethodCommand, agent.ConfidenceStrong}
-	if t.rivals(c, best) || !sure {
-		l.confidence = agent.ConfidenceInferred
-		doubt(fits)
+	if len(rivals) > 0 || !sure {
+		l.guess(fits, rivals)
 	}
 	t.attach(c, best, l)
-}
-
-// doubt marks processes of which one was chosen by a guess.
-func doubt(fits []*root) {
-	for _, r := range fits {
-		r.doubt = true
-	}
 }
 
 // eligible says whether a process can be of a call at all.
@@ -181,8 +179,9 @@ func nearest(c *call, fits []*root) (best *root, sure bool) {
 	return slices.MinFunc(in, func(a, b *root) int { return int(distance(a) - distance(b)) }), false
 }
 
-// rivals says whether another call that waits for its process could be the process's too; it is in doubt then.
-func (t *Tracker) rivals(c *call, r *root) (rivals bool) {
+// rivals is the other calls that wait for their process and whose the process could be too.
+func (t *Tracker) rivals(c *call, r *root) []*call {
+	var rivals []*call
 	for _, other := range slices.Backward(c.session.calls) {
 		if c.opened.Sub(other.opened) > maxBatch {
 			break
@@ -196,9 +195,20 @@ func (t *Tracker) rivals(c *call, r *root) (rivals bool) {
 		if other.finished && !other.covers(r, 0) || !other.finished && other.start.After(r.began.Add(slackStart)) {
 			continue
 		}
-		rivals, other.doubt = true, true
+		rivals = append(rivals, other)
 	}
 	return rivals
+}
+
+// guess lowers a link that is the likeliest of several, and puts all that it was chosen from in doubt.
+func (l *link) guess(fits []*root, rivals []*call) {
+	l.confidence = agent.ConfidenceInferred
+	for _, r := range fits {
+		r.doubt = true
+	}
+	for _, c := range rivals {
+		c.doubt = true
+	}
 }
 
 // findAlone looks for the only process of the claimed time that a tool call can have started: the claim has no
@@ -215,9 +225,8 @@ func (t *Tracker) findAlone(c *call, h *host) {
 	}
 	best, sure := nearest(c, fits)
 	l := link{agent.MethodCandidate, agent.ConfidenceStrong}
-	if t.rivals(c, best) || !sure {
-		l.confidence = agent.ConfidenceInferred
-		doubt(fits)
+	if rivals := t.rivals(c, best); len(rivals) > 0 || !sure {
+		l.guess(fits, rivals)
 	}
 	t.attach(c, best, l)
 }

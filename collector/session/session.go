@@ -62,13 +62,13 @@ type session struct {
 
 // turn is what follows one prompt.
 type turn struct {
-	id             string
-	started, ended time.Time
-	prompt         string
-	length         int
-	requests       int
-	input, output  int64
-	cost           float64
+	id            string
+	started       time.Time
+	prompt        string
+	length        int
+	requests      int
+	input, output int64
+	cost          float64
 }
 
 // factSession is the session of an agent that says nothing.

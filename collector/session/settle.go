@@ -5,6 +5,7 @@ package session
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/watchglass/watchglass/collector/agent"
@@ -17,7 +18,7 @@ func (t *Tracker) settle(s *session, now time.Time, last bool) {
 	for _, c := range s.calls {
 		if c.method == "" && c.claimed && !c.judged {
 			c.patient = c.patient || last || now.Sub(c.end) >= patience
-			t.find(c) // its process may have come after the claim
+			t.find(c, false) // its process may have come after the claim
 		}
 		if c.dirty && c.method != "" && (last || c.settled(now, t.cfg.Watermark)) {
 			t.publish(c, now)
@@ -157,24 +158,25 @@ func (t *Tracker) retell(c *call, _ time.Time) {
 
 // explain is what is known of a call, in sentences.
 func (c *call) explain() string {
-	text := "It was tool call " + c.id
+	var b strings.Builder
+	b.WriteString("It was tool call " + c.id)
 	if label := c.label(); label != "" {
-		text += " (" + cutText(label) + ")"
+		b.WriteString(" (" + cutText(label) + ")")
 	}
-	text += ", " + c.confidence + " by " + c.method + "."
+	b.WriteString(", " + c.confidence + " by " + c.method + ".")
 	for _, a := range c.approvals {
-		text += " Approval " + string(a.State)
+		b.WriteString(" Approval " + string(a.State))
 		if a.Decider != "" {
-			text += " by " + a.Decider
+			b.WriteString(" by " + a.Decider)
 		}
-		text += "."
+		b.WriteByte('.')
 	}
 	if c.turn != nil && c.turn.prompt != "" {
-		text += " The prompt was: " + cutText(c.turn.prompt)
+		b.WriteString(" The prompt was: " + cutText(c.turn.prompt))
 	} else if c.turn != nil && c.turn.length > 0 {
-		text += " The prompt had " + strconv.Itoa(c.turn.length) + " characters."
+		b.WriteString(" The prompt had " + strconv.Itoa(c.turn.length) + " characters.")
 	}
-	return text
+	return b.String()
 }
 
 func cutText(s string) string {

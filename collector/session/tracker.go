@@ -44,8 +44,12 @@ func (c *Config) setDefaults() {
 		value *int
 		usual int
 	}{
-		{&c.MaxSessions, defaultSessions}, {&c.MaxTurns, defaultTurns}, {&c.MaxCalls, defaultCalls},
-		{&c.MaxRoots, defaultRoots}, {&c.MaxObjects, defaultObjects}, {&c.MaxBytes, defaultBytes},
+		{&c.MaxSessions, defaultSessions},
+		{&c.MaxTurns, defaultTurns},
+		{&c.MaxCalls, defaultCalls},
+		{&c.MaxRoots, defaultRoots},
+		{&c.MaxObjects, defaultObjects},
+		{&c.MaxBytes, defaultBytes},
 	} {
 		if *f.value == 0 {
 			*f.value = f.usual
@@ -174,7 +178,7 @@ func (t *Tracker) tickPlace(p *place, now time.Time) {
 			}
 		}
 		if !h.exited.IsZero() && now.Sub(h.exited) >= endGrace {
-			t.endHost(h, now)
+			t.endHost(h)
 		}
 		h.forgetOpens(now.Add(-openAge))
 	}

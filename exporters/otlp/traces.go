@@ -63,12 +63,12 @@ type traceSession struct {
 }
 
 type traceTurn struct {
-	trace        [16]byte
-	span         [8]byte
-	id           string
-	prompt       int
-	start, last  time.Time
-	sent, failed bool
+	trace       [16]byte
+	span        [8]byte
+	id          string
+	prompt      int
+	start, last time.Time
+	sent        bool
 }
 
 type traceCall struct {
