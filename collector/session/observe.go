@@ -60,6 +60,9 @@ func (t *Tracker) exit(r *root, p *event.Process, e *event.ProcessExit) {
 		r.programs[i].exited, r.programs[i].code, r.programs[i].sig = e.Exited, e.Code, e.Signal
 	}
 	if p.UID != r.uid || !r.exited.IsZero() {
+		if r.alive == 0 && r.call != nil && r.call.joined {
+			r.call.dirty = true // what the call had left behind is over too
+		}
 		return
 	}
 	r.exited, r.code, r.sig = e.Exited, e.Code, e.Signal

@@ -73,8 +73,13 @@ type traceTurn struct {
 
 type traceCall struct {
 	start, end time.Time
-	error      string
-	approvals  []*trace.Span_Event
+	// waiting is what was told of a call whose process goes on: its span is sent when that has ended, or the session.
+	waiting   *event.Event
+	sent      bool
+	trace     [16]byte
+	span      [8]byte
+	error     string
+	approvals []*trace.Span_Event
 }
 
 // traceRoot is what an agent started, with its descendants in the order of their beginning.
@@ -129,6 +134,7 @@ func (t *Traces) Export(ctx context.Context, batch []*event.Event) error {
 // Shutdown sends the turns that are not over, and closes the connection.
 func (t *Traces) Shutdown(ctx context.Context) error {
 	for key, s := range t.sessions.all() {
+		t.endCalls(key, s)
 		t.endTurns(key, s, s.lastOf())
 	}
 	err := t.flush(ctx, 0)
@@ -268,6 +274,7 @@ func (t *Traces) takeClaim(e *event.Event, c *event.Claim) {
 			t.endTurns(key, s, e.Time)
 		}
 	case *event.SessionEnd:
+		t.endCalls(key, s)
 		t.endTurns(key, s, e.Time)
 	}
 }
@@ -322,6 +329,15 @@ func (s *traceSession) lastOf() time.Time {
 		return time.Time{}
 	}
 	return s.turns[len(s.turns)-1].last
+}
+
+// endCalls sends the calls whose processes go on.
+func (t *Traces) endCalls(key sessionKey, s *traceSession) {
+	for _, c := range s.calls.all() {
+		if c.waiting != nil {
+			t.joined(key, s, c)
+		}
+	}
 }
 
 // endTurns sends the turns that are not sent yet.
@@ -419,12 +435,21 @@ func (t *Traces) called(e *event.Event, key sessionKey, s *traceSession, p *even
 			}
 		}
 	case event.PhaseJoined:
-		t.joined(e, key, s, p, c)
+		c.waiting = e
+		if p.Exited || len(p.Roots) == 0 {
+			t.joined(key, s, c)
+		}
 	}
 }
 
-// joined sends a call and its processes.
-func (t *Traces) joined(e *event.Event, key sessionKey, s *traceSession, p *event.ToolCall, c *traceCall) {
+// joined sends a call, once, and those of its processes that have ended since it was told of last.
+func (t *Traces) joined(key sessionKey, s *traceSession, c *traceCall) {
+	e := c.waiting
+	p, ok := e.Payload.(*event.ToolCall)
+	if !ok {
+		return
+	}
+	c.waiting = nil
 	roots := t.rootsOf(p)
 	start, end := c.start, c.end
 	for _, r := range roots {
@@ -458,9 +483,12 @@ func (t *Traces) joined(e *event.Event, key sessionKey, s *traceSession, p *even
 	case p.Exited && p.ExitCode != 0:
 		span.Status = failed("exit code " + strconv.Itoa(p.ExitCode))
 	}
-	t.spans = append(t.spans, sandboxSpan{e.Sandbox, span})
+	if !c.sent {
+		c.sent, c.trace, c.span = true, inTrace, [8]byte(sum[:8])
+		t.spans = append(t.spans, sandboxSpan{e.Sandbox, span})
+	}
 	for _, r := range roots {
-		t.processes(e, r, inTrace, [8]byte(sum[:8]))
+		t.processes(e, r, c.trace, c.span)
 	}
 }
 

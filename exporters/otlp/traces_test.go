@@ -230,6 +230,38 @@ func TestTracesOfATurnThatGoesOn(t *testing.T) {
 	}
 }
 
+// TestTracesOfWhatIsLeftBehind sends a call once, when its process has ended, and later what that had left behind.
+func TestTracesOfWhatIsLeftBehind(t *testing.T) {
+	server, traces := serveTraces(t)
+	s := newScene()
+	s.say(&event.Prompt{Length: 8})
+	bash, sleep := tool(2, 1, 2, "bash"), tool(3, 2, 2, "sleep")
+	call := event.ToolCall{Phase: event.PhaseJoined, ID: "call_1", Name: "exec_command", Roots: []event.ProcessID{2}}
+	running, over, again := call, call, call
+	over.Exited, again.Exited = true, true
+	s.add(bash, &event.ProcessExec{Args: []string{"bash"}})
+	s.say(&running)
+	s.add(sleep, &event.ProcessExec{Args: []string{"sleep"}})
+	s.add(bash, &event.ProcessExit{})
+	s.say(&over)
+	s.add(sleep, &event.ProcessExit{})
+	s.say(&again)
+	left := call // one that goes on until the end
+	left.ID, left.Roots = "call_2", []event.ProcessID{4}
+	s.add(tool(4, 1, 4, "server"), &event.ProcessExec{Args: []string{"server"}})
+	s.say(&left)
+	if err := traces.Export(t.Context(), s.events); err != nil {
+		t.Fatal(err)
+	}
+	if err := traces.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"invoke_agent codex", "  execute_tool exec_command", "    bash", "      sleep", "  execute_tool exec_command"}
+	if got := server.tree(t); !slices.Equal(got, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 func TestTracesAreBounded(t *testing.T) {
 	_, traces := serveTraces(t)
 	s := newScene()
