@@ -120,6 +120,9 @@ func TestJoin(t *testing.T) {
 			{exec: "/usr/bin/bash bash -c ls", env: []string{"GEMINI_CLI=1", "TRACEPARENT=00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"}, want: "gemini-cli inherited strong"},
 			{exec: "/bin/sh sh hook", env: []string{"GEMINI_CLI=1", "GEMINI_SESSION_ID=s1"}, want: "gemini-cli env exact session=s1"},
 		},
+		"opencode, as npm has it": {
+			{exec: "/usr/lib/node_modules/opencode-ai/bin/opencode.exe /usr/lib/node_modules/.bin/opencode run x", want: "opencode executable strong"},
+		},
 		"opencode": {
 			{exec: "/usr/lib/opencode /usr/lib/node_modules/.bin/opencode run x", as: "/usr/lib/node_modules/.bin/opencode", env: []string{"OPENCODE=1"}, want: "opencode executable strong"},
 			{exec: "/bin/bash bash -c ls", env: []string{"OPENCODE=1"}, want: "opencode inherited strong"},

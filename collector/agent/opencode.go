@@ -15,7 +15,7 @@ import (
 func openCode() Adapter {
 	return Adapter{
 		Name:        "opencode",
-		Executables: []string{"opencode"},
+		Executables: []string{"opencode", "opencode.exe"},
 		Marks:       []string{"OPENCODE"},
 		speaks: func(r *record) bool {
 			// The scope of its logs is the service's name, which the environment can change.

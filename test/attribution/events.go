@@ -100,7 +100,11 @@ func ReadSightings(r io.Reader, marks string) ([]Sighting, error) {
 	return sightings, nil
 }
 
-// complete gives a sighting the call that later events tell, where its own event told none.
+// provisional begins the names that the program gives calls for which the agent has told no id yet.
+const provisional = "watchglass:"
+
+// complete gives a sighting the call that later events tell, where its own event told none, or told it by a name that
+// later got an id.
 func complete(s *Sighting, parents map[string]string, roots map[string]joined) {
 	seen := map[string]bool{}
 	for uid := s.Process; uid != "" && !seen[uid]; uid = parents[uid] {
@@ -109,7 +113,7 @@ func complete(s *Sighting, parents map[string]string, roots map[string]joined) {
 		switch {
 		case !ok:
 			continue
-		case s.Call == "":
+		case s.Call == "", strings.HasPrefix(s.Call, provisional):
 			s.Call, s.Command, s.Method, s.Confidence = j.call, j.command, j.method, j.confidence
 		case s.Call == j.call:
 			s.Command = j.command

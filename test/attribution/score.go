@@ -120,7 +120,7 @@ func match(truth Truth, sightings []Sighting) map[string]int {
 		if s.Call == "" {
 			continue
 		}
-		if i, ok := ids[s.Call]; ok {
+		if i, ok := ids[bare(s.Call)]; ok {
 			names[s.Call] = i
 			continue
 		}
@@ -155,6 +155,14 @@ func match(truth Truth, sightings []Sighting) map[string]int {
 		}
 	}
 	return names
+}
+
+// bare is the id of a call as the model gave it. Gemini CLI puts the tool's name before it: "run_shell_command__call_1".
+func bare(id string) string {
+	if at := strings.LastIndex(id, "__"); at >= 0 {
+		return id[at+len("__"):]
+	}
+	return id
 }
 
 // Add adds another score to this one.

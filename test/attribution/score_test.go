@@ -33,6 +33,10 @@ func TestJudge(t *testing.T) {
 			[]Sighting{sight("a", "call_1", "strong"), sight("b", "", ""), sight("c", "call_1", "strong")},
 			Score{Marks: 3, Found: 1, Missed: 1, Ways: env("strong", 1, 1)},
 		},
+		"ids with the tool's name before them": {
+			[]Sighting{sight("a", "run_shell_command__call_0", exact), sight("b", "run_shell_command__call_1", exact)},
+			Score{Marks: 3, Found: 2, Unseen: 1, Ways: env(exact, 2, 0)},
+		},
 		"a forged id": {
 			[]Sighting{sight("a", "call_1", exact), sight("b", "call_forged", exact), sight("c", "call_1", exact)},
 			Score{Marks: 3, Found: 1, Forged: 2, Ways: env(exact, 1, 2)},
@@ -103,6 +107,7 @@ func TestReadSightings(t *testing.T) {
 		`{"event":"watchglass.process.exec","attributes":{"watchglass.process.uid":"b","watchglass.process.parent_uid":"a"}}`,
 		open("direct", "c", `,"gen_ai.tool.call.id":"call_1","watchglass.join.method":"env","watchglass.join.confidence":"exact"`),
 		open("later", "c", `,"watchglass.join.method":"session","watchglass.join.confidence":"strong"`),
+		open("named", "c", `,"gen_ai.tool.call.id":"watchglass:1","watchglass.join.method":"inherited","watchglass.join.confidence":"strong"`),
 		open("never", "x", `,"watchglass.join.method":"session","watchglass.join.confidence":"strong"`),
 		`{"event":"watchglass.file.open","attributes":{"file.path":"/w/marks/read","watchglass.file.access":["read"],"watchglass.process.uid":"c"}}`,
 		`{"event":"watchglass.file.open","attributes":{"file.path":"/w/other","watchglass.file.access":["write"],"watchglass.process.uid":"c"}}`,
@@ -118,6 +123,7 @@ func TestReadSightings(t *testing.T) {
 	want := []Sighting{
 		{"direct", "c", "call_1", "make", "env", "exact"},
 		{"later", "c", "call_1", "make", "command", "strong"},
+		{"named", "c", "call_1", "make", "command", "strong"},
 		{"never", "x", "", "", "session", "strong"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
