@@ -174,7 +174,7 @@ func (t *Tracker) identify(s *session, c *call, said *event.Claim) {
 	}
 	for _, r := range slices.Clone(s.host.waiting) {
 		if r.span == said.SpanID && r.base.TraceID == said.TraceID {
-			t.attach(c, r, link{agent.MethodEnv, agent.ConfidenceExact})
+			t.attach(c, r, link{agent.MethodEnv, r.sure()})
 		}
 	}
 }

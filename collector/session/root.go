@@ -182,12 +182,12 @@ func (t *Tracker) assign(r *root) {
 	} else if r.host != nil {
 		r.session = r.host.only()
 	}
-	r.method, r.confidence = a.Method, a.Confidence
+	r.method, r.confidence = a.Method, r.sure()
 	r.span = a.SpanID
 	r.appoint()
 	switch c := t.callOf(r); {
 	case c != nil:
-		t.attach(c, r, link{agent.MethodEnv, agent.ConfidenceExact})
+		t.attach(c, r, link{agent.MethodEnv, r.sure()})
 	case r.host != nil:
 		if len(r.host.waiting) >= maxWaiting {
 			r.host.waiting = slices.Delete(r.host.waiting, 0, 1)
@@ -195,6 +195,19 @@ func (t *Tracker) assign(r *root) {
 		r.host.waiting = append(r.host.waiting, r)
 		t.expected(r)
 	}
+}
+
+// sure is how sure it is what a root's environment says. Anybody can write ids into an environment: they are exact where
+// the agent itself started the process, strong where the agent is not in the sandbox, and where it is there and did
+// not start the process they are hardly its.
+func (r *root) sure() string {
+	if r.base.Method != agent.MethodEnv || r.host != nil {
+		return r.base.Confidence
+	}
+	if slices.ContainsFunc(r.place.hosts, func(h *host) bool { return h.agent == r.base.Name && h.exited.IsZero() }) {
+		return agent.ConfidenceInferred
+	}
+	return agent.ConfidenceStrong
 }
 
 // named takes the ids that a root's next program has in its environment. Only what the agent runs itself before the
