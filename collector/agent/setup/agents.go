@@ -137,7 +137,8 @@ func geminiCLI() Agent {
 			remove(d)
 			return nil
 		}
-		for i, value := range []any{true, "local", s.Endpoint, "http", s.Prompts, !s.Redacted} {
+		// logPrompts is one switch for prompts and for what tools are asked, in logs and in spans.
+		for i, value := range []any{true, "local", s.Endpoint, "http", s.Prompts || !s.Redacted, !s.Redacted} {
 			if err := d.set(value, "telemetry", keys[i]); err != nil {
 				return err
 			}
@@ -151,8 +152,13 @@ func geminiCLI() Agent {
 				both(apply, hooks.apply), bothRemovals(remove, hooks.remove))}
 		},
 		Notes: func(s Settings) []string {
-			if s.Redacted && s.Endpoint != "" {
-				return []string{"Gemini CLI cannot leave commands and arguments out of its logs."}
+			switch {
+			case s.Endpoint == "":
+				return nil
+			case s.Redacted && s.Prompts:
+				return []string{"Gemini CLI has one switch for prompts and for what its tools are asked: it tells the commands in its logs too."}
+			case !s.Redacted && !s.Prompts:
+				return []string{"Gemini CLI has one switch for prompts and for what its tools are asked: it tells the text of prompts too. The collector does not tell it on unless claims.otlp.content says so; claims.otlp.relay does."}
 			}
 			return nil
 		},
