@@ -56,12 +56,59 @@ const (
 // joined is what a later event says of a root process: it works for this call.
 type joined struct{ call, command, method, confidence string }
 
+// methodInterval is that of a call which types into a program that an earlier call started: what the program does
+// between the call's start and its end is the call's.
+const methodInterval = "interval"
+
+// told is what the events of a session tell of calls.
+type told struct {
+	parents map[string]string
+	roots   map[string]joined
+	// typed is the calls that typed into a root, starts and ends when calls were, as far as the agent says.
+	typed        map[string][]joined
+	starts, ends map[string]time.Time
+}
+
+// read takes one event.
+func (t *told) read(rec *record, number int) {
+	if uid, parent := rec.text(attrUID), rec.text(attrParentUID); uid != "" && parent != "" {
+		t.parents[uid] = parent
+	}
+	if rec.Event != eventToolCall {
+		return
+	}
+	id := rec.text(attrCallID)
+	switch rec.text(attrPhase) {
+	case "start":
+		if at, ok := t.starts[id]; !ok || rec.Time.Before(at) {
+			t.starts[id] = rec.Time
+		}
+	case "end":
+		if t.ends[id].Before(rec.Time) {
+			t.ends[id] = rec.Time
+		}
+	case "joined":
+		j := joined{id, rec.text(attrCommand), rec.text(attrMethod), rec.text(attrConfidence)}
+		if j.call == "" { // the agent has no ids: the event itself is one
+			j.call = fmt.Sprintf("line %d", number)
+		}
+		for _, root := range rec.list(attrRoots) {
+			if j.method == methodInterval {
+				t.typed[root] = append(t.typed[root], j)
+			} else {
+				t.roots[root] = j
+			}
+		}
+	}
+}
+
 // ReadSightings reads a session's events and returns what they tell of the marks in a directory: of each open of a
 // mark for writing, the call that its event names, or, where it names none, the call that a later event gives to the
 // process or to its nearest ancestor that any was given to.
 func ReadSightings(r io.Reader, marks string) ([]Sighting, error) {
-	parents, roots := map[string]string{}, map[string]joined{}
+	t := told{map[string]string{}, map[string]joined{}, map[string][]joined{}, map[string]time.Time{}, map[string]time.Time{}}
 	var sightings []Sighting
+	var times []time.Time
 	lines := bufio.NewReader(r)
 	for number := 1; ; number++ {
 		line, err := lines.ReadBytes('\n')
@@ -75,19 +122,9 @@ func ReadSightings(r io.Reader, marks string) ([]Sighting, error) {
 		if err := json.Unmarshal(line, &rec); err != nil {
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
-		if uid, parent := rec.text(attrUID), rec.text(attrParentUID); uid != "" && parent != "" {
-			parents[uid] = parent
-		}
-		switch {
-		case rec.Event == eventToolCall && rec.text(attrPhase) == "joined":
-			j := joined{rec.text(attrCallID), rec.text(attrCommand), rec.text(attrMethod), rec.text(attrConfidence)}
-			if j.call == "" { // the agent has no ids: the event itself is one
-				j.call = fmt.Sprintf("line %d", number)
-			}
-			for _, root := range rec.list(attrRoots) {
-				roots[root] = j
-			}
-		case rec.Event == eventOpen && filepath.Dir(rec.text(attrPath)) == marks && slices.Contains(rec.list(attrAccess), "write"):
+		t.read(&rec, number)
+		if rec.Event == eventOpen && filepath.Dir(rec.text(attrPath)) == marks && slices.Contains(rec.list(attrAccess), "write") {
+			times = append(times, rec.Time)
 			sightings = append(sightings, Sighting{
 				Mark: filepath.Base(rec.text(attrPath)), Process: rec.text(attrUID),
 				Call: rec.text(attrCallID), Method: rec.text(attrMethod), Confidence: rec.text(attrConfidence),
@@ -95,7 +132,7 @@ func ReadSightings(r io.Reader, marks string) ([]Sighting, error) {
 		}
 	}
 	for i := range sightings {
-		complete(&sightings[i], parents, roots)
+		t.complete(&sightings[i], times[i])
 	}
 	return sightings, nil
 }
@@ -105,11 +142,17 @@ const provisional = "watchglass:"
 
 // complete gives a sighting the call that later events tell, where its own event told none, or told it by a name that
 // later got an id.
-func complete(s *Sighting, parents map[string]string, roots map[string]joined) {
+func (t *told) complete(s *Sighting, at time.Time) {
 	seen := map[string]bool{}
-	for uid := s.Process; uid != "" && !seen[uid]; uid = parents[uid] {
+	for uid := s.Process; uid != "" && !seen[uid]; uid = t.parents[uid] {
 		seen[uid] = true
-		j, ok := roots[uid]
+		for _, j := range t.typed[uid] {
+			if start := t.starts[j.call]; !at.Before(start) && !at.After(t.ends[j.call]) && !start.IsZero() {
+				s.Call, s.Command, s.Method, s.Confidence = j.call, j.command, j.method, j.confidence
+				return
+			}
+		}
+		j, ok := t.roots[uid]
 		switch {
 		case !ok:
 			continue

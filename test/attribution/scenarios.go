@@ -61,7 +61,7 @@ func done(turns ...[]model.Call) model.Script {
 }
 
 // identical is a command that names its own marks and tells them, so that several can be the same text.
-const identical = `n=$(cat /proc/sys/kernel/random/uuid); echo "mark $n"; echo x > marks/$n; sleep 0.4; sh -c "echo x > marks/$n.b"; true`
+const identical = `read -r n < /proc/sys/kernel/random/uuid; echo "mark $n"; echo x > marks/$n; sleep 0.4; sh -c "echo x > marks/$n.b"; true`
 
 // escaped leaves marks after the call has ended, from processes that got away from their parents in every usual way.
 func escaped(name string) model.Call {

@@ -134,6 +134,26 @@ func TestReadSightings(t *testing.T) {
 	}
 }
 
+// A call that types into another call's program has what the program does from the call's start to its end.
+func TestReadSightingsOfIntervals(t *testing.T) {
+	open := func(second string) string {
+		return `{"time":"2026-05-01T12:00:` + second + `Z","event":"watchglass.file.open","attributes":{"file.path":"/w/marks/at` + second + `","watchglass.file.access":["write"],` +
+			`"watchglass.process.uid":"shell","gen_ai.tool.call.id":"call_0","watchglass.join.method":"env","watchglass.join.confidence":"exact"}}`
+	}
+	phase := func(second, phase string) string {
+		return `{"time":"2026-05-01T12:00:` + second + `Z","event":"watchglass.tool.call","attributes":{"watchglass.tool.phase":"` + phase + `","gen_ai.tool.call.id":"call_1",` +
+			`"watchglass.tool.root_uids":["shell"],"watchglass.join.method":"interval","watchglass.join.confidence":"strong"}}`
+	}
+	text := strings.Join([]string{open("01"), open("03"), open("05"), phase("04", "joined"), phase("04", "end"), phase("02", "start")}, "\n") + "\n"
+	got, err := ReadSightings(strings.NewReader(text), "/w/marks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 3 || got[0].Call != "call_0" || got[1].Call != "call_1" || got[1].Method != "interval" || got[2].Call != "call_0" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestNonces(t *testing.T) {
 	got := Nonces("Output: mark 0a1b\nmark  c-d \nremark\nmark\n")
 	if diff := cmp.Diff([]string{"0a1b", "c-d"}, got); diff != "" {
