@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// recordInterval lets events gather into frames: one for each would be dear in bytes and in time.
-	recordInterval = 200 * time.Millisecond
+	// recordInterval lets events gather into frames: one for each would be dear in bytes and in time. What kills
+	// the collector meanwhile takes them; a finding does not wait.
+	recordInterval = 100 * time.Millisecond
 	// recordBatch is how many go into the journal at once.
 	recordBatch = 2048
 	// recordQueue is how many wait for the journal while the disk is slow.

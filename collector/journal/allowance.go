@@ -31,7 +31,7 @@ func (a *allowance) take(sandbox string, now time.Time) bool {
 		b = &bucket{left: allowanceBurst, last: now}
 		(*a)[sandbox] = b
 	}
-	b.left = min(allowanceBurst, b.left+now.Sub(b.last).Seconds()*allowanceRate)
+	b.left = min(allowanceBurst, b.left+max(0, now.Sub(b.last).Seconds())*allowanceRate)
 	b.last = now
 	if b.left < 1 {
 		return false
