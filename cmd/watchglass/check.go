@@ -86,7 +86,11 @@ func examine(configPath string) []checkFinding {
 		}
 		findings = append(findings, f)
 	}
-	return append(findings, examineConfig(configPath))
+	findings = append(findings, examineConfig(configPath))
+	if cfg, err := loadConfig(configPath); err == nil && cfg.Journal.Enabled {
+		findings = append(findings, examineJournal(&cfg.Journal))
+	}
+	return findings
 }
 
 func examineUser() checkFinding {

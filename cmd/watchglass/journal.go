@@ -4,9 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/collector/journal"
@@ -17,6 +22,9 @@ import (
 // journalDrainTime is for how long a stop waits for destinations to get what is in the journal already. What they do not get
 // waits there for the next start.
 const journalDrainTime = 5 * time.Second
+
+// pumpEndTime is for how long destinations that were told to end are waited for.
+const pumpEndTime = 5 * time.Second
 
 type journalConfig struct {
 	Enabled        bool `yaml:"enabled"`
@@ -108,7 +116,16 @@ func (s *store) waiting() uint64 {
 func (s *store) close() error {
 	if s.cancel != nil {
 		s.cancel()
-		s.running.Wait()
+		ended := make(chan struct{})
+		go func() {
+			s.running.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(pumpEndTime): // it reads the journal still, which the end of the process closes well enough
+			return errors.New("a destination does not end; what it did not get comes after the next start")
+		}
 	}
 	if s.journal == nil {
 		return nil
@@ -169,3 +186,36 @@ func (c *journalConfig) validate() error {
 	}
 	return prefixed("journal.", c.Validate())
 }
+
+// examineJournal says whether the journal has the room that it may take.
+func examineJournal(cfg *journalConfig) checkFinding {
+	f := checkFinding{Name: "journal", State: checkOK, Detail: cfg.Dir}
+	if pid := journal.Writer(cfg.Dir); pid != 0 {
+		f.Detail += fmt.Sprintf(", written by process %d", pid)
+	}
+	existing := cfg.Dir // or what of it exists: the rest is made
+	var disk unix.Statfs_t
+	for err := unix.Statfs(existing, &disk); err != nil; err = unix.Statfs(existing, &disk) {
+		if !errors.Is(err, unix.ENOENT) || filepath.Dir(existing) == existing {
+			f.State, f.Detail = checkMissing, fmt.Sprintf("%s: %v", existing, err)
+			f.Remedy = "set journal.dir to a folder that can be made and written, or journal.enabled to false"
+			return f
+		}
+		existing = filepath.Dir(existing)
+	}
+	if disk.Flags&unix.ST_RDONLY != 0 {
+		f.State, f.Detail = checkMissing, f.Detail+", on a read-only file system"
+		f.Remedy = "mount it writable, or set journal.dir"
+		return f
+	}
+	used := journal.Size(cfg.Dir)
+	free, wanted := int64(disk.Bavail)*disk.Bsize, max(0, cfg.MaxBytes+cfg.PriorityBytes-used)
+	f.Detail += fmt.Sprintf(", %s used, %s free", bytesText(used), bytesText(free))
+	if free < wanted {
+		f.State, f.Detail = checkDegraded, f.Detail+", and it may take "+bytesText(wanted)+" more"
+		f.Remedy = "make room, or lower journal.max_bytes: on a full disk the oldest events go, and then the newest"
+	}
+	return f
+}
+
+func bytesText(n int64) string { return string(event.AppendBytes(nil, uint64(max(0, n)))) }

@@ -38,6 +38,11 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("the journal %s is written by %s: stop it, or give this one a folder of its own", e.Dir, who)
 }
 
+const (
+	lockTries = 5
+	lockPause = 10 * time.Millisecond
+)
+
 // lock makes this process the only writer until the file is closed, also by its end.
 func lock(dir string, me owner) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -45,6 +50,13 @@ func lock(dir string, me owner) (*os.File, error) {
 		return nil, fmt.Errorf("lock the journal: %w", err)
 	}
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for range lockTries { // who asks whether it is locked has it locked for a moment
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(lockPause)
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		other := readOwner(file)
 		_ = file.Close()
@@ -78,4 +90,35 @@ func lockHeld(dir string) bool {
 	}
 	defer func() { _ = file.Close() }()
 	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// Writer is the process that writes the journal in a folder now, 0 when none does. One that does not say who it
+// is, is -1.
+func Writer(dir string) int {
+	if !lockHeld(dir) {
+		return 0
+	}
+	file, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return -1
+	}
+	defer func() { _ = file.Close() }()
+	if pid := readOwner(file).PID; pid > 0 {
+		return pid
+	}
+	return -1
+}
+
+// Size is how many bytes the lanes of the journal in a folder take; 0 when there is none.
+func Size(dir string) int64 {
+	size := int64(0)
+	for lane := range Lane(lanes) {
+		segments, _ := listSegments(dir, lane) // what cannot be read takes nothing
+		for i := range segments {
+			if info, err := os.Stat(segments[i].path); err == nil {
+				size += info.Size()
+			}
+		}
+	}
+	return size
 }
