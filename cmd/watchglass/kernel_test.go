@@ -250,7 +250,7 @@ func TestKernelRunEvents(t *testing.T) {
 	if cat.Event == "" || cat.Resource["watchglass.sandbox.name"] != "my session" || cat.Resource["watchglass.sandbox.runtime"] != "watchglass" {
 		t.Errorf("the exec of cat: %+v", cat)
 	}
-	for event, want := range map[string]int{"process.exec": 2, "process.exit": 2, "sandbox.start": 1, "sandbox.stop": 1, "telemetry.loss": 0} {
+	for event, want := range map[string]int{"process.exec": 2, "process.exit": 2, "sandbox.start": 1, "sandbox.stop": 1, "resource.usage": 1, "telemetry.loss": 0} {
 		if n := count(list, event); n != want {
 			t.Errorf("%d of %s, want %d", n, event, want)
 		}

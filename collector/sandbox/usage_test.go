@@ -325,3 +325,59 @@ func hasController(t *testing.T, m Mount, name string) bool {
 	}
 	return false
 }
+
+// TestKernelUsageOOM lets the kernel kill a program that wants more memory than its cgroup may have.
+func TestKernelUsageOOM(t *testing.T) {
+	mount := realMount(t)
+	l := newTestLeaf(t, mount)
+	controllers, err := FindControllers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	join := "true"
+	if hasController(t, mount, "memory") {
+		if err := os.WriteFile(filepath.Join(l.dir, "memory.max"), []byte("16777216"), 0); err != nil {
+			t.Skipf("the leaf's memory cannot be limited, since its parents do not give the controller on: %v", err)
+		}
+	} else {
+		if controllers["memory"] == "" {
+			t.Skip("no memory controller is mounted")
+		}
+		dir := filepath.Join(controllers["memory"], l.Path)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Skipf("no cgroup can be made where the memory controller is: %v", err)
+		}
+		t.Cleanup(func() {
+			for range 100 {
+				if os.Remove(dir) == nil {
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			_ = os.Remove(filepath.Dir(dir))
+		})
+		if err := os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte("16777216"), 0); err != nil {
+			t.Fatal(err)
+		}
+		join = "echo 0 > " + filepath.Join(dir, "cgroup.procs")
+	}
+	// A child of the shell's takes 64 MiB and is killed; the shell is small enough to go on.
+	cmd := born(t, l, "bash", "-c", join+" && (x=$(head -c 64M /dev/zero | tr '\\0' x); echo ${#x}); sleep 1000")
+	s := &event.Sandbox{ID: "s", Cgroup: l.Path, CgroupID: l.ID}
+	meter := NewMeter(mount, controllers)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		u, err := meter.Read(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u.Memory != nil && u.Memory.OOMKills > 0 {
+			if u.Memory.Limit != 16<<20 || u.Memory.Peak < 15<<20 || u.Memory.Peak > 16<<20 {
+				t.Errorf("%+v", u.Memory)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody is killed: %+v (%v)", u.Memory, cmd.ProcessState)
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a destination may take to catch up. It takes seconds; on a busy machine it takes more.
-const patience = 3 * time.Minute
+const patience = 8 * time.Minute
 
 // sink is the real backend: it writes what arrives into a file.
 type sink struct {
