@@ -41,11 +41,15 @@ func kernelWorks() []kernelWork {
 			programs: []string{"file_on_sys_exit", "network_on_sys_exit", "syscall_on_sys_exit"},
 		},
 		{
-			name: "open-depth-3", action: "bench open", count: 50_000, args: fileAtDepth(3),
+			name: "open-depth-3", action: "bench open", count: 50_000, args: fileAtDepth(3, "watched"),
 			programs: []string{"file_on_sys_exit"},
 		},
 		{
-			name: "open-depth-16", action: "bench open", count: 50_000, args: fileAtDepth(16),
+			name: "open-depth-16", action: "bench open", count: 50_000, args: fileAtDepth(16, "watched"),
+			programs: []string{"file_on_sys_exit"},
+		},
+		{
+			name: "open-repeated", action: "bench open", count: 50_000, args: fileAtDepth(3, "file"),
 			programs: []string{"file_on_sys_exit"},
 		},
 		{
@@ -61,7 +65,7 @@ func kernelWorks() []kernelWork {
 		},
 		{
 			name: "tcp-connect", action: "bench connect", count: 5000, args: listening,
-			programs: []string{"network_on_connect4", "network_on_set_state", "dns_on_ingress"},
+			programs: []string{"network_on_connect4", "network_on_set_state", "network_on_sys_exit", "dns_on_ingress", "dns_on_egress"},
 		},
 		{
 			name: "udp-sendto", action: "bench sendto", count: 100_000, args: listening,
@@ -70,8 +74,8 @@ func kernelWorks() []kernelWork {
 	}
 }
 
-// fileAtDepth makes a file whose path has so many elements.
-func fileAtDepth(depth int) func(b *testing.B) []string {
+// fileAtDepth makes a file whose path has so many elements. One that is called "watched" is told each time.
+func fileAtDepth(depth int, name string) func(b *testing.B) []string {
 	return func(b *testing.B) []string {
 		dir, err := os.MkdirTemp("/tmp", "wg")
 		if err != nil {
@@ -82,7 +86,7 @@ func fileAtDepth(depth int) func(b *testing.B) []string {
 		if err := os.MkdirAll(deep, 0o755); err != nil {
 			b.Fatal(err)
 		}
-		file := filepath.Join(deep, "file")
+		file := filepath.Join(deep, name)
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			b.Fatal(err)
 		}
@@ -276,7 +280,9 @@ type benchedTracer struct {
 // benchTracer starts a tracer that throws its records away.
 func benchTracer(b *testing.B) *benchedTracer {
 	b.Helper()
-	tracer, err := Open(DefaultConfig())
+	cfg := DefaultConfig()
+	cfg.Watched = func(path string) bool { return filepath.Base(path) == "watched" }
+	tracer, err := Open(cfg)
 	if err != nil {
 		b.Fatal(err)
 	}

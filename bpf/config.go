@@ -33,6 +33,9 @@ type Config struct {
 	BulkBudget, KeptBudget int
 	// SyscallCounts turns on counting of system calls. Every process of the machine pays for the hook.
 	SyscallCounts bool
+	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
+	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
+	Watched func(path string) bool
 	// Mount is where the cgroup2 hierarchy is mounted; "" finds out.
 	Mount string
 	// Logger takes what is worth a person's look. Nil discards it.

@@ -20,6 +20,7 @@
 #include "lib/event.h"
 #include "lib/filerecord.h"
 #include "lib/path.h"
+#include "lib/repeat.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
 
@@ -204,10 +205,8 @@ static __always_inline bool descriptors_shared(void)
  * that the path names, so both are told.
  */
 static __always_inline void open_succeeded(struct open_record *record, const struct finished *done,
-					   const struct open_call *open)
+					   const struct open_call *open, struct file *file)
 {
-	struct file *file = descriptor_file((__u32)done->result);
-
 	if (done->call == CALL_OPEN_HANDLE)
 		record->open.marks |= FILE_HANDLE;
 	if (!file) {
@@ -244,23 +243,70 @@ static __always_inline void open_failed(struct open_record *record, const struct
 	open_record_claim(record, 0);
 }
 
+/* open_key makes out which open this is. Its mix is 0 for one that is always told. */
+static __always_inline void open_key(struct repeat_key *key, struct file *file,
+				     const struct open_call *open)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct repeat_look *look;
+	struct super_block *block;
+	struct inode *inode;
+	struct dentry *dentry;
+	__u64 mix = open->asked;
+	__u32 zero = 0;
+
+	look = bpf_map_lookup_elem(&repeat_looks, &zero);
+	if (!look || bpf_probe_read_kernel(look->file, sizeof(look->file), file))
+		return;
+	if (task->files->count.counter > 1 &&
+	    (compat_file_references(file) != 1 ||
+	     !repeat_mix_asked(&mix, open->path, open->directory)))
+		return;
+	mix = repeat_mix(mix, (__u64)LOOK(look->file, struct file, f_mode) << 32 |
+				      LOOK(look->file, struct file, f_flags));
+	mix = repeat_mix(mix, (__u64)LOOK(look->file, struct file, f_path.mnt));
+	mix = repeat_mix(mix, (__u64)BPF_CORE_READ(task, fs, root.dentry));
+	inode = LOOK(look->file, struct file, f_inode);
+	dentry = repeat_mix_name(look, &mix, LOOK(look->file, struct file, f_path.dentry));
+	dentry = repeat_mix_name(look, &mix, dentry);
+	repeat_mix_name(look, &mix, dentry);
+	if (bpf_probe_read_kernel(look->inode, sizeof(look->inode), inode))
+		return;
+	key->inode = LOOK(look->inode, struct inode, i_ino);
+	block = LOOK(look->inode, struct inode, i_sb);
+	key->device = BPF_CORE_READ(block, s_dev);
+	key->pid = task->tgid;
+	key->start = task->group_leader->start_boottime;
+	key->mix = mix | 1;
+}
+
 __noinline int open_report(void)
 {
 	struct finished *done = finished_slot();
+	struct repeat_key key = {};
 	struct open_record *record;
 	struct open_call open = {};
+	struct file *file = NULL;
 
 	if (!done)
 		return 0;
+	open_decode(done, &open);
+	if (done->result >= 0)
+		file = descriptor_file((__u32)done->result);
+	if (repeats_counted && file && done->call != CALL_OPEN_HANDLE) {
+		open_key(&key, file, &open);
+		if (key.mix && repeat_count(done->sandbox, FILE_OPEN, &key))
+			return 0;
+	}
 	record = open_record_begin(done->sandbox, FILE_OPEN);
 	if (!record)
 		return 0;
-	open_decode(done, &open);
+	record->open.mix = key.mix;
 	record->open.asked = open.asked;
 	if (done->result < 0)
 		open_failed(record, done, &open);
 	else
-		open_succeeded(record, done, &open);
+		open_succeeded(record, done, &open, file);
 	open_record_submit(done->sandbox, record, FILE_OPEN);
 	return 0;
 }
@@ -493,3 +539,5 @@ int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 
 ABI_STRUCT(open);
 ABI_STRUCT(change);
+ABI_STRUCT(repeat_key);
+ABI_STRUCT(repeat);

@@ -79,6 +79,7 @@ func decodeOpen(r *Record, kind uint16, data []byte) error {
 		}
 		return nil
 	}
+	r.mix = open.Mix
 	r.Payload = &event.FileOpen{
 		Path: path, HostPath: host, Asked: otherPath(texts[2], path), Via: viaOf(open.Marks),
 		Claimed:    open.Marks&fileClaimed != 0,

@@ -69,6 +69,7 @@ type fileOpen struct {
 		Flags       uint32
 		Comm        [16]uint8
 	}
+	Mix       uint64
 	Inode     uint64
 	Device    uint32
 	Mode      uint32
@@ -84,6 +85,21 @@ type fileOpen struct {
 	Reserved  uint32
 }
 
+type fileRepeat struct {
+	_     structs.HostLayout
+	Count uint64
+	Last  uint64
+}
+
+type fileRepeatKey struct {
+	_      structs.HostLayout
+	Mix    uint64
+	Inode  uint64
+	Start  uint64
+	Device uint32
+	Pid    uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -96,10 +112,14 @@ const (
 	fileMapHostSearches   = "host_searches"
 	fileMapOpenRecords    = "open_records"
 	fileMapPathWalks      = "path_walks"
+	fileMapRepeatLooks    = "repeat_looks"
+	fileMapRepeats        = "repeats"
 	fileMapSandboxes      = "sandboxes"
 	fileProgFileOnSysExit = "file_on_sys_exit"
 	fileVarAbiChange      = "abi_change"
 	fileVarAbiOpen        = "abi_open"
+	fileVarAbiRepeat      = "abi_repeat"
+	fileVarAbiRepeatKey   = "abi_repeat_key"
 	fileVarEventBudgets   = "event_budgets"
 	fileVarEventKinds     = "event_kinds"
 	fileVarEventLimits    = "event_limits"
@@ -107,6 +127,7 @@ const (
 	fileVarEventWakeBytes = "event_wake_bytes"
 	fileVarHostMounts     = "host_mounts"
 	fileVarProbeIndex     = "probe_index"
+	fileVarRepeatsCounted = "repeats_counted"
 )
 
 // loadFile returns the embedded CollectionSpec for file.
@@ -166,6 +187,8 @@ type fileMapSpecs struct {
 	HostSearches  *ebpf.MapSpec `ebpf:"host_searches"`
 	OpenRecords   *ebpf.MapSpec `ebpf:"open_records"`
 	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
+	RepeatLooks   *ebpf.MapSpec `ebpf:"repeat_looks"`
+	Repeats       *ebpf.MapSpec `ebpf:"repeats"`
 	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
 }
 
@@ -175,6 +198,8 @@ type fileMapSpecs struct {
 type fileVariableSpecs struct {
 	AbiChange      *ebpf.VariableSpec `ebpf:"abi_change"`
 	AbiOpen        *ebpf.VariableSpec `ebpf:"abi_open"`
+	AbiRepeat      *ebpf.VariableSpec `ebpf:"abi_repeat"`
+	AbiRepeatKey   *ebpf.VariableSpec `ebpf:"abi_repeat_key"`
 	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -182,6 +207,7 @@ type fileVariableSpecs struct {
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	HostMounts     *ebpf.VariableSpec `ebpf:"host_mounts"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
+	RepeatsCounted *ebpf.VariableSpec `ebpf:"repeats_counted"`
 }
 
 // fileObjects contains all objects after they have been loaded into the kernel.
@@ -212,6 +238,8 @@ type fileMaps struct {
 	HostSearches  *ebpf.Map `ebpf:"host_searches"`
 	OpenRecords   *ebpf.Map `ebpf:"open_records"`
 	PathWalks     *ebpf.Map `ebpf:"path_walks"`
+	RepeatLooks   *ebpf.Map `ebpf:"repeat_looks"`
+	Repeats       *ebpf.Map `ebpf:"repeats"`
 	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
 }
 
@@ -225,6 +253,8 @@ func (m *fileMaps) Close() error {
 		m.HostSearches,
 		m.OpenRecords,
 		m.PathWalks,
+		m.RepeatLooks,
+		m.Repeats,
 		m.Sandboxes,
 	)
 }
@@ -235,6 +265,8 @@ func (m *fileMaps) Close() error {
 type fileVariables struct {
 	AbiChange      *ebpf.Variable `ebpf:"abi_change"`
 	AbiOpen        *ebpf.Variable `ebpf:"abi_open"`
+	AbiRepeat      *ebpf.Variable `ebpf:"abi_repeat"`
+	AbiRepeatKey   *ebpf.Variable `ebpf:"abi_repeat_key"`
 	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
@@ -242,6 +274,7 @@ type fileVariables struct {
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
 	HostMounts     *ebpf.Variable `ebpf:"host_mounts"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
+	RepeatsCounted *ebpf.Variable `ebpf:"repeats_counted"`
 }
 
 // filePrograms contains all programs after they have been loaded into the kernel.

@@ -9,8 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prepareFile tells the object which mount namespace is the host's.
-func prepareFile(spec *ebpf.CollectionSpec, _ *Config) error {
+// prepareFile tells the object which mount namespace is the host's, and whether opens are told by counts.
+func prepareFile(spec *ebpf.CollectionSpec, cfg *Config) error {
+	if counted := spec.Variables["repeats_counted"]; counted != nil && cfg.Watched != nil {
+		if err := counted.Set(uint32(1)); err != nil {
+			return fmt.Errorf("setting repeats_counted: %w", err)
+		}
+	}
 	if err := spec.Variables["host_mounts"].Set(hostMounts()); err != nil {
 		return fmt.Errorf("setting host_mounts: %w", err)
 	}

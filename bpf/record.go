@@ -24,6 +24,9 @@ type Record struct {
 	// *event.NetworkConnect, *event.NetworkFlow), or one of this package's: *Fork, *Existing,
 	// *CgroupMade, *CgroupGone, *DNSMessage, *Stream.
 	Payload any
+
+	// mix is what makes an open the same as another one, besides its process and file; 0 for what is always told.
+	mix uint64
 }
 
 // Task is the process that a record is about, as the kernel knew it at that moment.

@@ -38,6 +38,8 @@ type Tracer struct {
 	shared map[string]*ebpf.Map
 	reader *ringbuf.Reader
 	dec    decoder
+	// repeats is nil where all opens are told one by one.
+	repeats *repeats
 
 	running    atomic.Bool
 	closed     atomic.Bool
@@ -162,12 +164,23 @@ func (t *Tracer) open() error {
 		return fmt.Errorf("opening the ring: %w", err)
 	}
 	t.reader = reader
+	t.openRepeats()
 	// Sandbox 0 takes the account of what belongs to none.
 	if err := t.openCounts(0); err != nil {
 		return err
 	}
 	// No process is in sandbox 0; but the iterator finds the node's own namespaces by the way.
 	return t.Bootstrap(0)
+}
+
+// openRepeats has opens told by counts where the configuration says which files are watched.
+func (t *Tracer) openRepeats() {
+	for i := range t.probes {
+		c := t.probes[i].collection
+		if t.cfg.Watched != nil && c != nil && c.Maps["repeats"] != nil {
+			t.repeats = newRepeats(c.Maps["repeats"], t.cfg.Watched, t.dec.clock)
+		}
+	}
 }
 
 // load loads one object into the kernel, with the maps that others share.
@@ -288,8 +301,15 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		if err := t.read(&sample, contextInterval, handle); err != nil {
 			return ignoreClosed(err)
 		}
+		if t.repeats != nil {
+			t.repeats.sweep(time.Now(), handle)
+		}
 	}
-	return ignoreClosed(t.drain(&sample, handle))
+	err := t.drain(&sample, handle)
+	if t.repeats != nil {
+		t.repeats.flush(handle)
+	}
+	return ignoreClosed(err)
 }
 
 // read delivers up to limit records, until the deadline finds the ring empty.
@@ -338,6 +358,12 @@ func (t *Tracer) deliver(data []byte, handle func(*Record)) {
 	}
 	if existing, ok := record.Payload.(*Existing); ok {
 		existing.Args, record.Truncated = readArguments(&record.Task)
+	}
+	if t.repeats != nil {
+		if _, ended := record.Payload.(*event.ProcessExit); ended {
+			t.repeats.ended(record.Task.Start, handle)
+		}
+		t.repeats.note(record)
 	}
 	handle(record)
 }

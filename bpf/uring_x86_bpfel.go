@@ -69,6 +69,7 @@ type uringOpen struct {
 		Flags       uint32
 		Comm        [16]uint8
 	}
+	Mix       uint64
 	Inode     uint64
 	Device    uint32
 	Mode      uint32

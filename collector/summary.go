@@ -101,6 +101,9 @@ func (s *Summarizer) add(e *event.Event) {
 	case *event.NetworkConnect:
 		s.connect(payload)
 	case *event.NetworkFlow:
+		if payload.Inbound {
+			return // its peer is no destination
+		}
 		if d := s.destination(payload.Transport, payload.Peer.String(), payload.PeerName); d != nil {
 			d.Scope = event.ScopeOf(payload.Peer.Addr())
 			d.Sent += payload.Sent
@@ -190,9 +193,9 @@ func (s *Summarizer) file(f *event.FileOpen) {
 		totals.Failed++
 		return
 	}
-	totals.Opens++
+	totals.Opens += int(f.Times())
 	if f.Access&event.AccessWrite != 0 {
-		totals.Written++
+		totals.Written += int(f.Times())
 	}
 	if f.Class != event.FileClassSecret && f.Class != event.FileClassConfig || totals.paths[f.Path] {
 		return

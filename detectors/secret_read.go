@@ -10,7 +10,8 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// secretRead reports each successful open for reading of a file that the policy calls a secret.
+// secretRead reports each successful open for reading of a file that the policy calls a secret, and each
+// rename or hard link by which a secret gets a name that the policy does not know.
 //
 // An open is the earliest moment that the kernel vouches for, and what was read is then in the
 // process: waiting for a read(2) would miss mmap, io_uring and splice.
@@ -29,7 +30,7 @@ func newSecretRead(cfg *Config) *secretRead {
 			Title:    "A secret was read",
 			Severity: event.SeverityHigh,
 			Attack:   []string{"T1552.001", "T1552.004"}, ASI: []string{"ASI03"},
-			Kinds: []event.Kind{event.KindFileOpen},
+			Kinds: []event.Kind{event.KindFileOpen, event.KindFileRename, event.KindFileLink},
 			MemoryBound: "per sandbox max_entries findings and as many of the sandbox's own secrets, " +
 				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first",
 			FalsePositives: "the agent's own credentials by the agent itself; an SSH key by ssh, stored git " +
@@ -62,6 +63,10 @@ func (d *secretRead) Stats() event.DetectorStats {
 
 // Detect implements Detector.
 func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
+	if change, ok := e.Payload.(*event.FileChange); ok {
+		d.renamed(e, change, report)
+		return
+	}
 	f, ok := e.Payload.(*event.FileOpen)
 	if !ok || f.Class != event.FileClassSecret || f.Error != 0 || e.Sandbox == nil ||
 		f.Access&(event.AccessPath|event.AccessDirectory) != 0 {
@@ -77,21 +82,55 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 	if f.Access&event.AccessRead == 0 || d.own.Get(sandbox, file) != nil || d.expected(e.Process, f.Path) {
 		return
 	}
-	session, call := turn(e.Process)
-	key := d.findings.Key(0, session, call, f.Path)
-	seen := d.findings.Get(sandbox, key)
-	if seen == nil {
-		seen = d.findings.Put(sandbox, key, repeats{})
-	}
-	if seen.seen(&d.rule, e) {
+	if seen := d.repeats(e, f.Path); seen.seen(&d.rule, e) {
 		report(d.finding(e, f, seen))
 	}
 }
 
+// repeats is the finding about a path in a turn.
+func (d *secretRead) repeats(e *event.Event, path string) *repeats {
+	session, call := turn(e.Process)
+	key := d.findings.Key(0, session, call, path)
+	if seen := d.findings.Get(e.Sandbox.ID, key); seen != nil {
+		return seen
+	}
+	return d.findings.Put(e.Sandbox.ID, key, repeats{})
+}
+
+// renamed reports a secret that gets another name, under which its opens would be nobody's concern. The names are
+// the caller's word, which can hide a secret that is renamed but not make up one.
+func (d *secretRead) renamed(e *event.Event, f *event.FileChange, report func(*event.Finding)) {
+	if f.Class != event.FileClassSecret || f.TargetClass == event.FileClassSecret || f.Error != 0 || e.Sandbox == nil ||
+		f.Operation != event.FileRenamed && f.Operation != event.FileLinked || d.expected(e.Process, f.Path) {
+		return
+	}
+	seen := d.repeats(e, f.Path)
+	if !seen.seen(&d.rule, e) {
+		return
+	}
+	path, target := cut(f.Path, longestPath), cut(f.Target, longestPath)
+	why := new(explanation).
+		say(program(e.Process), " gave ", path, " the name ", target, " and the kernel let it; the policy calls this file a secret, ",
+			"and not by its new name.").
+		who(e.Process).
+		repeated(seen.count)
+	report(&event.Finding{
+		ID: seen.id, Rule: &d.rule, State: seen.state(), Level: secretLevel(f.Path), Count: seen.count,
+		Title:       program(e.Process) + " gave the secret " + path + " another name",
+		Explanation: why.String(),
+		Objects:     []string{path, target},
+		Evidence:    []string{e.UID()},
+	})
+}
+
 func (d *secretRead) finding(e *event.Event, f *event.FileOpen, seen *repeats) *event.Finding {
 	path := cut(f.Path, longestPath)
+	result := "the kernel let it"
+	if f.Unfinished {
+		result = "its result is not known"
+	}
 	why := new(explanation).
-		say(program(e.Process), " opened ", path, " for reading and the kernel let it; the policy calls this file a secret.").
+		say(program(e.Process), " opened ", path, otherNames(f), " for reading and ", result, "; the policy calls this file a secret.").
 		who(e.Process).
 		repeated(seen.count)
 	return &event.Finding{
@@ -101,6 +140,18 @@ func (d *secretRead) finding(e *event.Event, f *event.FileOpen, seen *repeats) *
 		Objects:     []string{path},
 		Evidence:    []string{e.UID()},
 	}
+}
+
+// otherNames is the other paths under which the file of an open is known.
+func otherNames(f *event.FileOpen) string {
+	names := ""
+	if f.HostPath != "" {
+		names += " (on the host " + cut(f.HostPath, longestPath) + ")"
+	}
+	if f.Asked != "" {
+		names += " (asked for as " + cut(f.Asked, longestPath) + ")"
+	}
+	return names
 }
 
 // secretLevel lowers what programs read all day in the course of their work: a project's own

@@ -128,6 +128,8 @@ func (tl *timeline) step(line string) {
 		tl.addProcess(words[1], options, rest)
 	case "open":
 		tl.open(words)
+	case "rename", "link":
+		tl.change(words)
 	case "connect":
 		tl.connect(words)
 	case "exec":
@@ -184,7 +186,7 @@ func (tl *timeline) open(words []string) {
 	f := &event.FileOpen{
 		Path: strings.Join(rest, " "), Class: event.FileClass(options["class"]),
 		Error: event.Errno(tl.number(options["error"])), Inode: tl.number(options["inode"]), Device: 8 << 20,
-		Created: options["created"] == "yes",
+		Created: options["created"] == "yes", HostPath: options["host"], Asked: options["asked"],
 	}
 	for i, name := range event.Access(0xff).Names() {
 		for have := range strings.SplitSeq(words[2], "+") {
@@ -201,6 +203,16 @@ func (tl *timeline) open(words []string) {
 		f.Mode = uint32(bits)
 	}
 	tl.publish(words[1], f)
+}
+
+// change is "rename PID class=CLASS target=CLASS PATH NEW".
+func (tl *timeline) change(words []string) {
+	options, rest := fields(words[2:])
+	tl.publish(words[1], &event.FileChange{
+		Operation: event.FileOperation(words[0]), Path: rest[0], Target: rest[1], Claimed: true,
+		Class: event.FileClass(options["class"]), TargetClass: event.FileClass(options["target"]),
+		Error: event.Errno(tl.number(options["error"])),
+	})
 }
 
 func (tl *timeline) connect(words []string) {

@@ -326,6 +326,9 @@ const (
 	// FileAskedPath is the path that was asked for, the caller's word, where another thread could have replaced the
 	// descriptor since and the kernel's path of it is another one: a symlink on the way, or that.
 	FileAskedPath Key = "watchglass.file.asked_path"
+	// FileCount is how many more opens of the same kind, by the same process, the event tells of; absent for one that
+	// is told by itself.
+	FileCount Key = "watchglass.file.count"
 	// FileRaced is true when another thread has likely put the file in the place of the one that was opened.
 	FileRaced Key = "watchglass.file.raced"
 	// FileTargetPath is the second path of an operation: the new name of a rename or hard link, the text of a symlink.

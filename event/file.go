@@ -116,9 +116,15 @@ type FileOpen struct {
 	Created bool
 	// Deleted is true when the opened file had no name any more (/proc/PID/fd, O_TMPFILE); Path is the one it had.
 	Deleted bool
+	// Count is how many opens in a window this tells of, after ones that were told by themselves; 0 for one that is.
+	// Opens of watched files always are.
+	Count uint64
 	// Class is set by the collector: the most watched of what Path, HostPath and Asked name.
 	Class FileClass
 }
+
+// Times is how many opens it tells of.
+func (f *FileOpen) Times() uint64 { return max(f.Count, 1) }
 
 // Kind implements Payload.
 func (*FileOpen) Kind() Kind { return KindFileOpen }
@@ -175,6 +181,9 @@ func (f *FileOpen) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendTrue(dst, Unfinished, f.Unfinished)
 	dst = appendTrue(dst, FileCreated, f.Created)
 	dst = appendTrue(dst, FileDeleted, f.Deleted)
+	if f.Count != 0 {
+		dst = append(dst, Attribute{FileCount, Int(int64(f.Count))})
+	}
 	dst = appendString(dst, ErrorType, f.Error.Name())
 	return appendIdentity(dst, f.Inode, f.Device)
 }
@@ -212,6 +221,11 @@ func (f *FileOpen) AppendBody(dst []byte) []byte {
 		dst = append(dst, f.Asked...)
 	}
 	dst = appendVia(dst, f.Via)
+	if f.Count != 0 {
+		dst = append(dst, ", "...)
+		dst = strconv.AppendUint(dst, f.Count, 10)
+		dst = append(dst, " times more"...)
+	}
 	return appendFailure(dst, f.Error)
 }
 

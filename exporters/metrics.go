@@ -174,7 +174,7 @@ func (m *Metrics) observe(ev *event.Event) {
 		if ev.Payload.Severity() > event.SeverityDebug {
 			count(counter, ev)
 		} else {
-			counter.Inc()
+			counter.Add(float64(p.Times()))
 		}
 	case *event.NetworkConnect:
 		scope := string(event.ScopeOf(p.Peer.Addr()))

@@ -15,14 +15,14 @@
 /* descriptor_file is the file behind a descriptor of the current task, or NULL. */
 static __always_inline struct file *descriptor_file(__u32 fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **slots = BPF_CORE_READ(table, fd);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = task->files->fdt;
+	struct file **slots = table->fd;
 	struct file *file = NULL;
 
-	if (fd >= BPF_CORE_READ(table, max_fds))
+	if (fd >= table->max_fds)
 		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]);
+	bpf_probe_read_kernel(&file, sizeof(file), (void *)slots + (__u64)fd * sizeof(file));
 	return file;
 }
 

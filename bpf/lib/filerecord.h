@@ -61,6 +61,8 @@ enum file_operation {
 /* open is the head of a record: path_size, host_size and asked_size bytes of paths follow. */
 struct open {
 	struct event_header header;
+	/* Of an open that may be told by a count next time: see lib/repeat.h; else 0. */
+	__u64 mix;
 	__u64 inode;
 	__u32 device;
 	/* The inode's type and permission bits; 0 when the open failed. */
@@ -152,8 +154,7 @@ static __always_inline struct open_record *open_record_begin(__u64 sandbox, __u1
 	if (!record)
 		return NULL;
 	event_header_fill(&record->open.header, sandbox, kind);
-	__builtin_memset(&record->open.inode, 0,
-			 sizeof(record->open) - offsetof(struct open, inode));
+	__builtin_memset(&record->open.mix, 0, sizeof(record->open) - offsetof(struct open, mix));
 	return record;
 }
 

@@ -117,15 +117,16 @@ static __always_inline struct mount *host_mount(struct super_block *block)
 	return (struct mount *)context.search->found;
 }
 
-/* host_differs says whether the task may see other paths than the host: two reads where it does not. */
-static __always_inline bool host_differs(struct task_struct *task)
+/* host_differs says whether the current task may see other paths than the host: two reads where it does not. */
+static __always_inline bool host_differs(void)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct mount *mount, *parent;
 	struct vfsmount *mnt;
 
 	if (!host_mounts)
 		return false;
-	if (BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) != host_mounts)
+	if (task->nsproxy->mnt_ns->ns.inum != host_mounts)
 		return true;
 	mnt = BPF_CORE_READ(task, fs, root.mnt);
 	if (BPF_CORE_READ(task, fs, root.dentry) != BPF_CORE_READ(mnt, mnt_root))
@@ -182,7 +183,7 @@ static __always_inline struct path_walk *path_resolve_file_host(__u32 slot, stru
 {
 	__u64 mount = (__u64)BPF_CORE_READ(file, f_path.mnt);
 
-	if (!host_differs((struct task_struct *)bpf_get_current_task()))
+	if (!host_differs())
 		return NULL;
 	if (path_resolve_host(slot, mount, (__u64)BPF_CORE_READ(file, f_path.dentry)) <= 0)
 		return NULL;

@@ -145,7 +145,7 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 		return err
 	}
 	kernel := s.config.Kernel.tracer()
-	kernel.Logger, kernel.Mount = s.log, s.mount.Dir
+	kernel.Logger, kernel.Mount, kernel.Watched = s.log, s.mount.Dir, w.isWatched
 	var err error
 	if w.tracer, err = bpf.Open(kernel); err != nil {
 		return err
@@ -339,4 +339,10 @@ func programResource(instance string) []event.Attribute {
 		attributes = append(attributes, event.Attribute{Key: event.HostID, Value: event.String(strings.TrimSpace(string(id)))})
 	}
 	return attributes
+}
+
+// isWatched says whether the policy watches the file at a path: then each open of it is told.
+func (w *watch) isWatched(path string) bool {
+	class := w.policy.Class(path)
+	return class == event.FileClassSecret || class == event.FileClassConfig
 }

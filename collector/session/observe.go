@@ -151,6 +151,9 @@ func (t *Tracker) connected(r *root, n *event.NetworkConnect, at time.Time) {
 func (t *Tracker) flowed(r *root, n *event.NetworkFlow, at time.Time) {
 	r.totals.BytesSent += n.Sent
 	r.totals.BytesReceived += n.Received
+	if n.Inbound {
+		return // its peer is nobody that was connected to
+	}
 	if o := t.object(r, objectKey{kind: connection, peer: n.Peer, udp: n.Transport == event.TransportUDP}, at); o != nil {
 		o.n-- // the connect counted it
 		o.sent += n.Sent

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Opens that are told by a count: the same process opens the same file in the same way again.
+ *
+ * Owns the map of opens that need no record of their own, and what makes two opens the same. It must not
+ * decide which those are: user space enters them, once it has seen that a file is none of those that are
+ * watched. What it does not know yet, and what it watches, is told every time.
+ *
+ * The same means: process, inode, device, access, and the names of the file and of the two directories
+ * above it, so that a file that was renamed, or its directory, is another one. A process whose threads share
+ * descriptors can put another file in the place of the one it opened: then the end of the path that was
+ * asked for must be the same too, and the directory that it starts from.
+ */
+#ifndef WATCHGLASS_REPEAT_H
+#define WATCHGLASS_REPEAT_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "claim.h"
+#include "compat.h"
+#include "event.h"
+
+/* REPEAT_TAIL is how much of the end of a path that was asked for is compared, besides its length. */
+#define REPEAT_TAIL 32
+/* A multiplier that mixes bits well: 2^64 divided by the golden ratio. */
+#define REPEAT_MIX 0x9e3779b97f4a7c15ull
+
+/* Whether opens are told by counts at all; the loader sets it. */
+const volatile __u32 repeats_counted;
+
+struct repeat_key {
+	/* Everything that makes opens the same but what follows. */
+	__u64 mix;
+	__u64 inode;
+	__u64 start;
+	__u32 device;
+	__u32 pid;
+};
+
+/* repeat is how often it was opened again, and when last. */
+struct repeat {
+	__u64 count;
+	__u64 last;
+};
+
+/* repeats is filled and emptied by user space alone, so that no count is ever pushed out untold. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct repeat_key);
+	__type(value, struct repeat);
+} repeats SEC(".maps");
+
+static __always_inline __u64 repeat_mix(__u64 mix, __u64 value)
+{
+	mix = (mix ^ value) * REPEAT_MIX;
+	return mix ^ (mix >> 32);
+}
+
+/*
+ * repeat_look is copies of kernel objects: one read of each, since reads of single fields are most of what this
+ * costs. LOOK_FILE and LOOK_OBJECT hold all fields that are asked for, on every kernel that the loader accepts.
+ */
+#define LOOK_FILE 256
+#define LOOK_OBJECT 192
+
+struct repeat_look {
+	__u8 file[LOOK_FILE];
+	__u8 dentry[LOOK_OBJECT];
+	__u8 inode[LOOK_OBJECT];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct repeat_look);
+} repeat_looks SEC(".maps");
+
+/* LOOK is a field of a copy. */
+#define LOOK(copy, type, field)                                                                    \
+	(*(typeof(((type *)0)->field) *)((copy) + bpf_core_field_offset(type, field)))
+
+/* repeat_mix_name mixes in a name and returns the directory that it is in. */
+static __always_inline struct dentry *repeat_mix_name(struct repeat_look *look, __u64 *mix,
+						      struct dentry *dentry)
+{
+	if (bpf_probe_read_kernel(look->dentry, sizeof(look->dentry), dentry))
+		return NULL;
+	*mix = repeat_mix(*mix, (__u64)dentry);
+	*mix = repeat_mix(*mix, LOOK(look->dentry, struct dentry, d_name.hash_len));
+	return LOOK(look->dentry, struct dentry, d_parent);
+}
+
+/* repeat_mix_asked mixes in what was asked for; false when that says too little. */
+static __always_inline bool repeat_mix_asked(__u64 *mix, __u64 path, __s32 directory)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct claim *claim = claim_text(0, path);
+	/* Twice as long as what is compared, so that a mask of the length is enough for the 6.1 verifier. */
+	__u64 tail[2 * REPEAT_TAIL / 8] = {};
+	__u32 size, from;
+	int i;
+
+	if (!claim || !claim->size)
+		return false;
+	size = claim->size & PATH_BYTES;
+	if (claim->bytes[0] != '/') {
+		if (directory != AT_FDCWD)
+			return false;
+		*mix = repeat_mix(*mix, (__u64)BPF_CORE_READ(task, fs, pwd.dentry));
+	}
+	*mix = repeat_mix(*mix, size);
+	from = size > REPEAT_TAIL ? size - REPEAT_TAIL : 0;
+	if (size > REPEAT_TAIL)
+		size = REPEAT_TAIL;
+	barrier_var(size);
+	bpf_probe_read_kernel(tail, size & (2 * REPEAT_TAIL - 1), &claim->bytes[from & PATH_BYTES]);
+	for (i = 0; i < REPEAT_TAIL / 8; i++)
+		*mix = repeat_mix(*mix, tail[i]);
+	return true;
+}
+
+/* repeat_count counts an open that needs no record. False means that it does. */
+static __always_inline bool repeat_count(__u64 sandbox, __u32 kind, const struct repeat_key *key)
+{
+	struct repeat *repeat = bpf_map_lookup_elem(&repeats, key);
+
+	if (!repeat)
+		return false;
+	__sync_fetch_and_add(&repeat->count, 1);
+	repeat->last = bpf_ktime_get_boot_ns();
+	event_aggregate(sandbox, kind);
+	return true;
+}
+
+#endif

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// watchSecrets watches files that are called secret.
+func watchSecrets() Config {
+	cfg := DefaultConfig()
+	cfg.Watched = func(path string) bool { return filepath.Base(path) == "secret" }
+	return cfg
+}
+
+// opensOf sums up what was told of the opens of a file by a process: how many, and in how many events.
+func (w *watch) opensOf(pid uint32, path string) (opens uint64, events int) {
+	for _, r := range w.seen(func(r *Record) bool { return openOf(r) != nil && r.Task.PID == pid && openOf(r).Path == path }) {
+		events++
+		opens += max(openOf(r).Count, 1)
+	}
+	return opens, events
+}
+
+// TestKernelFileRepeats opens two files many times: of the one that is watched each open is told, of the other
+// none is lost.
+func TestKernelFileRepeats(t *testing.T) {
+	requireKernel(t)
+	w := startWatchWith(t, watchSecrets())
+	dir := makeFiles(t)
+	const times = 3000
+	for _, c := range []struct {
+		name   string
+		events func(n int) bool
+	}{
+		{"plain", func(n int) bool { return n < times/2 }},
+		{"secret", func(n int) bool { return n == times }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(dir, c.name)
+			helper := w.run(helperRun{action: "open slowly", args: []string{strconv.Itoa(times), path}})
+			w.await(1, of[*event.ProcessExit](int(helper.pid)))
+			opens, events := w.opensOf(helper.pid, path)
+			if opens != times || !c.events(events) {
+				t.Errorf("%d opens are told by %d events, want %d opens", opens, events, times)
+			}
+			t.Logf("%d opens are told by %d events", opens, events)
+		})
+	}
+	counts, err := w.tracer.Counts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen, aggregated, lost uint64
+	for _, c := range counts {
+		if c.Kind == string(event.KindFileOpen) && c.Sandbox == w.id {
+			seen, aggregated, lost = c.Seen, c.Aggregated, c.Dropped+c.Throttled
+		}
+	}
+	told := len(w.seen(func(r *Record) bool { return openOf(r) != nil && openOf(r).Count == 0 }))
+	if seen != uint64(told)+aggregated+lost || aggregated == 0 {
+		t.Errorf("%d opens were seen, %d told, %d aggregated, %d lost", seen, told, aggregated, lost)
+	}
+}
+
+// TestKernelFileRepeatsRenamed has a file that is opened again and again become a watched one by its name alone.
+func TestKernelFileRepeatsRenamed(t *testing.T) {
+	requireKernel(t)
+	w := startWatchWith(t, watchSecrets())
+	dir := makeFiles(t)
+	if err := os.Remove(dir + "/secret"); err != nil {
+		t.Fatal(err)
+	}
+	helper := w.run(helperRun{action: "rename and open", args: []string{dir}})
+	w.await(1, of[*event.ProcessExit](int(helper.pid)))
+	for name, want := range map[string]uint64{"plain": 600, "secret": 100} {
+		if opens, events := w.opensOf(helper.pid, dir+"/"+name); opens != want || name == "secret" && events != int(want) {
+			t.Errorf("%s: %d opens are told by %d events, want %d", name, opens, events, want)
+		}
+	}
+}
+
+// helperOpenSlowly opens a file so many times, with a pause after the first ones: the collector has to see them.
+func helperOpenSlowly(args []string) (string, error) {
+	times, err := strconv.Atoi(args[0])
+	if err != nil {
+		return "", err
+	}
+	return "", openTimes(args[1], times)
+}
+
+func openTimes(path string, times int) error {
+	runtime.LockOSThread()
+	for i := range times {
+		if i < 3 || i%500 == 0 {
+			pause := unix.NsecToTimespec(60_000_000)
+			_ = unix.Nanosleep(&pause, nil)
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY, 0)
+		if err != nil {
+			return fmt.Errorf("open %d: %w", i, err)
+		}
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func helperRenameAndOpen(args []string) (string, error) {
+	plain, secret := args[0]+"/plain", args[0]+"/secret"
+	if err := openTimes(plain, 600); err != nil {
+		return "", err
+	}
+	if err := unix.Rename(plain, secret); err != nil {
+		return "", err
+	}
+	return "", openTimes(secret, 100)
+}
+
+func TestRepeatsAreBounded(t *testing.T) {
+	table := newRepeats(nil, func(string) bool { return false }, testDecoder().clock)
+	for i := range uint64(maxRepeatCandidates * 2) {
+		r := &Record{mix: i + 1, Payload: &event.FileOpen{Path: "/" + strings.Repeat("x", 3), Inode: i}}
+		table.note(r)
+	}
+	if len(table.opens) > maxRepeatCandidates || len(table.order) > maxRepeatCandidates {
+		t.Errorf("%d opens are remembered, want no more than %d", len(table.opens), maxRepeatCandidates)
+	}
+	watched := newRepeats(nil, func(path string) bool { return path == "/secret" }, testDecoder().clock)
+	for _, open := range []*event.FileOpen{
+		{Path: "/secret"}, {Path: "/inner", HostPath: "/secret"}, {Path: "/decoy", Asked: "/secret"},
+		{Path: "/raced", Raced: true}, {Path: "/claimed", Claimed: true},
+	} {
+		watched.note(&Record{mix: 1, Payload: open})
+	}
+	watched.note(&Record{Payload: &event.FileOpen{Path: "/always told"}})
+	if len(watched.opens) != 0 {
+		t.Errorf("%d opens may be told by a count, want none", len(watched.opens))
+	}
+}
