@@ -256,14 +256,14 @@ func TestKernelRecord(t *testing.T) {
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	names := []string{
 		"cgroup-cgroupmade", "cgroup-cgroupgone", "process-fork", "process-exec", "process-exit", "process-existing",
-		"file-fileopen", "file-filemap", "file-filechange", "network-networkconnect", "network-networkflow",
+		"file-fileopen", "file-filechange", "file-filemap", "network-networkconnect", "network-networkflow",
 	}
 	// It waits to be listed: a process that is gone by then is none that exists.
 	const wait = "read -r line; "
 	cmd := exec.Command("/bin/bash", "-c", wait+"exec 3<>/dev/tcp/127.0.0.1/"+port+"; cat <&3; cat /etc/passwd /nowhere; rmdir /nowhere; exit 3", "a\nb")
 	if _, err := os.Stat(cmd.Path); err != nil {
 		t.Log("without bash no shell can connect: only what others do is looked at")
-		cmd, names = exec.Command("/bin/sh", "-c", wait+"cat /etc/passwd /nowhere; rmdir /nowhere; exit 3"), names[:9]
+		cmd, names = exec.Command("/bin/sh", "-c", wait+"cat /etc/passwd /nowhere; rmdir /nowhere; exit 3"), names[:8]
 	}
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/bin", "CODEX_THREAD_ID=thread", "AI_AGENT=test"}
 	listed, err := cmd.StdinPipe()

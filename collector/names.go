@@ -34,8 +34,12 @@ func (c *nameCache) add(answers *bpf.NameAnswers, now time.Time) {
 	}
 }
 
-// said notes the name under which a program spoke to an address.
+// said notes the name under which a program spoke to an address. One that a name server told goes before: a
+// program can say what it likes.
 func (c *nameCache) said(addr netip.Addr, name, source string, now time.Time) {
+	if _, known := c.nameOf(addr, now); known == "dns" {
+		return
+	}
 	c.put(addr, nameEntry{name, source, now.Add(leastNameTTL)})
 }
 

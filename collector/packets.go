@@ -165,7 +165,8 @@ func (p *Pipeline) stream(state *sandboxState, r *bpf.Record, s *bpf.Stream) {
 		return
 	}
 	request.Transport, request.Peer = event.TransportTCP, s.Peer
-	if request.Name != "" {
+	// What a proxy is asked for is not its own name, and everybody's servers are on the loopback.
+	if request.Name != "" && request.Source != "proxy" && event.ScopeOf(s.Peer.Addr()) != event.ScopeLoopback {
 		state.names.said(s.Peer.Addr(), request.Name, request.Source, r.Time)
 	}
 	who := p.whoIs(r)

@@ -54,7 +54,10 @@ func TestReadRequest(t *testing.T) {
 			Protocol: "http", Name: "Example.com", Source: "http_host", Method: "GET",
 		}},
 		{name: "CONNECT", data: "CONNECT api.example.com:443 HTTP/1.1\r\nHost: other.example\r\n\r\n", want: &event.NetworkRequest{
-			Protocol: "http", Name: "api.example.com", Source: "http_connect", Method: "CONNECT",
+			Protocol: "http", Name: "api.example.com", Source: "proxy", Method: "CONNECT",
+		}},
+		{name: "a URL, for a proxy", data: "GET http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\n\r\n", want: &event.NetworkRequest{
+			Protocol: "http", Name: "api.example.com", Source: "proxy", Method: "GET",
 		}},
 		{name: "HTTP without a host", data: "GET / HTTP/1.0\r\n\r\n", want: &event.NetworkRequest{Protocol: "http", Method: "GET"}},
 		{name: "a head that is too long", data: long[:requestBytes], want: &event.NetworkRequest{
@@ -168,6 +171,20 @@ func TestStreamMessages(t *testing.T) {
 	}
 	if want := []string{"tcp TXT tcp.example", "tcp TXT tcp.example"}; !slices.Equal(names, want) {
 		t.Errorf("got %q, want %q", names, want)
+	}
+}
+
+func TestNamesOfWords(t *testing.T) {
+	now, addr := time.Unix(1000, 0), netip.MustParseAddr("192.0.2.1")
+	var c nameCache
+	c.said(addr, "said.example", "sni", now)
+	if name, source := c.nameOf(addr, now); name != "said.example" || source != "sni" {
+		t.Errorf("got %q from %q", name, source)
+	}
+	c.add(&bpf.NameAnswers{Name: "looked-up.example", Answers: []bpf.NameAnswer{{Addr: addr}}}, now)
+	c.said(addr, "forged.example", "sni", now)
+	if name, source := c.nameOf(addr, now); name != "looked-up.example" || source != "dns" {
+		t.Errorf("got %q from %q, want what the name server told", name, source)
 	}
 }
 

@@ -211,8 +211,8 @@ func readHTTP(data []byte) (*event.NetworkRequest, bool) {
 		return nil, true
 	}
 	request := &event.NetworkRequest{Protocol: "http", Method: parsed.Method, Name: cutName(hostOf(parsed.Host)), Source: "http_host"}
-	if parsed.Method == http.MethodConnect {
-		request.Source = "http_connect"
+	if parsed.Method == http.MethodConnect || parsed.URL.IsAbs() {
+		request.Source = "proxy"
 	}
 	if request.Name == "" {
 		request.Source = ""

@@ -370,7 +370,7 @@ const (
 	NetworkLocalPort Key = "network.local.port"
 	// ServerAddress is the name of the peer, when it is known.
 	ServerAddress Key = "server.address"
-	// ServerAddressSource is where server.address came from: dns, sni, http_host, http_connect.
+	// ServerAddressSource is where server.address came from: dns, sni, http_host, proxy.
 	ServerAddressSource Key = "watchglass.server.address.source"
 	// PeerScope is where the peer is: loopback, private, link_local, metadata, multicast, public.
 	PeerScope Key = "watchglass.network.peer.scope"

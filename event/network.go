@@ -167,6 +167,9 @@ func (n *NetworkFlow) AppendAttributes(dst []Attribute) []Attribute {
 
 // AppendBody implements Payload.
 func (n *NetworkFlow) AppendBody(dst []byte) []byte {
+	if n.Inbound {
+		dst = append(dst, "from "...)
+	}
 	dst = appendPeerBody(dst, n.Transport, n.Peer, n.PeerName)
 	dst = append(dst, " sent "...)
 	dst = AppendBytes(dst, n.Sent)

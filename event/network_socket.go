@@ -151,8 +151,8 @@ type NetworkRequest struct {
 	Peer, Local netip.AddrPort
 	// Protocol is "tls" or "http".
 	Protocol string
-	// Name is the server that is meant: the name of TLS's SNI, HTTP's Host, or the target of a CONNECT; Source is
-	// which of them: sni, http_host, http_connect. Both are "" where there is none.
+	// Name is the server that is meant: the name of TLS's SNI, HTTP's Host, or what a proxy is asked for (CONNECT, or a
+	// whole URL); Source is which of them: sni, http_host, proxy. Both are "" where there is none.
 	Name, Source string
 	// ALPN is the protocols that TLS offers to speak.
 	ALPN []string
@@ -207,5 +207,9 @@ func (n *NetworkConnect) NamePeer(name, source string) { n.PeerName, n.PeerNameS
 // PeerAddr implements PeerNamed.
 func (n *NetworkFlow) PeerAddr() netip.Addr { return n.Peer.Addr() }
 
-// NamePeer implements PeerNamed.
-func (n *NetworkFlow) NamePeer(name, source string) { n.PeerName, n.PeerNameSource = name, source }
+// NamePeer implements PeerNamed. Who connected from outside is not who was looked up.
+func (n *NetworkFlow) NamePeer(name, source string) {
+	if !n.Inbound {
+		n.PeerName, n.PeerNameSource = name, source
+	}
+}

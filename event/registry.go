@@ -172,7 +172,7 @@ func Attributes() []AttributeInfo {
 		{NetworkLocalAddress, ValueString, "The local IP address, when bound."},
 		{NetworkLocalPort, ValueInt, "The local port, when bound."},
 		{ServerAddress, ValueString, "The name of the peer, when it is known."},
-		{ServerAddressSource, ValueString, "Where server.address came from: dns, sni, http_host, http_connect."},
+		{ServerAddressSource, ValueString, "Where server.address came from: dns, sni, http_host, proxy."},
 		{PeerScope, ValueString, "Where the peer is: loopback, private, link_local, metadata, multicast, public."},
 		{NetworkLatency, ValueDouble, "The time from the connect to its result in seconds."},
 		{NetworkPeerClaimed, ValueBool, "True when the peer is the caller's word: a policy refused the call before the kernel took a copy."},
