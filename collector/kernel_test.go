@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -248,5 +250,96 @@ func TestKernelJoin(t *testing.T) {
 	}
 	if seen < 8 {
 		t.Errorf("only %d events", seen)
+	}
+}
+
+// TestKernelSessions has a program that the kernel takes for Codex start a call's process, which leaves another
+// behind, and claims another exit code than the kernel's.
+func TestKernelSessions(t *testing.T) {
+	s := startKernelSession(t, 1<<20)
+	codex := filepath.Join(t.TempDir(), "codex")
+	shell, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(codex, shell, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const thread = "thread-0000000000000001"
+	s.run(t, codex+` -c 'CODEX_TOOL_CALL_ID=call_1 CODEX_THREAD_ID=`+thread+
+		` /bin/sh -c "cat /etc/hostname; (setsid sleep 0.3 &); exit 3"; sleep 0.5; /bin/true; exit 0'`)
+	s.settle(t)
+	var host *event.Process
+	for _, e := range s.exporter.got() {
+		if e.Kind() == event.KindProcessExec && agent.IsAgent(e.Process.Agent) {
+			host = e.Process
+		}
+	}
+	if host == nil {
+		t.Fatal("no agent was recognised")
+	}
+	now := time.Now()
+	s.pipeline.Claim(&agent.Statement{
+		Origin: agent.Origin{Sandbox: s.leaf.ID, PID: host.PID}, Time: now, // its start time is not known
+		Claim: &event.Prompt{Claim: event.Claim{Agent: "codex", Session: thread}},
+	})
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	views := s.pipeline.Session(thread)
+	if len(views) != 1 || len(views[0].Turns) == 0 || views[0].EndReason != "exit" {
+		t.Fatalf("%+v", views)
+	}
+	call := views[0].Turns[0].Calls[0]
+	if call.ID != "call_1" || call.Confidence != agent.ConfidenceExact || call.ExitCode == nil || *call.ExitCode != 3 {
+		t.Errorf("%+v", call)
+	}
+	var commands []string
+	for _, p := range call.Processes {
+		commands = append(commands, p.Command)
+		if p.Ended.IsZero() {
+			t.Errorf("%s has not ended", p.Command)
+		}
+	}
+	if !slices.Contains(commands, "cat /etc/hostname") || !slices.Contains(commands, "sleep 0.3") || len(commands) != 3 {
+		t.Errorf("processes: %q", commands)
+	}
+	joined := 0
+	for _, e := range s.exporter.got() {
+		if c, ok := e.Payload.(*event.ToolCall); ok && c.Phase == event.PhaseJoined && c.Exited && c.ExitCode == 3 && c.Totals.Processes >= 3 {
+			joined++
+		}
+	}
+	if joined == 0 {
+		t.Error("the call was not told of")
+	}
+}
+
+// TestClaimsFromEverywhere takes claims and questions from many goroutines while records come.
+func TestClaimsFromEverywhere(t *testing.T) {
+	p := newTestPipeline(t, Settings{Exporters: []ExporterSettings{{Exporter: &fakeExporter{}}}})
+	now := time.Now()
+	p.handle(made())
+	p.handle(of(now, 101, 1, &event.ProcessExec{Executable: "/opt/bin/codex", Args: []string{"codex"}}))
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for j := range 200 {
+				claim := event.Claim{Agent: "codex", Session: fmt.Sprintf("session-%016d", j%3)}
+				p.Claim(&agent.Statement{
+					Origin: agent.Origin{Sandbox: 10, PID: 101, Start: 101 * 1e6}, Time: now,
+					Claim: &event.ToolCall{Claim: claim, Phase: event.PhaseEnd, ID: strconv.Itoa(i*1000 + j), Name: "shell", Command: "ls"},
+				})
+				p.handle(of(now, uint32(1000*(i+1)+j), 101, &event.ProcessExec{Executable: "/bin/sh", Args: []string{"sh", "-c", "ls"}}))
+				p.Session("session-0000000000000001")
+				p.Sessions()
+				p.Stats()
+			}
+		})
+	}
+	group.Wait()
+	p.tick(now.Add(time.Minute))
+	if len(p.Sessions()) == 0 {
+		t.Error("no sessions")
 	}
 }
