@@ -43,14 +43,16 @@ func (r *recorder) Export(_ context.Context, batch []*event.Event) error {
 	if len(r.encoded) < len(batch) {
 		r.encoded = append(r.encoded, make([]event.Encoded, len(batch)-len(r.encoded))...)
 	}
-	var accounted uint64
+	var accounted, told uint64
 	for i, e := range batch {
 		r.encoder.Encode(&r.encoded[i], e)
 		if loss, ok := e.Payload.(*event.Loss); ok {
 			accounted += journal.Accounts(loss)
+			told += journal.Tells(loss)
 		}
 	}
 	r.journal.Append(r.encoded[:len(batch)], accounted)
+	r.journal.Told(told)
 	trim(r.encoded[:len(batch)])
 	return nil
 }

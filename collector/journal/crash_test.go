@@ -94,6 +94,7 @@ func TestSIGKILL(t *testing.T) {
 				t.Errorf("%s: %+v", instance, l)
 			}
 			lost[instance] += l.Count
+			j.Told(l.Count)
 		}
 		shut(t, j)
 	}

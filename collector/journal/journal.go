@@ -221,7 +221,7 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 	if found[Priority].epoch != 0 && uint64(found[Priority].epoch) == j.state.get(stateEpoch) {
 		accounted = found[Priority].accounted
 	}
-	if produced := j.state.get(stateProduced); known && produced > stored+accounted {
+	if produced := j.state.get(stateProduced); known && produced > stored+accounted && produced < maxBelieved {
 		j.lost[reasonCrash] = produced - stored - accounted
 		j.log.Warn("the previous start did not leave all of its events in the journal", "instance", j.state.instance(),
 			"produced", produced, "stored", stored, "known_lost", accounted, "lost", j.lost[reasonCrash],
@@ -230,14 +230,20 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 	if torn > 0 {
 		j.lost[reasonTorn] = torn
 	}
+	if untold := j.state.get(stateUntold); known && untold > 0 && untold < maxBelieved {
+		j.lost[reasonCrash] += untold // the start before was killed before it could tell
+	}
 	epoch++
 	for _, l := range j.lanes {
 		l.epoch = uint32(epoch)
 		j.publish(l)
 	}
-	j.state.begin(s.Instance, uint32(epoch), next)
+	j.state.begin(s.Instance, uint32(epoch), next, j.lost[reasonCrash]+j.lost[reasonTorn])
 	return nil
 }
+
+// maxBelieved is more events than any start makes: a page that says so is damaged.
+const maxBelieved = 1 << 44
 
 // maxGap is the most records that a gap lacks.
 const maxGap = 1<<32 - 1
@@ -258,6 +264,23 @@ func (j *Journal) Produced(seq uint64) {
 	if j.state.page != nil {
 		j.state.set(stateProduced, seq)
 	}
+}
+
+// Told says that losses of earlier starts, so many events in all, are written as events.
+func (j *Journal) Told(n uint64) {
+	j.ending.RLock()
+	defer j.ending.RUnlock()
+	if n > 0 && j.state.page != nil {
+		j.state.set(stateUntold, j.state.get(stateUntold)-min(n, j.state.get(stateUntold)))
+	}
+}
+
+// Tells says how many lost events of earlier starts a loss tells of.
+func Tells(l *event.Loss) uint64 {
+	if l.Stage == event.LossJournal && l.Lost == Name && (l.Reason == reasonCrash || l.Reason == reasonTorn) {
+		return l.Count
+	}
+	return 0
 }
 
 // InPriority says whether events of the kind go into the priority lane.

@@ -338,7 +338,14 @@ func TestCrashIsAccountedFor(t *testing.T) {
 		t.Errorf("losses: %+v", lost)
 	}
 	shut(t, j)
+	// It was not told before that start ended, so the next one has it to tell, and no third one when it did.
 	j = open(t, cfg, "c")
+	if lost := j.Losses(); len(lost) != 1 || lost[0].Count != 350-301-5 {
+		t.Errorf("losses that were not told: %+v", lost)
+	}
+	j.Told(Tells(&event.Loss{Stage: event.LossJournal, Lost: Name, Reason: reasonCrash, Count: 350 - 301 - 5}))
+	shut(t, j)
+	j = open(t, cfg, "d")
 	if lost := j.Losses(); len(lost) != 0 {
 		t.Errorf("told again: %+v", lost)
 	}

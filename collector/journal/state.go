@@ -29,6 +29,7 @@ const (
 	stateHead      = 64 // per lane: the next ordinal
 	stateInstance  = 80 // its length, then its bytes
 	instanceLength = 128
+	stateUntold    = 256 // how many events of earlier starts are lost, and no event that is written tells so yet
 )
 
 // openState maps the page, made anew when it is not there or not a journal's.
@@ -75,7 +76,8 @@ func (s *state) instance() string {
 }
 
 // begin makes the page that of a new start.
-func (s *state) begin(instance string, epoch uint32, heads [lanes]uint64) {
+func (s *state) begin(instance string, epoch uint32, heads [lanes]uint64, untold uint64) {
+	s.set(stateUntold, untold)
 	n := copy(s.page[stateInstance+8:stateInstance+8+instanceLength], instance)
 	s.set(stateInstance, uint64(n))
 	s.set(stateProduced, 0)

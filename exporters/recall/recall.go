@@ -217,6 +217,7 @@ func (x *session) claim(r *exporters.Recorded, s *Sessions) {
 		}
 	case event.KindAgentError:
 		v.Errors++
+	default: // facts, and what is about no session alone
 	}
 }
 
@@ -450,6 +451,7 @@ func (s *Sessions) fact(r *exporters.Recorded) {
 		}}
 		o.Sent, o.Received = uint64(num(r, event.NetworkBytesSent)), uint64(num(r, event.NetworkBytesReceived))
 		x.object(o, str(r, event.ErrorType) != "")
+	default:
 	}
 }
 
