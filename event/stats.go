@@ -15,6 +15,8 @@ type Stats struct {
 	Claims, ClaimsUnattributed uint64
 	// Receiver is what agents sent by OTLP.
 	Receiver ReceiverStats
+	// Hooks is what became of what agents told their hooks, by result; nil where nobody listens.
+	Hooks []Count
 	// Events is how many events were published, by kind.
 	Events []Count
 	// Lost is every loss so far.

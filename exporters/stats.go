@@ -28,6 +28,7 @@ type statsCollector struct {
 	canary, canaryInterval                      *prometheus.Desc
 	journal                                     journalInstruments
 	receiver                                    receiverDescs
+	hooks                                       *prometheus.Desc
 	all                                         []*prometheus.Desc
 }
 
@@ -54,6 +55,8 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 	c.sessionsForgotten = desc(counter, "watchglass_session_entries_evicted_total",
 		"What had to be forgotten of sessions for lack of room: sessions, turns, calls, processes, and objects that were not kept.", "kind")
 	c.receiver = newReceiverDescs(desc)
+	c.hooks = desc(counter, "watchglass_hooks_total",
+		"What agents told their hooks, by result: taken, ignored (it says nothing of a session), malformed, late, refused (too much of one sandbox), unattributed (taken, and its sender not found).", "result")
 	c.published = desc(counter, "watchglass_events_published_total",
 		"Events that the pipeline gave to the exporters, by kind.", "kind")
 	c.lost = desc(counter, "watchglass_events_lost_total",
@@ -136,6 +139,9 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.sessionsForgotten, forgotten.n, forgotten.kind)
 	}
 	c.receiver.collect(&stats.Receiver, counter, gauge)
+	for _, h := range stats.Hooks {
+		counter(c.hooks, uint64(max(0, h.N)), h.Name)
+	}
 	kinds := newBounded(maxKinds)
 	sums := map[string]uint64{}
 	for _, e := range stats.Events {

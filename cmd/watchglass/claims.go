@@ -13,6 +13,7 @@ import (
 
 	"github.com/watchglass/watchglass/collector/agent"
 	"github.com/watchglass/watchglass/collector/agent/hook"
+	"github.com/watchglass/watchglass/event"
 )
 
 // claimsConfig is how agents tell what they do.
@@ -66,6 +67,18 @@ func (w *watch) openHooks(cfg hooksConfig) error {
 		Options: agent.HookOptions{Prompts: cfg.Prompts, Results: cfg.Results},
 	})
 	return err
+}
+
+// hookStats is the account of what agents told their hooks.
+func (w *watch) hookStats() []event.Count {
+	if w.hooks == nil {
+		return nil
+	}
+	s := w.hooks.Stats()
+	return []event.Count{
+		{Name: "taken", N: int64(s.Taken)}, {Name: "ignored", N: int64(s.Ignored)}, {Name: "malformed", N: int64(s.Malformed)},
+		{Name: "late", N: int64(s.Late)}, {Name: "refused", N: int64(s.Refused)}, {Name: "unattributed", N: int64(s.Unattributed)},
+	}
 }
 
 // hear serves what agents speak to, until stopHearing.

@@ -196,7 +196,7 @@ func newUsage(s *watchSettings) (collector.Usage, error) {
 // account is what the parts say of themselves.
 func (w *watch) account() event.Stats {
 	stats := w.pipeline.Stats()
-	stats.Receiver = w.receiverStats()
+	stats.Receiver, stats.Hooks = w.receiverStats(), w.hookStats()
 	w.store.addStats(&stats)
 	return stats
 }
