@@ -190,6 +190,9 @@ func (t *Tree) run(n *node, r *bpf.Record, exec *event.ProcessExec) *event.Proce
 	}
 	p.UserID, p.GroupID, p.VPID = r.Task.UserID, r.Task.GroupID, r.Task.VPID
 	p.Agent = t.joiner.Join(n.process.Agent, exec)
+	if n.process.Agent == nil && p.Agent != nil && !agent.IsAgent(p.Agent) {
+		p.RootUID = p.UID // nothing above it works for an agent, as far as is seen: what it says is of it and those below
+	}
 	n.process = &p
 	return n.process
 }
