@@ -76,8 +76,12 @@ func (w *watch) hookStats() []event.Count {
 	}
 	s := w.hooks.Stats()
 	return []event.Count{
-		{Name: "taken", N: int64(s.Taken)}, {Name: "ignored", N: int64(s.Ignored)}, {Name: "malformed", N: int64(s.Malformed)},
-		{Name: "late", N: int64(s.Late)}, {Name: "refused", N: int64(s.Refused)}, {Name: "unattributed", N: int64(s.Unattributed)},
+		{Name: "taken", N: int64(s.Taken)},
+		{Name: "ignored", N: int64(s.Ignored)},
+		{Name: "malformed", N: int64(s.Malformed)},
+		{Name: "late", N: int64(s.Late)},
+		{Name: "refused", N: int64(s.Refused)},
+		{Name: "unattributed", N: int64(s.Unattributed)},
 	}
 }
 

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -51,6 +52,7 @@ func run(only, scenarios, keep, page string, rounds int) error {
 	}
 	runner := attribution.Runner{Watchglass: program, Cache: cache, Keep: keep}
 	var results []attribution.Result
+	var failed error
 	for agent := range strings.SplitSeq(only, ",") {
 		for _, scenario := range attribution.Scenarios() {
 			if !scenario.For(agent) || scenarios != "" && !slices.Contains(strings.Split(scenarios, ","), scenario.Name) {
@@ -59,8 +61,10 @@ func run(only, scenarios, keep, page string, rounds int) error {
 			for range rounds {
 				start := time.Now()
 				score, err := runner.Run(ctx, agent, scenario)
-				if err != nil {
-					return err
+				if err != nil { // the others are worth seeing; the page is not written
+					fmt.Println(err)
+					failed = errors.Join(failed, fmt.Errorf("%s, %s failed", agent, scenario.Name))
+					continue
 				}
 				results = append(results, attribution.Result{Agent: agent, Scenario: scenario, Score: score})
 				fmt.Printf("%-9s %-11s %5.1f s  marks %3d found %3d missed %d unseen %d  strangers %d stolen %d  forged %d", agent, scenario.Name,
@@ -73,8 +77,8 @@ func run(only, scenarios, keep, page string, rounds int) error {
 			}
 		}
 	}
-	if page == "" {
-		return nil
+	if page == "" || failed != nil {
+		return failed
 	}
 	return os.WriteFile(page, []byte(attribution.Page(results, machine())), 0o644)
 }

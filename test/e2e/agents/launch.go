@@ -163,7 +163,8 @@ func LaunchOpenCode(site Site) (Launch, error) {
 				"name": "Scripted", "tool_call": true, "limit": map[string]any{"context": 100000, "output": 4096},
 			}},
 		}},
-		"permission": map[string]any{"bash": "allow", "edit": "allow"},
+		// The last one is for a model that says the same twice, which a script may want to.
+		"permission": map[string]any{"bash": "allow", "edit": "allow", "doom_loop": "allow"},
 	}
 	if err := writeJSON(filepath.Join(site.Home, ".config", "opencode", "opencode.json"), settings); err != nil {
 		return Launch{}, fmt.Errorf("write opencode's settings: %w", err)
