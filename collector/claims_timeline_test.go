@@ -17,7 +17,7 @@ import (
 //	say PID [via PID] AGENT/SESSION KIND [KEY=VALUE…] [: TEXT]
 //
 // The claim is the process's that has the pid, in the sandbox of the last "in". KIND is start, end, prompt, model,
-// call-start, call-end, requested, granted, denied, decision, sandbox, error. TEXT is the prompt, the command line
+// call-start, call-end, turn-end, requested, granted, denied, decision, sandbox, error. TEXT is the prompt, the command line
 // or the message. KEYs are id, tool, turn, exit, took, ago (how long before now it happened), success, error,
 // running, shell, path, channel, span, trace, client, parent, mode.
 func (tl *timeline) say(words []string) {
@@ -39,7 +39,7 @@ func (tl *timeline) say(words []string) {
 		values[key] = value
 	}
 	claim := event.Claim{
-		Agent: name, Session: session, Turn: values["turn"], ParentSession: values["parent"],
+		Agent: name, Session: session, Turn: values["turn"], SubAgent: values["sub"], ParentSession: values["parent"],
 		Channel: event.ChannelLog, TimeSource: event.TimeRecord, Received: tl.now,
 	}
 	if channel := values["channel"]; channel != "" {
@@ -73,6 +73,8 @@ func (tl *timeline) claimed(kind string, c event.Claim, values map[string]string
 		return &event.SessionStart{Claim: c, ApprovalMode: values["mode"], Sandbox: values["sandbox"]}
 	case "end":
 		return &event.SessionEnd{Claim: c, Reason: "claimed"}
+	case "turn-end":
+		return &event.TurnEnd{Claim: c}
 	case "prompt":
 		return &event.Prompt{Claim: c, Text: text, Length: len(text)}
 	case "model":
@@ -133,9 +135,16 @@ func showSession(v *event.SessionView) []string {
 	}
 	lines := []string{"=> " + strings.Join([]string{"session", v.ID, "of", v.Agent, state}, " ")}
 	for _, turn := range v.Turns {
-		lines = append(lines, "=>   turn "+turn.ID+" "+strconv.Quote(turn.Prompt))
+		ends := ""
+		if !turn.Ended.IsZero() {
+			ends = " ended"
+		}
+		lines = append(lines, "=>   turn "+turn.ID+" "+strconv.Quote(turn.Prompt)+ends)
 		for _, c := range turn.Calls {
 			words := []string{"=>     call", c.ID, c.Tool, strconv.Quote(c.Command), c.Method, c.Confidence, c.Outcome}
+			if c.SubAgent != "" {
+				words = append(words, "by "+c.SubAgent)
+			}
 			if c.ExitCode != nil {
 				words = append(words, "exit", strconv.Itoa(*c.ExitCode))
 			}

@@ -46,6 +46,8 @@ type SessionView struct {
 type TurnView struct {
 	ID      string    `json:"id,omitempty"`
 	Started time.Time `json:"started"`
+	// Ended is when the agent said that it waits again; zero when it did not.
+	Ended time.Time `json:"ended,omitzero"`
 	// Prompt is "" unless the operator wants it told; PromptLength is in characters.
 	Prompt       string  `json:"prompt,omitempty"`
 	PromptLength int     `json:"prompt_length,omitempty"`
@@ -63,6 +65,8 @@ type CallView struct {
 	Tool      string `json:"tool,omitempty"`
 	MCPServer string `json:"mcp_server,omitempty"`
 	Command   string `json:"command,omitempty"`
+	// SubAgent is the sub-agent that made the call, "" for the agent itself.
+	SubAgent  string `json:"sub_agent,omitempty"`
 	Directory string `json:"directory,omitempty"`
 	// Started and Ended are the agent's word.
 	Started time.Time `json:"started,omitzero"`

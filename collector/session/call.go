@@ -28,8 +28,9 @@ const (
 
 // call is one tool call.
 type call struct {
-	session *session
-	turn    *turn
+	subAgent string
+	session  *session
+	turn     *turn
 	// id is the agent's, or made up where it gives none.
 	id      string
 	made    bool
@@ -126,6 +127,7 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 	if said.ProcessGroup != 0 {
 		c.group = said.ProcessGroup
 	}
+	keep(&c.subAgent, said.SubAgent, maxName)
 	keep(&c.tool, said.Name, maxName)
 	keep(&c.mcp, said.MCPServer, maxName)
 	keep(&c.directory, said.WorkingDirectory, maxPath)

@@ -210,6 +210,10 @@ func (t *Tracker) believe(s *session, payload event.Said, at time.Time) {
 		t.prompted(s, c, at)
 	case *event.ModelRequest:
 		t.requested(s, c, at)
+	case *event.TurnEnd:
+		if c.SubAgent == "" {
+			t.turn(s, c.Turn, at).ended = at
+		}
 	case *event.ToolCall:
 		t.called(s, c, at)
 	case *event.Approval:

@@ -64,6 +64,7 @@ type session struct {
 type turn struct {
 	id            string
 	started       time.Time
+	ended         time.Time // as the agent says
 	prompt        string
 	length        int
 	requests      int

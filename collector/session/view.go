@@ -54,7 +54,7 @@ func (s *session) turnViews() []event.TurnView {
 	for _, u := range s.turns {
 		at[u] = len(views)
 		views = append(views, event.TurnView{
-			ID: u.id, Started: u.started, Prompt: u.prompt, PromptLength: u.length,
+			ID: u.id, Started: u.started, Ended: u.ended, Prompt: u.prompt, PromptLength: u.length,
 			Requests: u.requests, InputTokens: u.input, OutputTokens: u.output, CostUSD: u.cost,
 		})
 	}
@@ -74,7 +74,7 @@ func (s *session) turnViews() []event.TurnView {
 func (c *call) view() event.CallView {
 	total := c.sum()
 	v := event.CallView{
-		ID: c.id, Tool: c.tool, MCPServer: c.mcp, Command: c.line, Directory: c.directory,
+		ID: c.id, Tool: c.tool, MCPServer: c.mcp, Command: c.line, Directory: c.directory, SubAgent: c.subAgent,
 		Started: c.start, Ended: c.end, Error: c.failure, Sandbox: c.sandbox, Method: c.method, Confidence: c.confidence,
 		Approvals: slices.Clone(c.approvals), Decisions: slices.Clone(c.decisions), Totals: event.TotalsView(total),
 	}

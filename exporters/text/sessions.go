@@ -210,6 +210,9 @@ func (t *tree) call(c *event.CallView) {
 		title = strings.TrimSpace(c.MCPServer + "/" + title)
 	}
 	t.say(1, "call "+t.at(c.Started), colour, title, c.ID)
+	if c.SubAgent != "" {
+		t.say(2, "by sub-agent", "", c.SubAgent)
+	}
 	if c.Directory != "" {
 		t.say(2, "in", "", c.Directory)
 	}

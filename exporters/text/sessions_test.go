@@ -42,7 +42,7 @@ func sampleSession() event.SessionView {
 					Peers:  []event.ObjectView{{Name: "tcp 192.0.2.1:443", Host: "example.org", Count: 2, Sent: 2000, Received: 10, First: at}},
 					Totals: event.TotalsView{Processes: 3, FilesRead: 3, FilesWritten: 1, Connections: 2},
 				},
-				{ID: "call_2", Tool: "echo", MCPServer: "mcp", Outcome: "failure", Error: "boom", Approvals: []event.ApprovalView{
+				{ID: "call_2", Tool: "echo", MCPServer: "mcp", SubAgent: "explorer", Outcome: "failure", Error: "boom", Approvals: []event.ApprovalView{
 					{State: event.ApprovalDenied, Reason: "policy", Time: at},
 				}},
 			},
