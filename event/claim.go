@@ -455,7 +455,7 @@ type ClaimMismatch struct {
 	// Method and Confidence are of the join between the two: event.Agent has the values.
 	Method, Confidence string
 	// Roots is the processes that it is about.
-	Roots []ProcessID
+	Roots ProcessIDs
 }
 
 // Kind implements Payload.
@@ -473,7 +473,7 @@ func (m *ClaimMismatch) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, MismatchFact, m.Fact)
 	dst = appendString(dst, JoinMethod, m.Method)
 	dst = appendString(dst, JoinConfidence, m.Confidence)
-	return appendIDs(dst, ToolRoots, m.Roots)
+	return appendIDs(dst, ToolRoots, &m.Roots)
 }
 
 // AppendBody implements Payload.
@@ -483,10 +483,18 @@ func (m *ClaimMismatch) AppendBody(dst []byte) []byte {
 	return append(dst, m.Fact...)
 }
 
-func appendIDs(dst []Attribute, key Key, ids []ProcessID) []Attribute {
-	names := make([]string, 0, len(ids))
-	for _, id := range ids {
-		names = append(names, id.String())
+func appendIDs(dst []Attribute, key Key, ids *ProcessIDs) []Attribute {
+	if len(*ids) == 0 {
+		return dst
 	}
-	return appendStrings(dst, key, names)
+	return append(dst, Attribute{key, itemsOf(ValueStrings, ids)})
 }
+
+// ProcessIDs is a list of processes.
+type ProcessIDs []ProcessID
+
+func (l *ProcessIDs) length() int { return len(*l) }
+
+func (l *ProcessIDs) appendItem(dst []byte, i int) []byte { return (*l)[i].append(dst) }
+
+func (*ProcessIDs) number(int) int64 { return 0 }

@@ -28,8 +28,8 @@ type DNSQuery struct {
 	// Code is the response code ("NOERROR", "NXDOMAIN"); "" when no answer was seen in time.
 	Code string
 	// Records is all records of the answer section, as many as are kept; Addresses those of them that are addresses.
-	Records   []DNSRecord
-	Addresses []netip.Addr
+	Records   DNSRecordList
+	Addresses DNSAddressList
 	// Latency is from the question to the answer; 0 when one of them was not seen.
 	Latency time.Duration
 }
@@ -53,10 +53,10 @@ func (d *DNSQuery) AppendAttributes(dst []Attribute) []Attribute {
 	}
 	dst = appendString(dst, DNSResponseCode, d.Code)
 	if len(d.Addresses) > 0 {
-		dst = append(dst, Attribute{DNSAnswers, Strings(d.answers())})
+		dst = append(dst, Attribute{DNSAnswers, itemsOf(ValueStrings, &d.Addresses)})
 	}
 	if len(d.Records) > 0 {
-		dst = append(dst, Attribute{DNSRecords, Strings(d.records())})
+		dst = append(dst, Attribute{DNSRecords, itemsOf(ValueStrings, &d.Records)})
 	}
 	if d.Latency > 0 {
 		dst = append(dst, Attribute{NetworkLatency, Seconds(d.Latency)})
@@ -64,21 +64,29 @@ func (d *DNSQuery) AppendAttributes(dst []Attribute) []Attribute {
 	return dst
 }
 
-func (d *DNSQuery) answers() []string {
-	all := make([]string, len(d.Addresses))
-	for i, addr := range d.Addresses {
-		all[i] = addr.String()
-	}
-	return all
+// DNSAddressList is the addresses of an answer.
+type DNSAddressList []netip.Addr
+
+func (l *DNSAddressList) length() int { return len(*l) }
+
+func (l *DNSAddressList) appendItem(dst []byte, i int) []byte { return (*l)[i].AppendTo(dst) }
+
+func (*DNSAddressList) number(int) int64 { return 0 }
+
+// DNSRecordList is the records of an answer.
+type DNSRecordList []DNSRecord
+
+func (l *DNSRecordList) length() int { return len(*l) }
+
+func (l *DNSRecordList) appendItem(dst []byte, i int) []byte {
+	r := &(*l)[i]
+	dst = append(append(dst, r.Name...), ' ')
+	dst = strconv.AppendInt(dst, int64(r.TTL/time.Second), 10)
+	dst = append(append(append(dst, ' '), r.Type...), ' ')
+	return append(dst, r.Data...)
 }
 
-func (d *DNSQuery) records() []string {
-	all := make([]string, len(d.Records))
-	for i, r := range d.Records {
-		all[i] = r.Name + " " + strconv.FormatInt(int64(r.TTL/time.Second), 10) + " " + r.Type + " " + r.Data
-	}
-	return all
-}
+func (*DNSRecordList) number(int) int64 { return 0 }
 
 // AppendBody implements Payload.
 func (d *DNSQuery) AppendBody(dst []byte) []byte {

@@ -104,19 +104,21 @@ type Namespaces struct {
 	Unknown []string
 }
 
-// counts is the numbers by the names in /proc/PID/ns.
-func (n *Namespaces) counts() []Count {
-	return []Count{
-		{"cgroup", int64(n.Cgroup)},
-		{"ipc", int64(n.IPC)},
-		{"mnt", int64(n.Mount)},
-		{"net", int64(n.Net)},
-		{"pid", int64(n.PID)},
-		{"time", int64(n.Time)},
-		{"user", int64(n.User)},
-		{"uts", int64(n.UTS)},
-	}
+// numbers is the numbers in the order of namespaceNames.
+func (n *Namespaces) numbers() [8]uint32 {
+	return [...]uint32{n.Cgroup, n.IPC, n.Mount, n.Net, n.PID, n.Time, n.User, n.UTS}
 }
+
+// namespaceNames is the names in /proc/PID/ns.
+func namespaceNames() [8]string {
+	return [...]string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
+}
+
+func (n *Namespaces) length() int { return len(n.numbers()) }
+
+func (n *Namespaces) appendItem(dst []byte, i int) []byte { return append(dst, namespaceNames()[i]...) }
+
+func (n *Namespaces) number(i int) int64 { return int64(n.numbers()[i]) }
 
 // Privileges is what a process may do, and what of the node it sees: facts to hold a claimed sandbox against.
 type Privileges struct {
@@ -145,7 +147,7 @@ func (p *Privileges) appendPrivileges(dst []Attribute) []Attribute {
 		Attribute{ProcessCapsPermitted, Strings(c.Permitted.Names())},
 		Attribute{ProcessCapsBounding, Strings(c.Bounding.Names())},
 		Attribute{ProcessInitialUserNS, Bool(c.InitialUserNamespace())},
-		Attribute{ProcessNamespaces, Counts(p.Namespaces.counts())},
+		Attribute{ProcessNamespaces, itemsOf(ValueMap, &p.Namespaces)},
 		Attribute{ProcessOwnNamespaces, Strings(p.Namespaces.Own)})
 	if len(p.Namespaces.Unknown) > 0 {
 		dst = append(dst, Attribute{ProcessUnknownNamespaces, Strings(p.Namespaces.Unknown)})

@@ -127,7 +127,7 @@ type ToolCall struct {
 	Shell string
 
 	// What follows is the kernel's, in PhaseJoined.
-	Roots              []ProcessID
+	Roots              ProcessIDs
 	Method, Confidence string
 	// ExitCode is of the last root process that ended, valid with Exited.
 	ExitCode int
@@ -189,7 +189,7 @@ func (t *ToolCall) AppendAttributes(dst []Attribute) []Attribute {
 }
 
 func (t *ToolCall) appendJoined(dst []Attribute) []Attribute {
-	dst = appendIDs(dst, ToolRoots, t.Roots)
+	dst = appendIDs(dst, ToolRoots, &t.Roots)
 	dst = appendString(dst, JoinMethod, t.Method)
 	dst = appendString(dst, JoinConfidence, t.Confidence)
 	if t.Exited {

@@ -71,6 +71,16 @@ type Value struct {
 	str  string
 	list []string
 	pair []Count
+	// told is the items of a list or map whose texts are made when somebody writes them; nil for the two above.
+	told items
+}
+
+// items is a list of texts, or of names with numbers, that are kept in another form until somebody writes them.
+// A payload gives a pointer to what it holds, so that telling it does not allocate.
+type items interface {
+	length() int
+	appendItem(dst []byte, i int) []byte
+	number(i int) int64
 }
 
 // Count is one entry of a map value: a name and how often.
@@ -102,6 +112,8 @@ func Strings(list []string) Value { return Value{kind: ValueStrings, list: list}
 
 // Counts makes a map from name to count. The slice is not copied and must not change afterwards.
 func Counts(pairs []Count) Value { return Value{kind: ValueMap, pair: pairs} }
+
+func itemsOf(kind ValueKind, told items) Value { return Value{kind: kind, told: told} }
 
 // Seconds makes a double value of d in seconds, the unit the conventions use for durations.
 func Seconds(d time.Duration) Value { return Double(d.Seconds()) }
@@ -214,10 +226,56 @@ func (v Value) AsDouble() float64 {
 func (v Value) AsBool() bool { return v.kind == ValueBool && v.num != 0 }
 
 // AsStrings is the list of a ValueStrings, else nil. It must not be changed.
-func (v Value) AsStrings() []string { return v.list }
+func (v Value) AsStrings() []string {
+	if v.told == nil || v.kind != ValueStrings {
+		return v.list
+	}
+	list := make([]string, v.told.length())
+	for i := range list {
+		list[i] = string(v.told.appendItem(nil, i))
+	}
+	return list
+}
+
+// Len is how many items a ValueStrings or ValueMap has, else 0.
+func (v Value) Len() int {
+	if v.told != nil {
+		return v.told.length()
+	}
+	return len(v.list) + len(v.pair)
+}
+
+// AppendItem appends item i of a ValueStrings, or name i of a ValueMap, and never allocates but to make dst longer.
+func (v Value) AppendItem(dst []byte, i int) []byte {
+	switch {
+	case v.told != nil:
+		return v.told.appendItem(dst, i)
+	case v.kind == ValueMap:
+		return append(dst, v.pair[i].Name...)
+	default:
+		return append(dst, v.list[i]...)
+	}
+}
+
+// Number is number i of a ValueMap.
+func (v Value) Number(i int) int64 {
+	if v.told != nil {
+		return v.told.number(i)
+	}
+	return v.pair[i].N
+}
 
 // AsCounts is the pairs of a ValueMap, else nil. It must not be changed.
-func (v Value) AsCounts() []Count { return v.pair }
+func (v Value) AsCounts() []Count {
+	if v.told == nil || v.kind != ValueMap {
+		return v.pair
+	}
+	pairs := make([]Count, v.told.length())
+	for i := range pairs {
+		pairs[i] = Count{string(v.told.appendItem(nil, i)), v.told.number(i)}
+	}
+	return pairs
+}
 
 // Text is the value as a person would write it, for labels and messages.
 // It is not escaped: what shows it on a terminal must do that.
@@ -232,10 +290,11 @@ func (v Value) Text() string {
 	case ValueBool:
 		return strconv.FormatBool(v.AsBool())
 	case ValueStrings:
-		return joinText(v.list)
+		return joinText(v.AsStrings())
 	case ValueMap:
-		parts := make([]string, 0, len(v.pair))
-		for _, p := range v.pair {
+		pairs := v.AsCounts()
+		parts := make([]string, 0, len(pairs))
+		for _, p := range pairs {
 			parts = append(parts, p.Name+"="+strconv.FormatInt(p.N, 10))
 		}
 		return joinText(parts)

@@ -127,9 +127,9 @@ func (e *Encoder) appendValue(dst []byte, v *event.Value) ([]byte, bool) {
 		dst = protowire.AppendTag(dst, valueBool, protowire.VarintType)
 		return protowire.AppendVarint(dst, protowire.EncodeBool(v.AsBool())), false
 	case event.ValueStrings:
-		return e.appendStrings(dst, v.AsStrings())
+		return e.appendStrings(dst, v)
 	case event.ValueMap:
-		return e.appendCounts(dst, v.AsCounts())
+		return e.appendCounts(dst, v)
 	case event.ValueInvalid:
 	}
 	return dst, false
@@ -137,39 +137,44 @@ func (e *Encoder) appendValue(dst []byte, v *event.Value) ([]byte, bool) {
 
 // appendStrings appends a list. When one of its strings is not UTF-8 then all are rewritten, so that the list
 // can be read back in one way only.
-func (e *Encoder) appendStrings(dst []byte, list []string) ([]byte, bool) {
-	rewrite := false
-	for _, s := range list {
-		rewrite = rewrite || !utf8.ValidString(s)
-	}
+func (e *Encoder) appendStrings(dst []byte, v *event.Value) ([]byte, bool) {
+	rewrite := e.rewrite(v)
 	dst, array := begin(dst, valueArray)
-	for _, s := range list {
+	for i := range v.Len() {
 		var item, text int
 		dst, item = begin(dst, listValues)
 		dst, text = begin(dst, valueString)
-		dst, _ = e.valid(append(dst, s...), text, rewrite)
+		dst, _ = e.valid(v.AppendItem(dst, i), text, rewrite)
 		dst = end(end(dst, text), item)
 	}
 	return end(dst, array), rewrite
 }
 
-func (e *Encoder) appendCounts(dst []byte, counts []event.Count) ([]byte, bool) {
-	rewrite := false
-	for _, c := range counts {
-		rewrite = rewrite || !utf8.ValidString(c.Name)
-	}
+func (e *Encoder) appendCounts(dst []byte, v *event.Value) ([]byte, bool) {
+	rewrite := e.rewrite(v)
 	dst, list := begin(dst, valueMap)
-	for _, c := range counts {
+	for i := range v.Len() {
 		var pair, name, value int
 		dst, pair = begin(dst, listValues)
 		dst, name = begin(dst, keyValueKey)
-		dst, _ = e.valid(append(dst, c.Name...), name, rewrite)
+		dst, _ = e.valid(v.AppendItem(dst, i), name, rewrite)
 		dst = end(dst, name)
 		dst, value = begin(dst, keyValueValue)
-		dst = end(appendInt(dst, c.N), value)
+		dst = end(appendInt(dst, v.Number(i)), value)
 		dst = end(dst, pair)
 	}
 	return end(dst, list), rewrite
+}
+
+// rewrite says whether one of the strings of a list or map is not UTF-8.
+func (e *Encoder) rewrite(v *event.Value) bool {
+	for i := range v.Len() {
+		e.raw = v.AppendItem(e.raw[:0], i)
+		if !utf8.Valid(e.raw) {
+			return true
+		}
+	}
+	return false
 }
 
 // valid makes what was appended to dst since at a string that protobuf takes: one that is not UTF-8 makes a

@@ -124,25 +124,13 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestEncodeAllocates: nothing, once warm, whatever the event, but for the lists of process ids of a tool call and
-// of the addresses of a DNS answer: their texts are made when the event tells its attributes.
+// TestEncodeAllocates: nothing, once warm, whatever the event.
 func TestEncodeAllocates(t *testing.T) {
 	e := NewEncoder(sample.Resource())
 	to := event.Encoded{Record: make([]byte, 0, 1<<20)}
 	for _, ev := range everything() {
-		want := 0
-		switch payload := ev.Payload.(type) {
-		case *event.ToolCall:
-			want = 1 + len(payload.Roots)
-		case *event.ClaimMismatch:
-			want = 1 + len(payload.Roots)
-		case *event.DNSQuery:
-			if len(payload.Addresses) > 0 {
-				want = 1 + len(payload.Addresses)
-			}
-		}
-		if n := testing.AllocsPerRun(100, func() { e.Encode(&to, ev) }); n != float64(want) {
-			t.Errorf("%s %.20q: %v allocations, want %d", ev.Kind(), ev.Payload.AppendBody(nil), n, want)
+		if n := testing.AllocsPerRun(100, func() { e.Encode(&to, ev) }); n != 0 {
+			t.Errorf("%s %.20q: %v allocations, want none", ev.Kind(), ev.Payload.AppendBody(nil), n)
 		}
 	}
 }

@@ -32,7 +32,8 @@ func (h Headers) LogValue() slog.Value { return slog.StringValue(h.String()) }
 // MarshalText keeps the values out of everything that is written from a Config.
 func (h Headers) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
-// expand puts environment variables' values in. Its errors name the variable, never a value.
+// expand puts environment variables' values in, and makes names lower-case: they are the same in any case, so
+// that a file's can win. Its errors name the variable, never a value.
 func (h Headers) expand(lookup func(string) (string, bool)) (Headers, error) {
 	expanded := make(Headers, len(h))
 	for name, value := range h {
@@ -43,7 +44,7 @@ func (h Headers) expand(lookup func(string) (string, bool)) (Headers, error) {
 		if !validHeader(name, full) {
 			return nil, fmt.Errorf("headers: %q or its value has characters that a header cannot have", name)
 		}
-		expanded[name] = full
+		expanded[strings.ToLower(name)] = full
 	}
 	return expanded, nil
 }
@@ -156,7 +157,7 @@ func parseHeaders(text string) (Headers, error) {
 		if !ok || !validHeader(name, value) {
 			return nil, fmt.Errorf("%d: not a line like Authorization: Bearer …", number)
 		}
-		headers[name] = value
+		headers[strings.ToLower(name)] = value
 	}
 	return headers, nil
 }

@@ -32,14 +32,16 @@ func baseEvent() class {
 func processActivity() class {
 	return class{
 		1007, 1, "Process Activity", "System Activity", "process", "process.parent_process", "actor",
-		[]string{"process", "actor", "device", "exit_code"}, nil,
+		[]string{"process", "actor", "device", "exit_code"},
+		nil,
 	}
 }
 
 func fileActivity() class {
 	return class{
 		1001, 1, "File System Activity", "System Activity", "actor.process", "actor.process.parent_process", "actor",
-		[]string{"actor", "device", "file", "file_result"}, nil,
+		[]string{"actor", "device", "file", "file_result"},
+		nil,
 	}
 }
 

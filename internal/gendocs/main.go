@@ -233,7 +233,7 @@ func valueType(value ast.Expr) string {
 				found = event.ValueDouble.String()
 			case "Bool":
 				found = event.ValueBool.String()
-			case "Counts":
+			case "Counts", "ValueMap":
 				found = event.ValueMap.String()
 			case "String", "Timestamp", "ValueString":
 				found = event.ValueString.String()

@@ -69,8 +69,16 @@ func Others() []event.Payload {
 		&event.FileChange{Operation: event.FileChmod, Path: "/src/run.sh", Asked: 0o4755, Owner: none, Group: none},
 		&event.FileChange{Operation: event.FileChown, Path: "/src/run.sh", Owner: 0, Group: none},
 		&event.FileMap{Path: "/usr/lib/libc.so.6", Inode: 10, Device: 8<<20 | 1, Class: event.FileClassSystem},
+		&event.ProcessExec{
+			Args: []string{"id"}, ArgsCount: 1, Executable: "/usr/bin/id",
+			Privileges: &event.Privileges{
+				Credentials: event.Credentials{Effective: 1 << 21, UserID: 1}, Namespaces: event.Namespaces{Net: 4026531840, Own: []string{"net"}},
+				Seccomp: event.SeccompFilter, SeccompFilters: 1,
+			},
+		},
 		&event.DNSQuery{
 			Name: "example.com", Type: "A", Transport: event.TransportUDP, Server: peer, Code: "NOERROR",
+			Records:   []event.DNSRecord{{Name: "example.com", TTL: time.Minute, Type: "A", Data: "192.0.2.7"}},
 			Addresses: []netip.Addr{peer.Addr()}, Latency: time.Millisecond,
 		},
 		&event.DNSQuery{Name: "gone.example", Type: "AAAA", Transport: event.TransportUDP, Server: peer},
