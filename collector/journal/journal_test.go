@@ -318,6 +318,9 @@ func TestTornTailIsCutOff(t *testing.T) {
 			t.Errorf("cut by %d: %d of 50 new events came", cut, len(seen))
 		}
 		shut(t, j)
+		if f := verified(t, cfg.Dir, proof(t, cfg.Dir)).Lanes[Events].Fault; f != nil {
+			t.Errorf("cut by %d: %s", cut, f)
+		}
 	}
 }
 
