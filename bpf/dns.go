@@ -126,20 +126,20 @@ func nameText(name dnsmessage.Name) string {
 	return strings.ToLower(strings.TrimSuffix(name.String(), "."))
 }
 
-// typeName is the type as zone files write it; types that the library does not know have their number.
+// typeName is the type as zone files write it; types that neither the library nor this knows have their number.
 func typeName(t dnsmessage.Type) string {
-	const https, svcb = 65, 64
-	switch t {
-	case https:
-		return "HTTPS"
-	case svcb:
+	const svcb, https = 64, 65
+	name, known := strings.CutPrefix(t.String(), "Type")
+	switch {
+	case known:
+		return name
+	case t == svcb:
 		return "SVCB"
+	case t == https:
+		return "HTTPS"
+	default:
+		return "TYPE" + name
 	}
-	name := t.String()
-	if short, known := strings.CutPrefix(name, "Type"); known {
-		return short
-	}
-	return "TYPE" + name
 }
 
 func codeName(code dnsmessage.RCode) string {

@@ -5,6 +5,7 @@ package bpf
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -186,6 +187,87 @@ func TestKernelDNSMessages(t *testing.T) {
 	if query.Peer != netip.MustParseAddrPort("127.0.0.1:53") || messages[1].Task.PID != 0 {
 		t.Errorf("got server %s, task %d", query.Peer, messages[1].Task.PID)
 	}
+}
+
+// TestKernelDNSOverTCP has both directions of a connection to a name server shown.
+func TestKernelDNSOverTCP(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	helper := w.run(helperRun{action: "resolve by TCP", flags: unix.CLONE_NEWNET})
+	said := map[bool][]byte{}
+	for _, r := range w.await(2, func(r *Record) bool {
+		_, ok := r.Payload.(*Stream)
+		return ok && r.Task.PID == helper.pid
+	}) {
+		s := r.Payload.(*Stream)
+		if s.Peer != netip.MustParseAddrPort("127.0.0.1:53") || int(s.Offset) > len(said[s.Sent]) {
+			t.Fatalf("got %d bytes at %d of %+v", len(s.Bytes), s.Offset, s.Ends)
+		}
+		said[s.Sent] = append(said[s.Sent][:s.Offset], s.Bytes...)
+	}
+	for sent, want := range map[bool]DNSMessage{
+		true:  {ID: 7, Type: "A"},
+		false: {ID: 7, Type: "A", Answer: true, Code: "NOERROR"},
+	} {
+		bytes := said[sent]
+		if len(bytes) < 2 || len(bytes) != 2+(int(bytes[0])<<8|int(bytes[1])) {
+			t.Fatalf("sent %v: %d bytes are shown", sent, len(bytes))
+		}
+		got := ParseDNS(bytes[2:])
+		if got.Name != "tcp.example.com" || got.ID != want.ID || got.Type != want.Type || got.Answer != want.Answer || got.Code != want.Code {
+			t.Errorf("sent %v: got %+v, want %+v", sent, got, want)
+		}
+		if !sent && len(got.Answers) != 60 {
+			t.Errorf("%d addresses, want 60", len(got.Answers))
+		}
+	}
+}
+
+// helperResolveByTCP asks a name server of its own by TCP. The answer comes in pieces.
+func helperResolveByTCP([]string) (string, error) {
+	if err := loopbackUp(); err != nil {
+		return "", err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:53")
+	if err != nil {
+		return "", err
+	}
+	query := dnsmessage.Message{Header: dnsmessage.Header{ID: 7}, Questions: []dnsmessage.Question{{
+		Name: dnsmessage.MustNewName("tcp.example.com."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
+	}}}
+	asked, err := query.Pack()
+	if err != nil {
+		return "", err
+	}
+	answer, err := answerMessage(7, "tcp.example.com.", manyAddrs(60), 60)
+	if err != nil {
+		return "", err
+	}
+	framed := func(message []byte) []byte {
+		return append([]byte{byte(len(message) >> 8), byte(len(message))}, message...)
+	}
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = conn.Read(make([]byte, 512))
+		for piece := range slices.Chunk(framed(answer), 100) {
+			_, _ = conn.Write(piece)
+		}
+		_ = conn.Close()
+	}()
+	conn, err := net.Dial("tcp", "127.0.0.1:53")
+	if err != nil {
+		return "", err
+	}
+	if _, err := conn.Write(framed(asked)); err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		return "", err
+	}
+	return "", conn.Close()
 }
 
 func TestParseDNS(t *testing.T) {

@@ -246,6 +246,7 @@ func helperActions() map[string]helperAction {
 		"leader exits first": helperLeaderExitsFirst,
 		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,
+		"resolve by TCP":     helperResolveByTCP,
 		"confine":            helperConfine,
 		"use":                helperUse,
 		"eat memory":         helperEatMemory,

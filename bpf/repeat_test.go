@@ -139,8 +139,11 @@ func TestRepeatsAreBounded(t *testing.T) {
 	}
 	watched := newRepeats(nil, func(path string) bool { return path == "/secret" }, testDecoder().clock)
 	for _, open := range []*event.FileOpen{
-		{Path: "/secret"}, {Path: "/inner", HostPath: "/secret"}, {Path: "/decoy", Asked: "/secret"},
-		{Path: "/raced", Raced: true}, {Path: "/claimed", Claimed: true},
+		{Path: "/secret"},
+		{Path: "/inner", HostPath: "/secret"},
+		{Path: "/decoy", Asked: "/secret"},
+		{Path: "/raced", Raced: true},
+		{Path: "/claimed", Claimed: true},
 	} {
 		watched.note(&Record{mix: 1, Payload: open})
 	}

@@ -36,6 +36,35 @@ func clientHello(t testing.TB, name string, alpn ...string) []byte {
 	return hello[:n]
 }
 
+// dnsMessage is "ID TYPE NAME [ADDRESS…]", between port 4000 and the name server 192.0.2.53.
+func dnsMessage(words []string, answer bool) *bpf.DNSMessage {
+	var id uint16
+	_, _ = fmt.Sscan(words[0], &id)
+	m := &bpf.DNSMessage{
+		Ends:        bpf.Ends{Peer: netip.MustParseAddrPort("192.0.2.53:53"), LocalPort: 4000, Sent: !answer},
+		NameAnswers: bpf.NameAnswers{Name: words[2]}, ID: id, Type: words[1], Transport: event.TransportUDP, Answer: answer,
+	}
+	if !answer {
+		return m
+	}
+	m.Code = "NXDOMAIN"
+	for _, word := range words[3:] {
+		m.Code = "NOERROR"
+		m.Answers = append(m.Answers, bpf.NameAnswer{Addr: netip.MustParseAddr(word), TTL: time.Minute})
+	}
+	return m
+}
+
+// streamOf is "PEER OFFSET TEXT", in which + stands for the end of a line.
+func streamOf(words []string) *bpf.Stream {
+	var offset uint32
+	_, _ = fmt.Sscan(words[1], &offset)
+	text := strings.ReplaceAll(strings.Join(words[2:], " "), "+", "\r\n")
+	return &bpf.Stream{
+		Ends: bpf.Ends{Peer: netip.MustParseAddrPort(words[0]), LocalPort: 4001, Sent: true}, ID: 1, Offset: offset, Bytes: []byte(text),
+	}
+}
+
 func TestReadRequest(t *testing.T) {
 	hello := clientHello(t, "api.example.com", "h2", "http/1.1")
 	long := "GET / HTTP/1.1\r\nHost: late.example\r\nX: " + strings.Repeat("x", requestBytes)

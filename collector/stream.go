@@ -136,7 +136,7 @@ func readRequest(data []byte) (request *event.NetworkRequest, decided bool) {
 }
 
 // errRead stops the handshake once the hello is read.
-var errRead = errors.New("the hello is read") //nolint:gochecknoglobals // an error to compare with
+var errRead = errors.New("the hello is read")
 
 // readTLS has crypto/tls read a ClientHello. It needs a whole record at least: before, it is not asked.
 func readTLS(data []byte) (*event.NetworkRequest, bool) {

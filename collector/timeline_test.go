@@ -118,6 +118,8 @@ func (tl *timeline) step(line string) {
 			tl.t.Fatal(err)
 		}
 		tl.handle(bpf.Task{}, &bpf.NameAnswers{Name: words[1], Answers: []bpf.NameAnswer{{Addr: netip.MustParseAddr(words[2]), TTL: ttl}}})
+	case "answer":
+		tl.handle(bpf.Task{}, dnsMessage(words[1:], true))
 	case "lost":
 		n := tl.number(words[3])
 		tl.source.count(tl.number(words[1]), words[2], n, n)
@@ -198,6 +200,12 @@ func (tl *timeline) payload(step string, rest []string) any {
 			c.Local = netip.MustParseAddrPort(rest[1])
 		}
 		return c
+	case "ask":
+		return dnsMessage(rest, false)
+	case "request":
+		return streamOf(rest)
+	case "change":
+		return &event.FileChange{Operation: event.FileOperation(rest[0]), Path: rest[1], Target: strings.Join(rest[2:], " ")}
 	case "flow":
 		return &event.NetworkFlow{Transport: event.TransportTCP, Peer: netip.MustParseAddrPort(rest[0]), Sent: 10, Received: 20}
 	}

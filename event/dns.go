@@ -95,10 +95,10 @@ func (d *DNSQuery) AppendBody(dst []byte) []byte {
 	dst = append(dst, d.Name...)
 	const most = 4
 	for i, addr := range d.Addresses {
-		switch {
-		case i == 0:
+		switch i {
+		case 0:
 			dst = append(dst, " → "...)
-		case i == most:
+		case most:
 			return append(dst, ", …"...)
 		default:
 			dst = append(dst, ", "...)
