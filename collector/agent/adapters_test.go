@@ -376,6 +376,36 @@ func TestGeneric(t *testing.T) {
 	}
 }
 
+// TestManySessions starts ten thousand sessions in one sandbox and drops them: what is remembered has a bound, and
+// another sandbox's sessions are not forgotten for it.
+func TestManySessions(t *testing.T) {
+	tr := NewTranslator(TranslatorConfig{})
+	start := func(sandbox uint64, session string) {
+		tr.Logs(logsOf("codex_otel.log_only", []word{
+			{"event.name", "codex.conversation_starts"}, {"conversation.id", session}, {"approval_policy", "never"},
+		}), Origin{Sandbox: sandbox}, now)
+	}
+	start(8, "c1")
+	for i := range 10_000 {
+		start(7, "s"+strconv.Itoa(i))
+	}
+	if m := tr.memoryOf(7, now); m.conversations.Len() != maxConversations || tr.Evicted() != 10_000-maxConversations {
+		t.Errorf("%d conversations are remembered, %d evicted", m.conversations.Len(), tr.Evicted())
+	}
+	said, _ := tr.Logs(logsOf("codex_otel.log_only", []word{
+		{"event.name", "codex.tool_decision"}, {"conversation.id", "c1"}, {"decision", "denied"}, {"source", "User"}, {"tool_name", "echo"},
+	}), Origin{Sandbox: 8}, now)
+	if diff := cmp.Diff([]string{"approval: denied by config: echo"}, lines(said)); diff != "" {
+		t.Error(diff)
+	}
+	for sandbox := range uint64(2 * maxSenders) {
+		start(100+sandbox, "s")
+	}
+	if tr.senders.Len() != maxSenders {
+		t.Errorf("%d sandboxes are remembered", tr.senders.Len())
+	}
+}
+
 // TestHostileRecords is of records that no agent sends.
 func TestHostileRecords(t *testing.T) {
 	long := strings.Repeat("é", maxCommand)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -32,6 +33,8 @@ type Content struct {
 // Bounds of what a Translator remembers.
 const (
 	maxSenders = 1024
+	// senderIdle is for how long a sandbox may be silent until it is forgotten.
+	senderIdle = 30 * time.Minute
 	// maxSeen is how many records of a sender are remembered, to know one that is sent again.
 	maxSeen          = 8192
 	maxConversations = 256
@@ -99,8 +102,10 @@ type Translator struct {
 	// noted is told of every record; nil but in tests.
 	noted func(*Adapter, *record, Verdict, []*Statement)
 
+	evicted atomic.Uint64
+
 	mu      sync.Mutex
-	senders *bounded.Table[uint64, *memory]
+	senders *bounded.Idle[uint64, *memory]
 }
 
 // NewTranslator makes a Translator for all known agents.
@@ -110,7 +115,7 @@ func NewTranslator(cfg TranslatorConfig) *Translator {
 	}
 	return &Translator{
 		cfg: cfg, adapters: append(Adapters(), generic()), seed: maphash.MakeSeed(),
-		senders: bounded.New[uint64, *memory](maxSenders),
+		senders: bounded.NewIdle[uint64, *memory](maxSenders, senderIdle),
 	}
 }
 
@@ -141,24 +146,26 @@ func newMemory() *memory {
 func (t *Translator) Evicted() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.senders.Evicted()
-	for _, m := range t.senders.All() {
-		m.mu.Lock()
-		n += m.conversations.Evicted() + m.background.Evicted()
-		m.mu.Unlock()
-	}
-	return n
+	return t.senders.Evicted() + t.evicted.Load()
 }
 
-func (t *Translator) memoryOf(sandbox uint64) *memory {
+// evictions is how many entries gave way in a sandbox's tables. mu must be held.
+func (m *memory) evictions() uint64 { return m.conversations.Evicted() + m.background.Evicted() }
+
+// enter takes the sandbox's memory for a request. The result gives it back.
+func (h *hearing) enter() (leave func()) {
+	h.memory.mu.Lock()
+	before := h.evictions()
+	return func() {
+		h.Translator.evicted.Add(h.evictions() - before)
+		h.memory.mu.Unlock()
+	}
+}
+
+func (t *Translator) memoryOf(sandbox uint64, received time.Time) *memory {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m, ok := t.senders.Get(sandbox)
-	if !ok {
-		m = newMemory()
-		t.senders.Put(sandbox, m)
-	}
-	return m
+	return t.senders.Use(sandbox, received, newMemory)
 }
 
 // identity is what tells a record that is sent again from another that says the same: the hash of what it
@@ -185,7 +192,7 @@ type hearing struct {
 
 func (t *Translator) begin(from Origin, received time.Time) *hearing {
 	return &hearing{
-		Translator: t, memory: t.memoryOf(from.Sandbox), from: from, received: received,
+		Translator: t, memory: t.memoryOf(from.Sandbox, received), from: from, received: received,
 		account: Account{}, alike: map[uint64]uint32{},
 	}
 }
@@ -193,8 +200,7 @@ func (t *Translator) begin(from Origin, received time.Time) *hearing {
 // Logs is what log records say.
 func (t *Translator) Logs(logs plog.Logs, from Origin, received time.Time) ([]*Statement, Account) {
 	h := t.begin(from, received)
-	h.memory.mu.Lock()
-	defer h.memory.mu.Unlock()
+	defer h.enter()()
 	for _, rl := range logs.ResourceLogs().All() {
 		for _, sl := range rl.ScopeLogs().All() {
 			s := &source{resource: rl.Resource().Attributes(), scope: sl.Scope().Name(), version: sl.Scope().Version()}
@@ -214,8 +220,7 @@ func (t *Translator) Logs(logs plog.Logs, from Origin, received time.Time) ([]*S
 func (t *Translator) Traces(traces ptrace.Traces, from Origin, received time.Time) ([]*Statement, Account) {
 	h := t.begin(from, received)
 	h.index(traces)
-	h.memory.mu.Lock()
-	defer h.memory.mu.Unlock()
+	defer h.enter()()
 	for _, rs := range traces.ResourceSpans().All() {
 		for _, ss := range rs.ScopeSpans().All() {
 			s := &source{resource: rs.Resource().Attributes(), scope: ss.Scope().Name(), version: ss.Scope().Version()}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestTable(t *testing.T) {
@@ -24,5 +25,28 @@ func TestTable(t *testing.T) {
 	}
 	if value, ok := table.Get(2); !ok || value != "C" {
 		t.Errorf("%q, %v", value, ok)
+	}
+}
+
+func TestIdle(t *testing.T) {
+	table := NewIdle[int, string](3, time.Minute)
+	now := time.Unix(1000, 0)
+	use := func(key int, value string) string { return table.Use(key, now, func() string { return value }) }
+	use(1, "a")
+	now = now.Add(time.Second)
+	use(2, "b")
+	use(3, "c")
+	if got := use(1, "new"); got != "a" {
+		t.Errorf("made anew: %q", got)
+	}
+	now = now.Add(time.Second)
+	use(4, "d") // in the place of 2 or 3
+	if table.Len() != 3 || table.Evicted() != 1 || use(1, "new") != "a" {
+		t.Errorf("%d entries, %d evicted", table.Len(), table.Evicted())
+	}
+	now = now.Add(2 * time.Minute)
+	use(5, "e")
+	if got := slices.Collect(table.All()); !slices.Equal(got, []string{"e"}) || table.Evicted() != 1 {
+		t.Errorf("%v are not idle, %d evicted", got, table.Evicted())
 	}
 }

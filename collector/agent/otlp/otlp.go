@@ -35,8 +35,8 @@ type Config struct {
 	MaxBodyBytes int `yaml:"max_body_bytes"`
 	// MaxAttributes is how many attributes a record may have. One with more is refused, its request's others are not.
 	MaxAttributes int `yaml:"max_attributes"`
-	// BytesPerSecond is how much each sandbox may send, BurstBytes how much at once. A record counts for at
-	// least recordCost bytes.
+	// BytesPerSecond is how much each sandbox may send, BurstBytes how much at once. Records and
+	// statements count for more than their bytes.
 	BytesPerSecond int `yaml:"bytes_per_second"`
 	BurstBytes     int `yaml:"burst_bytes"`
 	// SandboxRequests and SandboxConnections are how many of each sandbox are served at once, Requests and
@@ -151,8 +151,12 @@ const (
 	// maxDepth is of messages in messages. A record is nine deep; the rest is for values in values.
 	maxDepth    = 64
 	maxElements = 1 << 19
-	// recordCost is what a record counts for beside its bytes: it costs more than they do.
+	// maxRecords is of log records, spans or metrics in a request: ten times what agents send.
+	maxRecords = 1 << 14
+	// recordCost is what a record counts for beside its bytes.
 	recordCost = 256
+	// statementCost is what a statement does: it becomes an event that everybody sees.
+	statementCost = 4 << 10
 	// requestCost is what a request does.
 	requestCost = 512
 

@@ -458,6 +458,20 @@ func TestPartialSuccess(t *testing.T) {
 	}
 }
 
+// TestManyRecords sends more records than anybody does: none of them is taken, and they count.
+func TestManyRecords(t *testing.T) {
+	b := serve(t, settings())
+	answer, text := post(t, http.DefaultClient, b.url("/v1/logs"), wrap(wrap(bytes.Repeat([]byte{0x12, 0}, maxRecords+1), 2), 1))
+	if answer.StatusCode != http.StatusRequestEntityTooLarge || b.heard(7) != 0 {
+		t.Errorf("%s %q, heard %d", answer.Status, text, b.heard(7))
+	}
+	b.admission.mu.Lock()
+	defer b.admission.mu.Unlock()
+	if left := b.admission.shares[7].tokens; left > b.admission.burst-maxRecords*recordCost+float64(b.cfg.BytesPerSecond) {
+		t.Errorf("%.0f of the budget are left", left)
+	}
+}
+
 func TestRate(t *testing.T) {
 	cfg := settings()
 	cfg.BytesPerSecond, cfg.BurstBytes = 2048, 2048

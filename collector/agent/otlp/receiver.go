@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -243,8 +244,13 @@ func (r *Receiver) take(ctx context.Context, from agent.Origin, q request) (refu
 	if err != nil {
 		return 0, err
 	}
-	r.admission.charge(from.Sandbox, batch.records()*recordCost, time.Now())
+	records := batch.records()
+	r.admission.charge(from.Sandbox, records*recordCost, time.Now())
+	if records > maxRecords {
+		return 0, tooLarge("more than " + strconv.Itoa(maxRecords) + " records")
+	}
 	said, account := batch.translate(r.translator, from, time.Now())
+	r.admission.charge(from.Sandbox, len(said)*statementCost, time.Now())
 	for _, s := range said {
 		r.settings.Claim(s)
 	}

@@ -58,7 +58,7 @@ type Finder struct {
 	ports atomic.Pointer[map[uint16]struct{}]
 
 	mu       sync.Mutex
-	connects *bounded.Table[uint64, *bounded.Table[ends, connect]]
+	connects *bounded.Idle[uint64, *bounded.Table[ends, connect]]
 	// next is the search that those who ask now will share, nil for none; searching is true while one goes on.
 	next      *search
 	searching bool
@@ -78,7 +78,7 @@ func New(s Settings) (*Finder, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	f := &Finder{settings: s, connects: bounded.New[uint64, *bounded.Table[ends, connect]](maxSandboxes)}
+	f := &Finder{settings: s, connects: bounded.NewIdle[uint64, *bounded.Table[ends, connect]](maxSandboxes, connectAge)}
 	f.ports.Store(&map[uint16]struct{}{})
 	return f, nil
 }
@@ -99,11 +99,7 @@ func (f *Finder) Connected(r *bpf.Record, c *event.NetworkConnect) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	table, ok := f.connects.Get(r.Sandbox)
-	if !ok {
-		table = bounded.New[ends, connect](maxConnects)
-		f.connects.Put(r.Sandbox, table)
-	}
+	table := f.connects.Use(r.Sandbox, r.Time, func() *bounded.Table[ends, connect] { return bounded.New[ends, connect](maxConnects) })
 	table.Put(ends{unmapped(c.Local), unmapped(c.Peer)}, connect{
 		origin: agent.Origin{Sandbox: r.Sandbox, PID: r.Task.PID, Start: r.Task.Start}, at: r.Time,
 	})
@@ -119,7 +115,7 @@ func (f *Finder) candidates(e ends) []connect {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var found []connect
-	for _, table := range f.connects.All() {
+	for table := range f.connects.All() {
 		if c, ok := table.Get(e); ok {
 			found = append(found, c)
 		}

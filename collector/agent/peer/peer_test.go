@@ -174,8 +174,10 @@ func TestFloodOfConnects(t *testing.T) {
 		c.Local = netip.AddrPortFrom(c.Local.Addr(), uint16(port+10))
 		f.Connected(&bpf.Record{Sandbox: 2, Task: bpf.Task{PID: 2}}, &c)
 	}
-	if table, _ := f.connects.Get(2); table.Len() != maxConnects {
-		t.Errorf("%d connects are remembered", table.Len())
+	for table := range f.connects.All() {
+		if table.Len() > maxConnects {
+			t.Errorf("%d connects are remembered", table.Len())
+		}
 	}
 	if got := f.candidates(ends{netip.MustParseAddrPort("127.0.0.1:9"), c.Peer}); len(got) != 1 {
 		t.Errorf("another sandbox's flood made %d of 1", len(got))
