@@ -130,14 +130,16 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 func (r *Relay) run(ctx context.Context, l *lane) {
+	// What is being sent at the end is given the same moment as what waits.
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(relayTimeout, cancel) })()
 	for {
 		select {
 		case <-l.more:
-			r.deliver(ctx, l)
+			r.deliver(sending, l)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), relayTimeout)
-			defer cancel()
-			r.deliver(last, l)
+			r.deliver(sending, l)
 			l.abandon()
 			return
 		}

@@ -36,6 +36,7 @@ func TestIdle(t *testing.T) {
 	now = now.Add(time.Second)
 	use(2, "b")
 	use(3, "c")
+	now = now.Add(time.Second)
 	if got := use(1, "new"); got != "a" {
 		t.Errorf("made anew: %q", got)
 	}
