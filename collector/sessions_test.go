@@ -133,6 +133,14 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 	p.handle(&bpf.Record{Time: now, Payload: &bpf.CgroupGone{ID: 10}})
 	p.handle(&bpf.Record{Time: now, Payload: &bpf.CgroupGone{ID: 20}})
+	p.claim(&agent.Statement{
+		Origin: agent.Origin{Sandbox: 20, PID: 200, Start: 200 * 1e6}, Time: now,
+		Claim: &event.Prompt{Claim: event.Claim{Agent: "claude-code", Session: "late-0000000000000001"}},
+	}, now)
+	if s := p.Stats().Sessions; s.Live != 1 {
+		t.Errorf("a late claim: %+v", s)
+	}
+	p.tick(now.Add(2 * lingerInterval))
 	p.finish(now)
 	if s := p.Stats().Sessions; s.Live != 0 || s.Roots != 0 {
 		t.Errorf("left: %+v", s)

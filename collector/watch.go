@@ -124,6 +124,9 @@ func (p *Pipeline) tick(now time.Time) {
 }
 
 func (p *Pipeline) drop(id uint64, state *sandboxState) {
+	// What was claimed since it stopped.
+	p.sessions.Forget(state.sandbox, state.stopped)
+	p.publishSessions()
 	delete(p.sandboxes, id)
 	p.tree.Forget(id)
 	p.losses.forget(state.sandbox)

@@ -234,7 +234,7 @@ const (
 	PromptLength Key = "watchglass.agent.prompt.length"
 	// MCPServerName is the server of the Model Context Protocol that was called.
 	MCPServerName Key = "watchglass.mcp.server.name"
-	// SessionEndReason is why a session ended: exit, claimed, sandbox_gone, evicted.
+	// SessionEndReason is why a session ended: exit, claimed, sandbox_gone (or no longer watched), evicted.
 	SessionEndReason Key = "watchglass.session.end_reason"
 	// SessionDuration is how long the session was, in seconds.
 	SessionDuration Key = "watchglass.session.duration"

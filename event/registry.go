@@ -110,7 +110,7 @@ func Attributes() []AttributeInfo {
 		{AgentDuration, ValueDouble, "How long it took in seconds, as the agent says."},
 		{PromptLength, ValueInt, "The prompt's length in characters."},
 		{MCPServerName, ValueString, "The server of the Model Context Protocol that was called."},
-		{SessionEndReason, ValueString, "Why a session ended: exit, claimed, sandbox_gone, evicted."},
+		{SessionEndReason, ValueString, "Why a session ended: exit, claimed, sandbox_gone (or no longer watched), evicted."},
 		{SessionDuration, ValueDouble, "How long the session was, in seconds."},
 		{SessionTurns, ValueInt, "The number of its turns."},
 		{SessionToolCalls, ValueInt, "The number of its tool calls."},

@@ -44,7 +44,8 @@ func (s *SessionStart) AppendBody(dst []byte) []byte {
 // SessionEnd is the end of a session.
 type SessionEnd struct {
 	Claim
-	// Reason is exit (the agent's process ended), claimed, sandbox_gone or evicted.
+	// Reason is exit (the agent's process ended), claimed, sandbox_gone (or no longer watched)
+	// or evicted.
 	Reason   string
 	Duration time.Duration
 	// Turns, ToolCalls and Processes are how many there were.
