@@ -409,7 +409,7 @@ func TestKernelLosses(t *testing.T) {
 						return
 					}
 					switch r.Payload.(type) {
-					case *event.FileOpen:
+					case *event.FileOpen, *event.FileChange, *event.FileMap:
 						delivered["file"]++
 					case *Fork, *event.ProcessExec, *event.ProcessExit:
 						delivered["process"]++
