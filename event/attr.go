@@ -599,14 +599,15 @@ const (
 
 // Attributes of losses.
 const (
-	// LossStage is where events were lost: ring, queue, decode, export.
+	// LossStage is where events were lost: ring, queue, decode, export, journal.
 	LossStage Key = "watchglass.loss.stage"
-	// LossKind is the kind of the lost events, or the probe when the kind is not known.
+	// LossKind is the kind of the lost events, or the probe when the kind is not known, or the exporter or destination that missed them.
 	LossKind Key = "watchglass.loss.kind"
 	// LossCount is how many events were lost since the previous report.
 	LossCount Key = "watchglass.loss.count"
 	// LossSince is when the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time.
 	LossSince Key = "watchglass.loss.since"
-	// LossReason is why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up.
+	// LossReason is why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up, rejected;
+	// at the journal crash, torn, evicted, damaged, disk_full, write_failed, too_large.
 	LossReason Key = "watchglass.loss.reason"
 )

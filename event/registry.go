@@ -272,11 +272,11 @@ func Attributes() []AttributeInfo {
 		{SecurityRuleUUID, ValueString, "The detector's stable unique id."},
 		{SecurityRuleVersion, ValueString, "The detector's version."},
 		{SecurityRuleRulesetName, ValueString, "The set the detector belongs to."},
-		{LossStage, ValueString, "Where events were lost: ring, queue, decode, export."},
-		{LossKind, ValueString, "The kind of the lost events, or the probe when the kind is not known."},
+		{LossStage, ValueString, "Where events were lost: ring, queue, decode, export, journal."},
+		{LossKind, ValueString, "The kind of the lost events, or the probe when the kind is not known, or the exporter or destination that missed them."},
 		{LossCount, ValueInt, "How many events were lost since the previous report."},
 		{LossSince, ValueString, "When the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time."},
-		{LossReason, ValueString, "Why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up."},
+		{LossReason, ValueString, "Why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up, rejected; at the journal crash, torn, evicted, damaged, disk_full, write_failed, too_large."},
 	}
 }
 

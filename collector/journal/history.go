@@ -75,9 +75,6 @@ func OpenReader(dir string, q Query) (*Reader, error) {
 
 // journalID is the id of the journal in a folder, by its oldest good segment.
 func journalID(dir string) (id [16]byte, err error) {
-	if _, err := os.Stat(filepath.Join(dir, "state")); err != nil {
-		return id, fmt.Errorf("%s is no journal: %w", dir, err)
-	}
 	for lane := range Lane(lanes) {
 		segments, err := listSegments(dir, lane)
 		if err != nil {
@@ -91,9 +88,10 @@ func journalID(dir string) (id [16]byte, err error) {
 			}
 		}
 	}
+	// None is there yet, or the state is all that is.
 	text, err := os.ReadFile(filepath.Join(dir, "state"))
 	if err != nil {
-		return id, fmt.Errorf("read the journal's state: %w", err)
+		return id, fmt.Errorf("%s is no journal: %w", dir, err)
 	}
 	if len(text) >= stateSize && string(text[:8]) == stateMagic {
 		copy(id[:], text[stateJournal:])
