@@ -145,6 +145,17 @@ func (g *geminiRecord) hearDecision(call *event.ToolCall) {
 	g.say(g.at, approval)
 }
 
+// geminiResponseGroup is the process group of a command, where what the model was answered tells it.
+func geminiResponseGroup(response document) uint32 {
+	parts, _ := response["responseParts"].([]any)
+	if len(parts) == 0 {
+		return 0
+	}
+	part, _ := parts[0].(map[string]any)
+	answer, _ := document(part).object("functionResponse").object("response")["output"].(string)
+	return geminiGroup(answer)
+}
+
 func (g *geminiRecord) hearSpan() Verdict {
 	switch g.name {
 	case "tool_call":
@@ -176,5 +187,6 @@ func (g *geminiRecord) hearCallSpan() {
 		call.Error = output.object("response").text("errorType", maxName)
 	}
 	call.ClaimedExit, call.HasExit = output.object("response").object("data").number("exitCode")
+	call.ProcessGroup = geminiResponseGroup(output.object("response"))
 	g.sayCall(g.record, call)
 }
