@@ -4,7 +4,6 @@ package attribution
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -30,8 +29,8 @@ func TargetsOf(agent string) Targets {
 // Sure is the confidences above inferred.
 func Sure() []string { return []string{exact, "strong"} }
 
-// Telemetry says whether a scenario has the agent's telemetry, as it comes: the targets are about those that have.
-func (s *Scenario) Telemetry() bool { return !s.Silent && !slices.Contains(s.Setup, "--no-otlp") }
+// AsSetUp says whether the agent tells all that `agents setup` has it tell: the targets are about these scenarios.
+func (s *Scenario) AsSetUp() bool { return len(s.Setup) == 0 && !s.Silent }
 
 // Page is docs/attribution.md.
 func Page(results []Result, machine string) string {
@@ -75,9 +74,9 @@ func sum(results []Result, agent string, choose func(*Scenario) bool) (total Sco
 func every(*Scenario) bool { return true }
 
 func writeAgents(b *strings.Builder, results []Result) {
-	b.WriteString("## By agent, with telemetry\n\n| agent | sessions | marks | recall | target | precision, exact | precision, strong | target | forged | stolen |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("## As agents setup sets them up\n\nThe scenarios below but those that say what the agent does not tell.\n\n| agent | sessions | marks | recall | target | precision, exact | precision, strong | target | forged | stolen |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, agent := range Names() {
-		total, sessions := sum(results, agent, (*Scenario).Telemetry)
+		total, sessions := sum(results, agent, (*Scenario).AsSetUp)
 		if sessions == 0 {
 			continue
 		}
