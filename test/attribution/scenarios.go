@@ -130,7 +130,7 @@ func Scenarios() []Scenario {
 		},
 		{Name: "redacted", About: "telemetry that leaves out what tools are asked, and no hooks", Script: four, Setup: []string{"--redacted", "--no-hooks"}},
 		{Name: "late", About: "telemetry that comes seconds late, and no hooks", Script: four, Setup: []string{"--no-hooks"}, Slow: true},
-		{Name: "hooks", About: "hooks alone, without telemetry", Script: four, Setup: []string{"--no-otlp"}},
+		{Name: "hooks", About: "hooks alone, without telemetry", Agents: []string{"codex", "claude", "gemini"}, Script: four, Setup: []string{"--no-otlp"}},
 		{Name: "silent", About: "telemetry that goes nowhere, and no hooks", Script: four, Setup: []string{"--no-hooks"}, Silent: true},
 		{
 			Name: "forged", About: "a call that uses another call's ids and hooks, and a process outside of the agent that does",

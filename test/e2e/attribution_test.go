@@ -15,7 +15,7 @@ import (
 // channels is how each agent speaks when `agents setup` set it up.
 func channels() map[string][]string {
 	return map[string][]string{
-		"codex": {"hook", "log", "span"}, "claude": {"hook", "log", "span"}, "gemini": {"hook", "log", "span"}, "opencode": {"hook", "log", "span"},
+		"codex": {"hook", "log", "span"}, "claude": {"hook", "log", "span"}, "gemini": {"hook", "log", "span"}, "opencode": {"log", "span"},
 	}
 }
 

@@ -237,23 +237,6 @@ func TestFromNothing(t *testing.T) {
 	}
 }
 
-func TestPluginOfSomebodyElse(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "opencode", "plugin", "watchglass.js")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte("export const Mine = 1\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openCode().Plan(Places{XDG: dir}, settings()); err == nil || !strings.HasPrefix(err.Error(), path+":1: ") {
-		t.Errorf("planned: %v", err)
-	}
-	if _, err := openCode().PlanRemoval(Places{XDG: dir}); err == nil {
-		t.Error("removed")
-	}
-}
-
 func TestJSONRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"{\n\"a\": }":                      "f:2: ",
