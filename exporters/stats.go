@@ -133,8 +133,11 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		kind string
 		n    uint64
 	}{
-		{"session", stats.Sessions.SessionsEvicted}, {"turn", stats.Sessions.TurnsEvicted}, {"call", stats.Sessions.CallsEvicted},
-		{"process", stats.Sessions.ProcessesEvicted}, {"object", stats.Sessions.ObjectsOmitted},
+		{"session", stats.Sessions.SessionsEvicted},
+		{"turn", stats.Sessions.TurnsEvicted},
+		{"call", stats.Sessions.CallsEvicted},
+		{"process", stats.Sessions.ProcessesEvicted},
+		{"object", stats.Sessions.ObjectsOmitted},
 	} {
 		counter(c.sessionsForgotten, forgotten.n, forgotten.kind)
 	}

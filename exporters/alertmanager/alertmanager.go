@@ -373,11 +373,14 @@ func (e *Exporter) send(ctx context.Context, r *receiver, batch []dueAlert) time
 	case err == nil:
 		r.learned(batch, now)
 	case failed != nil && refusesContent(failed.Status):
-		// It will not take this one, ever: it is lost to this receiver, which is said and counted.
+		// It will not take this one, ever, nor will the others of its kind: it is lost, which is said and counted.
 		r.failed++
-		e.lost++
 		for _, d := range batch {
 			r.known[d.alert] = knowledge{d.version, now}
+			if d.alert.told.IsZero() {
+				e.lost++
+				d.alert.told = now // nobody is waited for: its time runs
+			}
 		}
 		if e.mayComplain(r) {
 			e.log.Error("Alertmanager refuses an alert: it is lost", "alertmanager", r.name, "error", err)

@@ -281,9 +281,12 @@ func TestSpoiledBatch(t *testing.T) {
 		}
 		return http.StatusOK
 	})
-	e := openTest(t, config(am.URL))
+	cfg := config(am.URL)
+	cfg.RefreshInterval, cfg.ActiveFor = 20*time.Millisecond, 50*time.Millisecond
+	e := openTest(t, cfg)
 	export(t, e, finding("a", event.SeverityHigh), finding("bad", event.SeverityHigh), finding("b", event.SeverityHigh))
-	eventually(t, "the good ones", func() bool { return len(am.told()) == 2 && e.Notifiers()[0].Pending == 0 })
+	eventually(t, "the good ones", func() bool { return len(am.told()) >= 2 && e.Notifiers()[0].Pending == 0 })
+	eventually(t, "all forgotten, the bad one too", func() bool { e.mu.Lock(); defer e.mu.Unlock(); return len(e.alerts) == 0 })
 	if e.Lost() != 1 {
 		t.Errorf("%d lost, want the bad one", e.Lost())
 	}
