@@ -138,16 +138,23 @@ func (n *node) kill(t *testing.T) {
 // stop ends the collector in its own time.
 func (n *node) stop(t *testing.T) {
 	t.Helper()
+	if err := n.end(t); err != nil {
+		t.Errorf("the collector: %v\n%s", err, n.said())
+	}
+}
+
+// end is stop for a collector that has a reason to complain.
+func (n *node) end(t *testing.T) error {
+	t.Helper()
 	_ = n.command.Process.Signal(syscall.SIGTERM)
+	defer n.note(t)
 	select {
 	case err := <-n.done:
-		if err != nil {
-			t.Errorf("the collector: %v\n%s", err, n.said())
-		}
+		return err
 	case <-time.After(time.Minute):
 		t.Fatalf("the collector does not end:\n%s", n.said())
+		return nil
 	}
-	n.note(t)
 }
 
 // note reads from the journal's state (docs/journal.md) how many events the start made that has just ended.

@@ -100,22 +100,13 @@ func TestDiskFull(t *testing.T) {
 	s := newStage(t)
 	k := newSink(t, s)
 	n := newNode(t, s, fmt.Sprintf("{endpoint: http://%s, retry: {initial: 200ms, max: 2s}}", k.address), "131072, memory_bytes: 1048576")
-	if err := os.Mkdir(n.journal, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	// Smaller than the journal believes that it may be.
-	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "none", n.journal).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, output)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", n.journal).Run() })
+	smallDisk(t, n, "2m")
 	n.start(t)
 	begin := time.Now()
 	w := startLoad(t, s, n.cgroup)
 	time.Sleep(s.scale.diskUp)
 	k.start(t)
-	if output, err := exec.Command("mount", "-o", "remount,size=64m", n.journal).CombinedOutput(); err != nil {
-		t.Fatalf("make room: %v\n%s", err, output)
-	}
+	largeDisk(t, n)
 	time.Sleep(5 * time.Second)
 	w.stop(t)
 	took := time.Since(begin)
@@ -127,6 +118,57 @@ func TestDiskFull(t *testing.T) {
 	report(t, r, "The journal's disk, of 2 MB, is full while the backend is away; then there is room again, and the backend is back.")
 	if r.lost == 0 {
 		t.Error("nothing was lost: the disk was not full, and the scenario tests nothing")
+	}
+}
+
+// TestDiskFullAtTheEnd: the disk is full still when the collector stops, so that not even its losses can be written:
+// the next start accounts for them.
+func TestDiskFullAtTheEnd(t *testing.T) {
+	s := newStage(t)
+	k := newSink(t, s)
+	n := newNode(t, s, fmt.Sprintf("{endpoint: http://%s, retry: {initial: 200ms, max: 2s}}", k.address), "131072, memory_bytes: 1048576")
+	smallDisk(t, n, "1500k")
+	n.start(t)
+	begin := time.Now()
+	w := startLoad(t, s, n.cgroup)
+	time.Sleep(s.scale.diskUp / 2)
+	w.stop(t)
+	took := time.Since(begin)
+	n.down = append(n.down, interval{from: time.Now()})
+	if err := n.end(t); err != nil {
+		t.Logf("the collector says so: %v", err)
+	}
+	largeDisk(t, n)
+	k.start(t)
+	n.start(t)
+	drain := n.drained(t, patience)
+	n.stop(t)
+	k.collector.Stop()
+	r := verify(t, n, w, read(t, k.file))
+	r.seconds, r.drain = took.Seconds(), drain.Seconds()
+	report(t, r, "The journal's disk, of 1.5 MB, is full still when the collector stops; the next start, with room, accounts for what the last could not write.")
+	if r.lost == 0 {
+		t.Error("nothing was lost: the disk was not full, and the scenario tests nothing")
+	}
+}
+
+// smallDisk puts the journal on a disk that is smaller than it believes that it may be.
+func smallDisk(t *testing.T, n *node, size string) {
+	t.Helper()
+	if err := os.Mkdir(n.journal, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "none", n.journal).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v\n%s", err, output)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", n.journal).Run() })
+}
+
+// largeDisk gives it room.
+func largeDisk(t *testing.T, n *node) {
+	t.Helper()
+	if output, err := exec.Command("mount", "-o", "remount,size=64m", n.journal).CombinedOutput(); err != nil {
+		t.Fatalf("make room: %v\n%s", err, output)
 	}
 }
 
