@@ -78,7 +78,8 @@ func (p *Pump) deliver(ctx context.Context) error {
 		if err := p.cursor.Commit(); err != nil {
 			p.trouble("the destination's cursor cannot be written: after a restart events are sent again", err)
 		}
-		if len(batch) < limits.Events {
+		// Not by the number of events: a batch that has no room for more bytes is as full.
+		if !p.cursor.More() {
 			wait(ctx, p.settings.FlushInterval)
 		}
 	}

@@ -295,3 +295,36 @@ func TestPipelineReportsWhatTheJournalLost(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestPumpDoesNotWaitForMoreWhenThereIs: a batch that its bytes end is full, and the next is sent at once, however few
+// events it has; only when nothing more is there does the pump let events gather.
+func TestPumpDoesNotWaitForMoreWhenThereIs(t *testing.T) {
+	const n = 500
+	j := openJournal(t, t.TempDir(), "inst")
+	batch := make([]event.Encoded, n)
+	for i := range batch {
+		batch[i] = event.Encoded{Seq: uint64(i + 1), Instance: "inst", Time: time.Now(), Kind: event.KindFileOpen, Record: make([]byte, 100)}
+		j.Produced(uint64(i + 1))
+	}
+	d := &siem{taken: map[string]int{}}
+	pump, err := NewPump(j, DestinationSettings{
+		Destination: d, BatchSize: 4096, BatchBytes: 1000, FlushInterval: time.Hour,
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Append(batch, 0) // a new cursor begins at the end
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- pump.Run(ctx) }()
+	for deadline := time.Now().Add(20 * time.Second); pump.Stats().Delivered < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%d of %d events are delivered, and the pump waits", pump.Stats().Delivered, n)
+			break
+		}
+	}
+	cancel()
+	if err := errors.Join(<-done, j.Close()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -48,6 +48,8 @@ type Cursor struct {
 	evicted, damaged uint64
 	// since is when the oldest event of the batch that is being delivered was written.
 	since time.Time
+	// more is whether the batch ended at a limit.
+	more bool
 }
 
 // cursorFile is a cursor's file.
@@ -239,7 +241,7 @@ func (c *Cursor) Next(ctx context.Context, limits Limits) ([]event.Encoded, erro
 }
 
 func (c *Cursor) fill(limits Limits) error {
-	c.batch, c.arena = c.batch[:0], c.arena[:0]
+	c.batch, c.arena, c.more = c.batch[:0], c.arena[:0], false
 	if cap(c.arena) > 4*limits.Bytes {
 		c.arena = nil // one huge event must not keep its memory for ever
 	}
@@ -271,10 +273,14 @@ func (c *Cursor) fill(limits Limits) error {
 			e.Record = c.arena[at:len(c.arena):len(c.arena)]
 			c.batch = append(c.batch, e)
 		}
+		c.more = c.more || r.position < heads[lane] && (len(c.batch) >= most || size >= limits.Bytes)
 	}
 	c.settle(oldest)
 	return nil
 }
+
+// More says whether the latest batch ended at a limit, of events or of bytes, and not because there were no more.
+func (c *Cursor) More() bool { return c.more }
 
 func (c *Cursor) heads() (heads [lanes]uint64) {
 	c.journal.mu.Lock()
