@@ -64,14 +64,17 @@ func dnsActivity() class {
 func detectionFinding() class {
 	return class{
 		2004, 2, "Detection Finding", "Findings", "evidences[].actor.process", "evidences[].actor.process.parent_process",
-		"evidences[].actor", []string{"evidences[]", "device", "finding_info"}, nil,
+		"evidences[].actor",
+		[]string{"evidences[]", "device", "finding_info"},
+		nil,
 	}
 }
 
 func apiActivity() class {
 	return class{
 		6003, 6, "API Activity", "Application Activity", "actor.process", "actor.process.parent_process", "actor",
-		[]string{"actor", "device", "api", "src_endpoint", "dst_endpoint", "http_response"}, []string{"host"},
+		[]string{"actor", "device", "api", "src_endpoint", "dst_endpoint", "http_response"},
+		[]string{"host"},
 	}
 }
 
@@ -339,8 +342,12 @@ func (r *Record) completeDNS(o *Object) {
 	if code := r.find(event.DNSResponseCode).AsString(); code != "" {
 		id, caption := int64(other), code
 		for i, known := range [][2]string{
-			{"NOERROR", "NoError"}, {"FORMERR", "FormError"}, {"SERVFAIL", "ServError"}, {"NXDOMAIN", "NXDomain"},
-			{"NOTIMP", "NotImp"}, {"REFUSED", "Refused"},
+			{"NOERROR", "NoError"},
+			{"FORMERR", "FormError"},
+			{"SERVFAIL", "ServError"},
+			{"NXDOMAIN", "NXDomain"},
+			{"NOTIMP", "NotImp"},
+			{"REFUSED", "Refused"},
 		} {
 			if known[0] == code {
 				id, caption = int64(i), known[1]
