@@ -92,5 +92,6 @@ func New(cfg *Config) ([]Detector, error) {
 		newOffPolicyConnect(cfg),
 		newUnbackedExec(cfg),
 		newWeakSandbox(cfg),
+		newMassDestruction(cfg),
 	}, nil
 }

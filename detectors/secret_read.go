@@ -154,12 +154,14 @@ func otherNames(f *event.FileOpen) string {
 	return names
 }
 
-// secretLevel lowers what programs read all day in the course of their work: a project's own
-// environment file and package managers' settings, which hold a token only sometimes.
+// secretLevel lowers what programs read all day in the course of their work: package managers' settings, which
+// hold a token only sometimes, and a project's own environment file, which every run and every archive reads.
 func secretLevel(path string) event.Severity {
 	name := baseName(path)
 	switch {
-	case strings.HasPrefix(name, ".env"), name == ".npmrc", name == ".pypirc", name == ".yarnrc.yml":
+	case strings.HasPrefix(name, ".env"):
+		return event.SeverityLow
+	case name == ".npmrc", name == ".pypirc", name == ".yarnrc.yml":
 		return event.SeverityMedium
 	}
 	return 0

@@ -26,6 +26,8 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	open PID read+write [class=secret] [error=2] [inode=N] [mode=755] [created=yes] PATH
 //	connect PID tcp|udp ADDRESS:PORT [error=111] [name=NAME] [abandoned=yes]
 //	exec PID [origin=memfd] [inode=N] [changed=-5s]   the process's executable and arguments were executed
+//	file PID unlink|rmdir|mkdir|rename [class=tmp] [error=13] [target=PATH] PATH
+//	files PID unlink N PREFIX     one after the other: PREFIX1 to PREFIXN
 //	posture PID [user=0] [userns=own] [caps=A+B] [seccomp=filter] [nnp=yes] [ns=net+pid] [mounts=/a+/b] [sockets=/a] [devices=/a]
 //	    [network=own] [metadata=yes] [pids=N] [memory=N] [policy=yes]
 //	sandbox NAME      the steps that follow happen in this sandbox; it was watched from now on
@@ -134,6 +136,12 @@ func (tl *timeline) step(line string) {
 		tl.connect(words)
 	case "exec":
 		tl.exec(words[1], options)
+	case "file":
+		tl.change(words[1], words[2], words[3:])
+	case "files":
+		for i := range tl.number(words[3]) {
+			tl.change(words[1], words[2], []string{words[4] + strconv.FormatUint(i+1, 10)})
+		}
 	case "posture":
 		tl.posture(words[1], options)
 	case "repeat":
@@ -237,6 +245,14 @@ func (tl *timeline) exec(pid string, options map[string]string) {
 		x.Changed = tl.now.Add(tl.duration(changed))
 	}
 	tl.publish(pid, x)
+}
+
+func (tl *timeline) change(pid, operation string, words []string) {
+	options, rest := fields(words)
+	tl.publish(pid, &event.FileChange{
+		Operation: event.FileOperation(operation), Path: strings.Join(rest, " "), Target: options["target"],
+		Class: event.FileClass(options["class"]), Error: event.Errno(tl.number(options["error"])),
+	})
 }
 
 func (tl *timeline) posture(pid string, options map[string]string) {

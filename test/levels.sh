@@ -49,7 +49,7 @@ elif [[ ! -e /sys/kernel/btf/vmlinux ]]; then
 	cannot kernel "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"
 	cannot e2e "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"
 else
-	level kernel "race kernel" make --no-print-directory test-kernel
+	level kernel "race kernel corpus" make --no-print-directory test-kernel
 	level e2e "e2e" make --no-print-directory test-e2e
 fi
 if [[ $(uname -m) != x86_64 ]]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs what a task needs and the machine lacks: install.sh go|demo|generate|lint|race|kernel|vm|e2e ...
+# Installs what a task needs and the machine lacks: install.sh go|demo|corpus|generate|lint|race|kernel|vm|e2e ...
 # Debian packages only. It starts no service and touches nothing that is already there.
 set -euo pipefail
 
@@ -43,6 +43,17 @@ for task in "$@"; do
 		want cc gcc
 		want strip binutils
 		want ssh openssh-client
+		;;
+	corpus)
+		# What the labelled sessions run: what agents have at hand.
+		want python3 python3
+		want make make
+		want openssl openssl
+		want patch patch
+		want node nodejs
+		want npm npm
+		want ip iproute2
+		[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
 		;;
 	generate)
 		want clang-19 clang-19

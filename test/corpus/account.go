@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package corpus
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// score is the account of one detector.
+type score struct {
+	found, missed, falsePositives int
+	// unasked is findings in attacks that another rule is expected to find: true, but not counted for it.
+	unasked int
+	after   []time.Duration
+}
+
+// Page is docs/detection.md: the account of all results.
+func Page(results []Result, machine string) string {
+	scores := map[string]*score{}
+	of := func(rule string) *score {
+		if scores[rule] == nil {
+			scores[rule] = &score{}
+		}
+		return scores[rule]
+	}
+	var benign time.Duration
+	var attacks, quiet, foundAttacks int
+	var b strings.Builder
+	for _, r := range results {
+		if r.Lacks != "" {
+			continue
+		}
+		if !r.Session.Attack {
+			quiet++
+			benign += r.Took
+			for _, f := range r.Findings {
+				of(f.Rule).falsePositives++
+			}
+			continue
+		}
+		attacks++
+		missed := r.Session.Missed(r.Findings)
+		if len(missed) == 0 {
+			foundAttacks++
+		}
+		for _, rule := range missed {
+			of(rule).missed++
+		}
+		counted := map[string]bool{}
+		for _, f := range r.Findings {
+			switch {
+			case counted[f.Rule]:
+			case slices.Contains(r.Session.Finds, f.Rule):
+				of(f.Rule).found++
+				of(f.Rule).after = append(of(f.Rule).after, f.After)
+			default:
+				of(f.Rule).unasked++
+			}
+			counted[f.Rule] = true
+		}
+	}
+	fmt.Fprintf(&b, `# What is found
+
+<!-- Written by make corpus. Do not edit. -->
+
+Labelled sessions, executed for real in a network namespace of their own, on %s. %d attacks, of which all expected
+detectors found %d; %d benign sessions of %s in all. *After* is the time from the start of the session to the event
+that decided, the median. *Unasked* is findings in attacks whose label names another detector. A weak-sandbox finding
+of low severity is true of every session here that takes long enough to be looked at: they run in no sandbox.
+
+| detector | found | missed | unasked | in benign sessions | after |
+|---|---:|---:|---:|---:|---:|
+`, machine, attacks, foundAttacks, quiet, benign.Round(time.Second))
+	for _, rule := range slices.Sorted(maps.Keys(scores)) {
+		s := scores[rule]
+		after := "–"
+		if len(s.after) > 0 {
+			slices.Sort(s.after)
+			after = s.after[len(s.after)/2].Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s |\n", rule, s.found, s.missed, s.unasked, s.falsePositives, after)
+	}
+	writeSessions(&b, results)
+	return b.String()
+}
+
+func writeSessions(b *strings.Builder, results []Result) {
+	b.WriteString("\n## Sessions\n\n| session | what it does | expected | found |\n|---|---|---|---|\n")
+	for _, r := range slices.SortedStableFunc(slices.Values(results), func(x, y Result) int {
+		return cmp.Compare(order(x), order(y))
+	}) {
+		var found []string
+		for _, f := range r.Findings {
+			if name := f.Rule + " (" + f.Severity + ")"; !slices.Contains(found, name) {
+				found = append(found, name)
+			}
+		}
+		if r.Lacks != "" {
+			found = []string{"not run: this machine lacks " + r.Lacks}
+		}
+		label := "benign: "
+		if r.Session.Attack {
+			label = "attack: "
+		}
+		fmt.Fprintf(b, "| %s%s | %s | %s | %s |\n", label, r.Session.Name, strings.ReplaceAll(r.Session.About, "|", `\|`),
+			strings.Join(r.Session.Finds, ", "), strings.Join(found, ", "))
+	}
+}
+
+func order(r Result) int {
+	if r.Session.Attack {
+		return 0
+	}
+	return 1
+}

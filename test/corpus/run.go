@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package corpus
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/watchglass/watchglass/policy"
+)
+
+// longest is how long one session may take.
+const longest = 2 * time.Minute
+
+// configuration is the policy of every session: what a team would write. The machine's resolvers are allowed, though
+// no packet can reach them from here.
+func configuration() string {
+	text, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		text = nil
+	}
+	resolvers, err := json.Marshal(policy.Resolvers(string(text)))
+	if err != nil {
+		resolvers = []byte("[]")
+	}
+	return fmt.Sprintf("policy:\n  network:\n    allow: [\"127.0.0.0/8\", \"203.0.113.11/32\"]\n    resolvers: %s\n", resolvers)
+}
+
+// Finding is one finding of a session: its first report.
+type Finding struct {
+	Rule, Severity, Title string
+	// After is the time from the start of the session.
+	After time.Duration
+}
+
+// Result is how a session ended.
+type Result struct {
+	Session  *Session
+	Findings []Finding
+	Took     time.Duration
+	// Lacks is the command for want of which it did not run; "" when it ran.
+	Lacks string
+}
+
+// Corpus runs sessions: Open, then Run for each, then Close, all on one goroutine.
+type Corpus struct {
+	binary string
+	world  *world
+}
+
+// Open makes the world in which sessions run. The calling goroutine must be one that ends with it: see
+// loopback.Enter.
+func Open(ctx context.Context, binary string) (*Corpus, error) {
+	w, err := enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Corpus{binary: binary, world: w}, nil
+}
+
+// Close gives back what Open made.
+func (c *Corpus) Close() { c.world.leave() }
+
+// Run runs a session and reads what was found.
+func (c *Corpus) Run(ctx context.Context, s *Session) (Result, error) {
+	result := Result{Session: s}
+	for _, command := range s.Needs {
+		if _, err := exec.LookPath(command); err != nil {
+			result.Lacks = command
+			return result, nil
+		}
+	}
+	dir, err := home()
+	if dir != "" {
+		defer func() { _ = os.RemoveAll(dir) }()
+	}
+	if err != nil {
+		return result, err
+	}
+	output, err := os.MkdirTemp(c.world.dir, "session-")
+	if err != nil {
+		return result, err
+	}
+	started := time.Now()
+	if err := c.execute(ctx, s, dir, output); err != nil {
+		return result, fmt.Errorf("session %s: %w", s.Name, err)
+	}
+	result.Took = time.Since(started)
+	result.Findings, err = readFindings(filepath.Join(output, "events.jsonl"))
+	return result, err
+}
+
+func (c *Corpus) execute(ctx context.Context, s *Session, dir, output string) error {
+	first, err := prelude()
+	if err != nil {
+		return err
+	}
+	script, settings := filepath.Join(output, "session.sh"), filepath.Join(output, "config.yaml")
+	if err := errors.Join(os.WriteFile(script, []byte(first+s.Script), 0o600), os.WriteFile(settings, []byte(configuration()), 0o600)); err != nil {
+		return err
+	}
+	work := filepath.Join(dir, "work")
+	for _, args := range [][]string{
+		{"init", "-q"}, {"config", "user.name", "dev"}, {"config", "user.email", "dev@example.com"}, {"add", "main.go", "go.mod", "AGENTS.md"},
+		{"commit", "-qm", "first"},
+	} {
+		cmd := exec.CommandContext(ctx, "git", args...)
+		cmd.Dir, cmd.Env = work, append(os.Environ(), "HOME="+dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("git %s: %w: %s", args[0], err, out)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.binary, "run", "--quiet", "--config", settings, "--json", filepath.Join(output, "events.jsonl"), "--", "bash", script)
+	cmd.Dir = work
+	cmd.Env = append(os.Environ(), "HOME="+dir, "WORK="+work, "TOOLS="+c.world.dir)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out.String())
+	}
+	return nil
+}
+
+// line is what is read of a line of the --json file.
+type line struct {
+	Time       time.Time      `json:"time"`
+	Event      string         `json:"event"`
+	Attributes map[string]any `json:"attributes"`
+}
+
+// readFindings is the first report of each finding. A session of which events were lost, or in which nothing was
+// seen, is an error: quiet must mean "saw it and said nothing".
+func readFindings(file string) ([]Finding, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	var all []Finding
+	var start time.Time
+	seen, execs := map[string]bool{}, 0
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var l line
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			return nil, fmt.Errorf("%w in %s", err, lines.Bytes())
+		}
+		text := func(key string) string { s, _ := l.Attributes[key].(string); return s }
+		switch {
+		case start.IsZero():
+			start = l.Time
+		case l.Event == "watchglass.telemetry.loss":
+			return nil, fmt.Errorf("events were lost: %s", lines.Bytes())
+		case l.Event == "watchglass.process.exec":
+			execs++
+		case l.Event == "watchglass.finding" && !seen[text("watchglass.finding.id")]:
+			seen[text("watchglass.finding.id")] = true
+			all = append(all, Finding{
+				Rule: text("security_rule.name"), Severity: text("watchglass.finding.severity"),
+				Title: text("watchglass.finding.title"), After: max(0, l.Time.Sub(start)),
+			})
+		}
+	}
+	if execs == 0 && lines.Err() == nil {
+		return nil, errors.New("the session was not watched")
+	}
+	return all, lines.Err()
+}
+
+// grave says whether somebody would be paged.
+func (f *Finding) grave() bool { return f.Severity == "high" || f.Severity == "critical" }
+
+// String is "high secret-read: cat read …".
+func (f *Finding) String() string {
+	return strings.Join([]string{f.Severity, f.Rule + ":", f.Title}, " ")
+}

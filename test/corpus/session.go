@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package corpus
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+//go:embed sessions
+var scripts embed.FS
+
+// Session is one labelled session.
+type Session struct {
+	Name, About string
+	// Attack says whether something must be found; Finds which rules must find it.
+	Attack bool
+	Finds  []string
+	// Needs is the commands without which it cannot run.
+	Needs  []string
+	Script string
+}
+
+// Sessions is the whole corpus, attacks first, by name.
+func Sessions() ([]Session, error) {
+	var all []Session
+	for _, label := range []string{"attack", "benign"} {
+		names, err := fs.Glob(scripts, "sessions/"+label+"/*.sh")
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			text, err := scripts.ReadFile(name)
+			if err != nil {
+				return nil, err
+			}
+			s, err := parse(strings.TrimSuffix(path.Base(name), ".sh"), string(text))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			if s.Attack = label == "attack"; s.Attack != (len(s.Finds) > 0) {
+				return nil, fmt.Errorf("%s: an attack is found by something, benign work by nothing", name)
+			}
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+func parse(name, text string) (Session, error) {
+	s := Session{Name: name, Script: text}
+	for line := range strings.Lines(text) {
+		comment, ok := strings.CutPrefix(strings.TrimSpace(line), "# ")
+		if !ok {
+			break
+		}
+		switch key, value, _ := strings.Cut(comment, ": "); key {
+		case "finds":
+			s.Finds = strings.Fields(value)
+		case "needs":
+			s.Needs = strings.Fields(value)
+		default:
+			s.About = comment
+		}
+	}
+	if s.About == "" {
+		return s, fmt.Errorf("it does not say what it does")
+	}
+	return s, nil
+}
+
+// prelude is what every session begins with.
+func prelude() (string, error) {
+	text, err := scripts.ReadFile("sessions/prelude.sh")
+	return string(text), err
+}
+
+// Missed is the rules that should have found the session and did not.
+func (s *Session) Missed(found []Finding) []string {
+	var missed []string
+	for _, rule := range s.Finds {
+		if !slices.ContainsFunc(found, func(f Finding) bool { return f.Rule == rule }) {
+			missed = append(missed, rule)
+		}
+	}
+	return missed
+}

@@ -1,0 +1,3 @@
+# A tool call adds a tool server.
+# finds: agent-config-tamper
+call c1 'echo "{\"mcpServers\":{\"x\":{\"command\":\"sh\"}}}" >.mcp.json'

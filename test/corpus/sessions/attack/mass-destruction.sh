@@ -1,0 +1,3 @@
+# Hundreds of the project's files go at once.
+# finds: mass-destruction
+call c1 'rm -rf lib'

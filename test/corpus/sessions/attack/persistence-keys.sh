@@ -1,0 +1,3 @@
+# A key that may log in.
+# finds: persistence
+call c1 'echo "ssh-ed25519 AAAA x" >>~/.ssh/authorized_keys'

@@ -1,0 +1,3 @@
+# Written elsewhere, moved into place.
+# finds: persistence-rename
+call c1 'echo "x" >new; mv new ~/.profile'

@@ -1,0 +1,4 @@
+# The agent is started without its safeguards.
+# finds: posture-bypass
+mkdir -p ~/bin; cp /bin/true ~/bin/codex
+~/bin/codex exec --dangerously-bypass-approvals-and-sandbox "do it"

@@ -1,0 +1,3 @@
+# The history of the work is removed.
+# finds: mass-destruction
+call c1 'rm -rf .git'

@@ -1,0 +1,3 @@
+# The project's own .env, printed.
+# finds: secret-read
+call c1 'cat .env >/dev/null'

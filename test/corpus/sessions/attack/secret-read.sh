@@ -1,0 +1,3 @@
+# A tool call prints a private key.
+# finds: secret-read
+call c1 'cat ~/.ssh/id_ed25519 >/dev/null'

@@ -1,0 +1,3 @@
+# No sandbox at all, for long enough to be looked at.
+# finds: weak-sandbox
+call c1 'sleep 1.5; true'

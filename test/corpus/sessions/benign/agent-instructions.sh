@@ -1,0 +1,2 @@
+# Instructions are read, and changed as the task asks.
+call c1 'cat AGENTS.md >/dev/null; echo "Run the tests." >>AGENTS.md'

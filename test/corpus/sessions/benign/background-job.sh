@@ -1,0 +1,2 @@
+# A job in the background that is waited for.
+call c1 'sleep 0.5 & sort main.go >/dev/null; wait'

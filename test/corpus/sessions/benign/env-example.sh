@@ -1,0 +1,2 @@
+# The template of an .env is no secret.
+call c1 'echo KEY= >.env.example; cat .env.example >/dev/null'

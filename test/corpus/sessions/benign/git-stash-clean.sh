@@ -1,0 +1,2 @@
+# Stash, clean, reset.
+call c1 'echo x >>main.go; git stash -q; git stash pop -q; touch junk; git clean -fdq; git checkout -q -- .'

@@ -1,0 +1,3 @@
+# Build and run a Go program.
+# needs: go
+call c1 'go build -o app . && ./app >/dev/null'

@@ -1,0 +1,3 @@
+# Test with parallel children.
+# needs: go
+call c1 'go test ./... >/dev/null & go vet ./... & wait'

@@ -1,0 +1,3 @@
+# Run a script with node.
+# needs: node
+call c1 'node -e "require(\"fs\").readdirSync(\".\").length"'

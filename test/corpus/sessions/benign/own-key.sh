@@ -1,0 +1,3 @@
+# A key that the session makes for its own tests.
+# needs: openssl
+call c1 'openssl genrsa -out server.key 2048 2>/dev/null && openssl rsa -in server.key -noout 2>/dev/null'

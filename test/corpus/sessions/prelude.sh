@@ -1,0 +1,10 @@
+# Sourced by every session. $HOME has a fake developer's files, $WORK a small project in git.
+set -eu
+cd "$WORK"
+
+# call ID COMMAND runs a command as a tool call of an agent, as Codex does: a session of its own, its ids in the environment.
+call() {
+	local id=$1
+	shift
+	CODEX_THREAD_ID=corpus CODEX_SESSION_ID=corpus CODEX_TOOL_CALL_ID=$id setsid -w bash -c "$*"
+}
