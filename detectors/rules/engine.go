@@ -216,10 +216,10 @@ func (e *Engine) note(r *running, err error) {
 // key is the group that the event belongs to.
 func (e *Engine) key(r *running, ev *event.Event) uint64 {
 	key := groupKey(r.groups, r.scope, ev)
-	if r.Rule.group == nil {
+	if r.group == nil {
 		return key
 	}
-	s, err := r.Rule.group.string(e.values)
+	s, err := r.group.string(e.values)
 	e.note(r, err)
 	return r.groups.Key(key, s)
 }

@@ -110,7 +110,10 @@ func (c *Corpus) execute(ctx context.Context, s *Session, dir, output string) er
 	}
 	work := filepath.Join(dir, "work")
 	for _, args := range [][]string{
-		{"init", "-q"}, {"config", "user.name", "dev"}, {"config", "user.email", "dev@example.com"}, {"add", "main.go", "go.mod", "AGENTS.md"},
+		{"init", "-q"},
+		{"config", "user.name", "dev"},
+		{"config", "user.email", "dev@example.com"},
+		{"add", "main.go", "go.mod", "AGENTS.md"},
 		{"commit", "-qm", "first"},
 	} {
 		cmd := exec.CommandContext(ctx, "git", args...)
