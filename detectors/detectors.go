@@ -31,6 +31,9 @@ type Config struct {
 	// believed when they write an executable, although they came during the session: for example
 	// "/home/dev/.rustup/toolchains".
 	Toolchains []string `yaml:"toolchains"`
+	// Canaries is what nobody has a reason to touch: absolute paths, host names, and tokens of at least 16 bytes
+	// without a dot.
+	Canaries []string `yaml:"canaries"`
 	// MaxSandboxes is how many sandboxes each detector remembers, MaxEntries how much of each.
 	// The least recently used is forgotten first; a finding may then be reported anew.
 	MaxSandboxes int `yaml:"max_sandboxes"`
@@ -56,6 +59,7 @@ func DefaultConfig() Config {
 const (
 	mostSandboxes = 1 << 16
 	mostEntries   = 1 << 16
+	mostCanaries  = 256
 	mostFreshFor  = 30 * 24 * time.Hour
 )
 
@@ -70,6 +74,15 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("detectors.max_entries: %d is not between 1 and %d", c.MaxEntries, mostEntries)
 	case c.FreshFor < 0 || c.FreshFor > mostFreshFor:
 		return fmt.Errorf("detectors.fresh_for: %s is not between 0s and %s", c.FreshFor, mostFreshFor)
+	}
+	if len(c.Canaries) > mostCanaries {
+		return fmt.Errorf("detectors.canaries: there are %d, the most are %d", len(c.Canaries), mostCanaries)
+	}
+	for i, canary := range c.Canaries {
+		if kindOfCanary(canary) == canaryToken && len(canary) < shortestToken {
+			return fmt.Errorf("detectors.canaries[%d]: %q is no absolute path, no host name, and too short for a token: at least %d bytes",
+				i, canary, shortestToken)
+		}
 	}
 	for i, dir := range c.Toolchains {
 		if !strings.HasPrefix(dir, "/") || strings.Trim(dir, "/") == "" {
@@ -93,5 +106,6 @@ func New(cfg *Config) ([]Detector, error) {
 		newUnbackedExec(cfg),
 		newWeakSandbox(cfg),
 		newMassDestruction(cfg),
+		newCanary(cfg),
 	}, nil
 }

@@ -48,7 +48,7 @@ func newMassDestruction(cfg *Config) *massDestruction {
 			MemoryBound: "per sandbox max_entries findings and turns, and 16 times as many names of its own, 16 bytes each; " +
 				"max_sandboxes sandboxes; least recently used first",
 			FalsePositives: "names that the session made itself; build output, caches, dependencies, temporary directories; " +
-				"fewer than 300 a minute and tool call; failures",
+				"what git removes, which it can bring back; fewer than 300 a minute and tool call; failures",
 			Runbook: "docs/detectors/mass-destruction.md",
 		},
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
@@ -117,9 +117,10 @@ func (d *massDestruction) removed(e *event.Event, p *event.FileChange, report fu
 		return
 	}
 	session, call := turn(e.Process)
-	// git removes what is left of a clone that failed.
-	git := installed(e.Process.Executable) && strings.HasPrefix(program(e.Process), "git")
-	if repository, ok := repositoryOf(p.Path); ok && !git {
+	if installed(e.Process.Executable) && strings.HasPrefix(program(e.Process), "git") {
+		return // it removes what is left of a failed clone, and files that it can bring back
+	}
+	if repository, ok := repositoryOf(p.Path); ok {
 		d.report(e, d.findings.Key(1, session, call, repository), report,
 			program(e.Process)+" removed the history of the repository "+cut(repository, longestPath), repository)
 		return

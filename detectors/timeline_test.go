@@ -34,6 +34,7 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	repeat N STEP     the step N times
 //	forget NAME       the sandbox is gone
 //	wait DURATION
+//	dns PID NAME
 //	allow secret PATH EXECUTABLE | allow ADDRESS:PORT
 type timeline struct {
 	t         *testing.T
@@ -138,6 +139,8 @@ func (tl *timeline) step(line string) {
 		tl.exec(words[1], options)
 	case "file":
 		tl.change(words[1], words[2], words[3:])
+	case "dns":
+		tl.publish(words[1], &event.DNSQuery{Name: words[2]})
 	case "files":
 		for i := range tl.number(words[3]) {
 			tl.change(words[1], words[2], []string{words[4] + strconv.FormatUint(i+1, 10)})
@@ -329,7 +332,9 @@ func runTimeline(t *testing.T, id, file string) {
 		case strings.HasPrefix(line, "=>"), strings.HasPrefix(line, "   "):
 			continue
 		case strings.HasPrefix(line, "##"):
-			tl = newTimeline(t, DefaultConfig(), id)
+			cfg := DefaultConfig()
+			cfg.Canaries = []string{"/root/.aws/backup-credentials", "trap.example.net", "AKIACANARYCANARYCANARY"}
+			tl = newTimeline(t, cfg, id)
 			out = append(out, line)
 		case line == "" || strings.HasPrefix(line, "#"):
 			out = append(out, line)

@@ -94,7 +94,7 @@ func TestDefaultsAreTheParts(t *testing.T) {
 		t.Errorf("kernel: %+v, the tracer's defaults are %+v", got, want)
 	}
 	want := detectors.DefaultConfig()
-	want.Toolchains = []string{}
+	want.Toolchains, want.Canaries = []string{}, []string{}
 	if got := cfg.Detectors.Config; !reflect.DeepEqual(got, want) {
 		t.Errorf("detectors: %+v, their defaults are %+v", got, want)
 	}

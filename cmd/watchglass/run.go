@@ -40,6 +40,7 @@ const (
 type runOptions struct {
 	config, name, json, timeline, live, metrics, summary, journal string
 	keep, quiet, otlp                                             bool
+	canaries                                                      []string
 }
 
 func newRun() *cobra.Command {
@@ -75,6 +76,7 @@ What outlives the command is reported and then ended, or kept with --keep.`,
 	flags.BoolVar(&o.otlp, "otlp", false, "send events and metrics where the OTEL_EXPORTER_OTLP_* variables say; without it only where --config says")
 	flags.StringVar(&o.summary, "summary", "", "write the summary to this `file` instead of standard error")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print no summary on standard error")
+	flags.StringArrayVar(&o.canaries, "canary", nil, "plant a `file` of fake credentials for the session: whoever touches it is a finding (may be repeated)")
 	flags.BoolVar(&o.keep, "keep", false, "let processes that outlive the command live on, unwatched")
 	return cmd
 }
@@ -99,6 +101,16 @@ func (o *runOptions) run(args []string) error {
 	if err != nil {
 		return commandError(err)
 	}
+	planted, err := plantDecoys(o.canaries)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := planted.remove(); err != nil {
+			log.Warn("a canary is left behind", "error", err)
+		}
+	}()
+	cfg.Detectors.Canaries = append(cfg.Detectors.Canaries, planted.canaries...)
 	s := &session{options: o, cfg: cfg, log: log, desk: openDesk()}
 	s.command = command{args: args, path: path, env: os.Environ(), terminal: borrowTerminal(os.Stdin, os.Stdout)}
 	return s.run()

@@ -17,7 +17,10 @@ import (
 	"github.com/watchglass/watchglass/internal/testenv"
 )
 
-var page = flag.String("page", "", "write the account to this file")
+var (
+	page = flag.String("page", "", "write the account to this file")
+	only = flag.String("only", "", "run only the sessions whose names are in this list")
+)
 
 // TestCorpusIsLabelled holds the corpus to its size, and to detectors that there are.
 func TestCorpusIsLabelled(t *testing.T) {
@@ -72,6 +75,9 @@ func TestKernelCorpus(t *testing.T) {
 			}
 			defer c.Close()
 			for i := range sessions {
+				if *only != "" && !strings.Contains(*only, sessions[i].Name) {
+					continue
+				}
 				r, err := c.Run(t.Context(), &sessions[i])
 				if err != nil {
 					t.Error(err)

@@ -113,7 +113,7 @@ func (c *Corpus) execute(ctx context.Context, s *Session, dir, output string) er
 		{"init", "-q"},
 		{"config", "user.name", "dev"},
 		{"config", "user.email", "dev@example.com"},
-		{"add", "main.go", "go.mod", "AGENTS.md"},
+		{"add", "main.go", "go.mod", "AGENTS.md", "assets"},
 		{"commit", "-qm", "first"},
 	} {
 		cmd := exec.CommandContext(ctx, "git", args...)
@@ -124,7 +124,11 @@ func (c *Corpus) execute(ctx context.Context, s *Session, dir, output string) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.binary, "run", "--quiet", "--config", settings, "--json", filepath.Join(output, "events.jsonl"), "--", "bash", script)
+	args := []string{"run", "--quiet", "--config", settings, "--json", filepath.Join(output, "events.jsonl")}
+	for _, flag := range s.Flags {
+		args = append(args, strings.ReplaceAll(flag, "$HOME", dir))
+	}
+	cmd := exec.CommandContext(ctx, c.binary, append(args, "--", "bash", script)...)
 	cmd.Dir = work
 	cmd.Env = append(os.Environ(), "HOME="+dir, "WORK="+work, "TOOLS="+c.world.dir)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -20,6 +20,8 @@ type Session struct {
 	// Attack says whether something must be found; Finds which rules must find it.
 	Attack bool
 	Finds  []string
+	// Flags is more flags of watchglass run, in which $HOME is the session's.
+	Flags []string
 	// Needs is the commands without which it cannot run.
 	Needs  []string
 	Script string
@@ -61,6 +63,8 @@ func parse(name, text string) (Session, error) {
 		switch key, value, _ := strings.Cut(comment, ": "); key {
 		case "finds":
 			s.Finds = strings.Fields(value)
+		case "run":
+			s.Flags = strings.Fields(value)
 		case "needs":
 			s.Needs = strings.Fields(value)
 		default:

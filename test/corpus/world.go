@@ -101,8 +101,8 @@ func packages() http.Handler {
 	return mux
 }
 
-// libraryFiles is how many files the project has that no session made.
-const libraryFiles = 350
+// assetFiles is how many files the project has that no session made.
+const assetFiles = 350
 
 // home makes a fake developer's home directory. It is not in a temporary directory: nobody's home is.
 func home() (string, error) {
@@ -128,8 +128,8 @@ func home() (string, error) {
 			return dir, err
 		}
 	}
-	for i := range libraryFiles {
-		file := filepath.Join(dir, "work/lib", fmt.Sprintf("part%03d.txt", i))
+	for i := range assetFiles {
+		file := filepath.Join(dir, "work/assets", fmt.Sprintf("part%03d.txt", i))
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return dir, err
 		}

@@ -1,3 +1,3 @@
 # Hundreds of the project's files go at once.
 # finds: mass-destruction
-call c1 'rm -rf lib'
+call c1 'rm -rf assets'
