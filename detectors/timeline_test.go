@@ -138,12 +138,12 @@ func (tl *timeline) step(line string) {
 	case "exec":
 		tl.exec(words[1], options)
 	case "file":
-		tl.change(words[1], words[2], words[3:])
+		tl.alter(words[1], words[2], words[3:])
 	case "dns":
 		tl.publish(words[1], &event.DNSQuery{Name: words[2]})
 	case "files":
 		for i := range tl.number(words[3]) {
-			tl.change(words[1], words[2], []string{words[4] + strconv.FormatUint(i+1, 10)})
+			tl.alter(words[1], words[2], []string{words[4] + strconv.FormatUint(i+1, 10)})
 		}
 	case "posture":
 		tl.posture(words[1], options)
@@ -250,7 +250,7 @@ func (tl *timeline) exec(pid string, options map[string]string) {
 	tl.publish(pid, x)
 }
 
-func (tl *timeline) change(pid, operation string, words []string) {
+func (tl *timeline) alter(pid, operation string, words []string) {
 	options, rest := fields(words)
 	tl.publish(pid, &event.FileChange{
 		Operation: event.FileOperation(operation), Path: strings.Join(rest, " "), Target: options["target"],
