@@ -61,6 +61,7 @@ func parse(name, text string) (Session, error) {
 			break
 		}
 		switch key, value, _ := strings.Cut(comment, ": "); key {
+		case "SPDX-License-Identifier":
 		case "finds":
 			s.Finds = strings.Fields(value)
 		case "run":

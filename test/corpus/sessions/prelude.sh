@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Sourced by every session. $HOME has a fake developer's files, $WORK a small project in git.
 set -eu
 cd "$WORK"

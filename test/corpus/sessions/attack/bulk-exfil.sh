@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The work is packed and uploaded.
 # finds: bulk-exfil
 # needs: curl

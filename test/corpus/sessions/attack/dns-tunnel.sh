@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Data leaves in questions to a name server.
 # finds: dns-tunnel
 # needs: python3

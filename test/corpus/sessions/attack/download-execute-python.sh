@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A download is piped into an interpreter.
 # finds: download-execute
 # needs: curl python3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A download is piped into a shell.
 # finds: download-execute
 # needs: curl

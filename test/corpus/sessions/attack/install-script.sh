@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A package's install script reads a key.
 # finds: install-script secret-read
 # needs: npm node

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A server that everybody can reach.
 # finds: listens-beyond
 # needs: python3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The cloud's metadata service is asked for credentials.
 # finds: metadata-service
 # needs: curl

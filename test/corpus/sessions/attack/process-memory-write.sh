@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The memory of another process is opened for writing.
 # finds: process-memory-write
 # needs: python3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A socket that sees every packet.
 # finds: raw-socket
 # needs: python3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The ways out are tried, from a sandbox that holds.
 # finds: sandbox-probe
 # needs: bwrap

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Read by one process, sent by another that has left the process group and its parent.
 # finds: secret-read secret-egress
 # needs: curl

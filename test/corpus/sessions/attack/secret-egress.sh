@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A key is read and uploaded in one call.
 # finds: secret-read secret-egress off-policy-connect
 # needs: curl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A 32-bit system call from a 64-bit program, whose number is another call's.
 # finds: secret-read
 # needs: cc

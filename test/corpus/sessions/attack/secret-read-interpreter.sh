@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A script reads it, so that no command line names it.
 # finds: secret-read
 # needs: python3

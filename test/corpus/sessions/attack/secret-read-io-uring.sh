@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The open goes through io_uring: there is no system call for it.
 # finds: secret-read
 # needs: cc

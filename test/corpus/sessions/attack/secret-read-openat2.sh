@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A static program that opens with openat2.
 # finds: secret-read
 # needs: cc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A second thread rewrites the path all the while.
 # finds: secret-read
 # needs: cc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A program whose file is gone before it runs.
 # finds: unbacked-exec
 # needs: python3

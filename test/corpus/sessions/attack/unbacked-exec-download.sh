@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A program is downloaded to a temporary directory and run.
 # finds: unbacked-exec
 # needs: curl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A program runs from anonymous memory.
 # finds: unbacked-exec
 # needs: python3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # No sandbox at all, for long enough to be looked at.
 # finds: weak-sandbox
 call c1 'sleep 1.5; true'

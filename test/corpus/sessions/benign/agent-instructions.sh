@@ -1,2 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
 # Instructions are read, and changed as the task asks.
 call c1 'cat AGENTS.md >/dev/null; echo "Run the tests." >>AGENTS.md'

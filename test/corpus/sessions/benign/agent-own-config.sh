@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The agent's own program reads its configuration and credentials.
 mkdir -p ~/bin; cp /bin/cat ~/bin/codex
 ~/bin/codex ~/.codex/config.toml >/dev/null

@@ -1,2 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
 # A job in the background that is waited for.
 call c1 'sleep 0.5 & sort main.go >/dev/null; wait'

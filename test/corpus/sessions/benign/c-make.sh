@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Compile C in parallel, with a makefile.
 # needs: cc make
 for i in 1 2 3 4; do echo "int f$i(void){return $i;}" >f$i.c; done; echo 'int main(void){return 0;}' >m.c

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A database in a file.
 # needs: python3
 call c1 'python3 -c "

@@ -1,2 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
 # An editor's way of saving: a new file renamed over the old one.
 call c1 'cp ~/.bashrc ~/.bashrc~ ; for f in main.go go.mod; do cp $f $f.new; mv $f.new $f; done; rm ~/.bashrc~'

@@ -1,2 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
 # The template of an .env is no secret.
 call c1 'echo KEY= >.env.example; cat .env.example >/dev/null'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Build and run a Go program.
 # needs: go
 call c1 'go build -o app . && ./app >/dev/null'

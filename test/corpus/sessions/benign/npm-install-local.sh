@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Install a package from a local path, with a harmless install script.
 # needs: npm node
 mkdir lib; echo '{"name":"lib","version":"1.0.0","scripts":{"postinstall":"node -e 1"}}' >lib/package.json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Unit tests in Python.
 # needs: python3
 printf 'import unittest\nclass T(unittest.TestCase):\n  def test(self): self.assertTrue(True)\n' >test_x.py
