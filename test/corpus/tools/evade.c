@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The ways in which a program reads a file and hopes not to be seen: a newer call, a path on a cold page, a second
  * thread that rewrites the path, io_uring, a 32-bit call. evade MODE FILE; it exits with 0 when it has read.
