@@ -35,7 +35,7 @@ func TestAttribution(t *testing.T) {
 		"codex":    {"four", "escaped", "persistent", "forged"},
 		"claude":   {"four", "escaped", "sub-agent", "forged"},
 		"gemini":   {"four"},
-		"opencode": {"four"},
+		"opencode": {"lingering"},
 	}
 	for _, agent := range attribution.Names() {
 		t.Run(agent, func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestAttribution(t *testing.T) {
 				}
 				t.Logf("%s: %+v", scenario.Name, score)
 				total.Add(score)
-				if scenario.Name == "four" {
+				if scenario.Name == "four" || scenario.Name == "lingering" {
 					checkHeard(t, filepath.Join(runner.Keep, agent+"-"+scenario.Name, "events.jsonl"), channels()[agent])
 				}
 			}
@@ -69,7 +69,7 @@ func TestAttribution(t *testing.T) {
 	}
 }
 
-// checkHeard checks what an agent said of a session with four calls: it came by each of its channels, as its own
+// checkHeard checks what an agent said of a session with four calls or more: it came by each of its channels, as its own
 // sandbox's and of one session, and each call was joined to a process.
 func checkHeard(t *testing.T, path string, want []string) {
 	t.Helper()
@@ -110,8 +110,8 @@ func checkHeard(t *testing.T, path string, want []string) {
 	if len(sessions) != 1 {
 		t.Errorf("%d sessions, want 1: %v", len(sessions), sessions)
 	}
-	if len(joined) != 4 {
-		t.Errorf("%d processes were joined to calls, want 4", len(joined))
+	if len(joined) < 4 {
+		t.Errorf("%d processes were joined to calls, want at least 4", len(joined))
 	}
 	for _, kind := range []string{"watchglass.session.start", "watchglass.model.request"} {
 		if len(events.all(kind, func(record) bool { return true })) == 0 {
