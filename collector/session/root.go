@@ -198,13 +198,13 @@ func (t *Tracker) assign(r *root) {
 }
 
 // sure is how sure it is what a root's environment says. Anybody can write ids into an environment: they are exact where
-// the agent itself started the process, strong where the agent is not in the sandbox, and where it is there and did
-// not start the process they are hardly its.
+// the agent itself started the process, strong where no agent is seen in the sandbox, and where one is there and did
+// not start the process, whichever agent the ids are of, they are hardly its.
 func (r *root) sure() string {
 	if r.base.Method != agent.MethodEnv || r.host != nil {
 		return r.base.Confidence
 	}
-	if slices.ContainsFunc(r.place.hosts, func(h *host) bool { return h.agent == r.base.Name && h.exited.IsZero() }) {
+	if slices.ContainsFunc(r.place.hosts, func(h *host) bool { return h.exited.IsZero() }) {
 		return agent.ConfidenceInferred
 	}
 	return agent.ConfidenceStrong
