@@ -54,6 +54,8 @@ const (
 	cgroupMapEvents         = "events"
 	cgroupMapRefusals       = "refusals"
 	cgroupMapSandboxes      = "sandboxes"
+	cgroupMapStrayCounts    = "stray_counts"
+	cgroupMapStrays         = "strays"
 	cgroupProgCgroupOnMkdir = "cgroup_on_mkdir"
 	cgroupProgCgroupOnRmdir = "cgroup_on_rmdir"
 	cgroupVarAbiChange      = "abi_change"
@@ -120,6 +122,8 @@ type cgroupMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Refusals    *ebpf.MapSpec `ebpf:"refusals"`
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays      *ebpf.MapSpec `ebpf:"strays"`
 }
 
 // cgroupVariableSpecs contains global variables before they are loaded into the kernel.
@@ -160,6 +164,8 @@ type cgroupMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Refusals    *ebpf.Map `ebpf:"refusals"`
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
+	Strays      *ebpf.Map `ebpf:"strays"`
 }
 
 func (m *cgroupMaps) Close() error {
@@ -168,6 +174,8 @@ func (m *cgroupMaps) Close() error {
 		m.Events,
 		m.Refusals,
 		m.Sandboxes,
+		m.StrayCounts,
+		m.Strays,
 	)
 }
 

@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -258,12 +259,13 @@ func TestKernelRecord(t *testing.T) {
 		"cgroup-cgroupmade", "cgroup-cgroupgone", "process-fork", "process-exec", "process-exit", "process-existing",
 		"file-fileopen", "file-filechange", "file-filemap", "network-networkconnect", "network-networkflow",
 	}
+	names = append([]string{"notable-syscallnotable"}, names...)
 	// It waits to be listed: a process that is gone by then is none that exists.
 	const wait = "read -r line; "
 	cmd := exec.Command("/bin/bash", "-c", wait+"exec 3<>/dev/tcp/127.0.0.1/"+port+"; cat <&3; cat /etc/passwd /nowhere; rmdir /nowhere; exit 3", "a\nb")
 	if _, err := os.Stat(cmd.Path); err != nil {
 		t.Log("without bash no shell can connect: only what others do is looked at")
-		cmd, names = exec.Command("/bin/sh", "-c", wait+"cat /etc/passwd /nowhere; rmdir /nowhere; exit 3"), names[:8]
+		cmd, names = exec.Command("/bin/sh", "-c", wait+"cat /etc/passwd /nowhere; rmdir /nowhere; exit 3"), names[:9]
 	}
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/bin", "CODEX_THREAD_ID=thread", "AI_AGENT=test"}
 	listed, err := cmd.StdinPipe()
@@ -274,6 +276,11 @@ func TestKernelRecord(t *testing.T) {
 	if err := tracer.Bootstrap(cgroupID(t, dir)); err != nil {
 		t.Fatal(err)
 	}
+	// Becoming another user takes notable calls.
+	user := exec.Command("/bin/true")
+	user.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1234, Gid: 1234}}
+	startIn(t, child, user)
+	user.Wait()
 	listed.Close()
 	cmd.Wait()
 	if err := os.Remove(child); err != nil {

@@ -54,6 +54,8 @@ const (
 	dnsMapEventCounts    = "event_counts"
 	dnsMapEvents         = "events"
 	dnsMapSandboxes      = "sandboxes"
+	dnsMapStrayCounts    = "stray_counts"
+	dnsMapStrays         = "strays"
 	dnsProgDnsOnEgress   = "dns_on_egress"
 	dnsProgDnsOnIngress  = "dns_on_ingress"
 	dnsVarAbiPacket      = "abi_packet"
@@ -119,6 +121,8 @@ type dnsMapSpecs struct {
 	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays      *ebpf.MapSpec `ebpf:"strays"`
 }
 
 // dnsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -158,6 +162,8 @@ type dnsMaps struct {
 	EventCounts *ebpf.Map `ebpf:"event_counts"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
+	Strays      *ebpf.Map `ebpf:"strays"`
 }
 
 func (m *dnsMaps) Close() error {
@@ -166,6 +172,8 @@ func (m *dnsMaps) Close() error {
 		m.EventCounts,
 		m.Events,
 		m.Sandboxes,
+		m.StrayCounts,
+		m.Strays,
 	)
 }
 

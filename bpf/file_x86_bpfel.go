@@ -115,6 +115,8 @@ const (
 	fileMapRepeatLooks    = "repeat_looks"
 	fileMapRepeats        = "repeats"
 	fileMapSandboxes      = "sandboxes"
+	fileMapStrayCounts    = "stray_counts"
+	fileMapStrays         = "strays"
 	fileProgFileOnSysExit = "file_on_sys_exit"
 	fileVarAbiChange      = "abi_change"
 	fileVarAbiOpen        = "abi_open"
@@ -190,6 +192,8 @@ type fileMapSpecs struct {
 	RepeatLooks   *ebpf.MapSpec `ebpf:"repeat_looks"`
 	Repeats       *ebpf.MapSpec `ebpf:"repeats"`
 	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays        *ebpf.MapSpec `ebpf:"strays"`
 }
 
 // fileVariableSpecs contains global variables before they are loaded into the kernel.
@@ -241,6 +245,8 @@ type fileMaps struct {
 	RepeatLooks   *ebpf.Map `ebpf:"repeat_looks"`
 	Repeats       *ebpf.Map `ebpf:"repeats"`
 	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
+	Strays        *ebpf.Map `ebpf:"strays"`
 }
 
 func (m *fileMaps) Close() error {
@@ -256,6 +262,8 @@ func (m *fileMaps) Close() error {
 		m.RepeatLooks,
 		m.Repeats,
 		m.Sandboxes,
+		m.StrayCounts,
+		m.Strays,
 	)
 }
 

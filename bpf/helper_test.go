@@ -250,6 +250,10 @@ func helperActions() map[string]helperAction {
 		"confine":            helperConfine,
 		"use":                helperUse,
 		"eat memory":         helperEatMemory,
+		"born outside":       helperBornOutside,
+		"notable":            helperNotable,
+		"notable 32":         helperNotable32,
+		"thread moves":       helperThreadMoves,
 
 		"bench getppid": helperBench("getppid"),
 		"bench open":    helperBench("open"),

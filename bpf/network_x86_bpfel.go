@@ -131,6 +131,8 @@ const (
 	networkMapEvents                = "events"
 	networkMapSandboxes             = "sandboxes"
 	networkMapSocketRooms           = "socket_rooms"
+	networkMapStrayCounts           = "stray_counts"
+	networkMapStrays                = "strays"
 	networkProgNetworkOnConnect4    = "network_on_connect4"
 	networkProgNetworkOnConnect6    = "network_on_connect6"
 	networkProgNetworkOnDestroySock = "network_on_destroy_sock"
@@ -213,6 +215,8 @@ type networkMapSpecs struct {
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
 	SocketRooms  *ebpf.MapSpec `ebpf:"socket_rooms"`
+	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays       *ebpf.MapSpec `ebpf:"strays"`
 }
 
 // networkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -259,6 +263,8 @@ type networkMaps struct {
 	Events       *ebpf.Map `ebpf:"events"`
 	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
 	SocketRooms  *ebpf.Map `ebpf:"socket_rooms"`
+	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
+	Strays       *ebpf.Map `ebpf:"strays"`
 }
 
 func (m *networkMaps) Close() error {
@@ -271,6 +277,8 @@ func (m *networkMaps) Close() error {
 		m.Events,
 		m.Sandboxes,
 		m.SocketRooms,
+		m.StrayCounts,
+		m.Strays,
 	)
 }
 

@@ -31,10 +31,11 @@ type probe struct {
 // probes is every probe. The place in the list is the probe's index in records and counters, so that
 // there is no other list of them. Scope comes first: what it tracks decides what the others see.
 func probes() []probe {
+	notables := newNotableTable()
 	return []probe{
 		{name: "cgroup", kinds: []string{"cgroup.made", "cgroup.gone"}, load: loadCgroup, decode: decodeCgroup, required: true},
 		{
-			name: "process", kinds: []string{"process.fork", string(event.KindProcessExec), string(event.KindProcessExit), "process.existing"},
+			name: "process", kinds: []string{"process.fork", string(event.KindProcessExec), string(event.KindProcessExit), "process.existing", string(event.KindProcessMove)},
 			load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true,
 		},
 		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile},
@@ -44,6 +45,10 @@ func probes() []probe {
 			load: loadNetwork, decode: decodeNetwork,
 		},
 		{name: "dns", kinds: []string{"dns.message", "network.stream"}, load: loadDns, decode: decodeDNS},
+		{
+			name: "notable", kinds: []string{string(event.KindSyscallNotable), "signal"},
+			load: loadNotable, prepare: notables.prepare, decode: notables.decode,
+		},
 		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: func(c *Config) bool { return c.SyscallCounts }},
 	}
 }
@@ -51,7 +56,7 @@ func probes() []probe {
 // sharedMaps is the maps that all probes must see the same content of, by name.
 // Every other map is one object's own.
 func sharedMaps() []string {
-	return []string{"events", "event_counts", "sandboxes", "connections"}
+	return []string{"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts"}
 }
 
 // eventSlots is how many accounts the kernel side has room for in each sandbox (EVENT_SLOTS).

@@ -4,11 +4,12 @@
 /*
  * The process probe: which processes were born, what they run, how they ended.
  *
- * Owns fork, exec and exit of processes, and telling of those that lived before they were watched.
- * Threads are not told. It must not read what a program says of itself later, only what exec committed.
+ * Owns fork, exec and exit of processes, their moves between cgroups, and telling of those that lived before
+ * they were watched. Threads are not told. It must not read what a program says of itself later, only
+ * what exec committed.
  *
- * Misses: execs that failed; a program that rewrites its arguments after exec; what a process does
- * after it was moved out of the sandbox's cgroup from outside.
+ * Misses: execs that failed; a program that rewrites its arguments after exec; strays of a sandbox whose
+ * cgroup was removed, with which it is over.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -16,9 +17,10 @@
 #include <bpf/bpf_tracing.h>
 
 /* The task iterator can be preempted by an exec on the same CPU: it has a slot of its own. */
-#define PATH_SLOTS 2
+#define PATH_SLOTS 3
 #define PATH_SLOT_EXEC 0
 #define PATH_SLOT_ITERATOR 1
+#define PATH_SLOT_MOVE 2
 
 #include "lib/compat.h"
 #include "lib/event.h"
@@ -61,6 +63,7 @@ enum process_kind {
 	PROCESS_EXEC = 2,
 	PROCESS_EXIT = 3,
 	PROCESS_EXISTING = 4,
+	PROCESS_MOVE = 5,
 };
 
 enum exec_flags {
@@ -164,6 +167,36 @@ struct existing {
 	__u32 reserved;
 };
 
+enum move_flags {
+	/* It did not move: it was born in the other cgroup, by CLONE_INTO_CGROUP. */
+	MOVE_BORN = 1,
+	/* One thread of it alone. */
+	MOVE_THREAD = 2,
+};
+
+/* MOVE_PATH_BYTES is the kernel's own limit: the tracepoint's path comes from a buffer of that size. */
+#define MOVE_PATH_BYTES 1024
+
+/* move is a process that went to another cgroup; the header is about it. */
+struct move {
+	struct event_header header;
+	/* The cgroups' ids; from is 0 where it is not known. */
+	__u64 from;
+	__u64 to;
+	/* The sandboxes that it was in and is in, 0 for none. */
+	__u64 left;
+	__u64 joined;
+	/* Who did it. */
+	__u64 mover_start;
+	__u32 mover_pid;
+	__u32 mover_uid;
+	__u8 mover_comm[16];
+	__u32 flags;
+	/* The path of the new cgroup below the cgroup2 mount. */
+	__u32 path_size;
+	__u8 path[MOVE_PATH_BYTES];
+};
+
 /* environment_name is one variable to look for, "NAME=", and a mask of the bytes that count. */
 struct environment_name {
 	__u64 words[ENVIRONMENT_NAME_WORDS];
@@ -190,11 +223,14 @@ ABI_STRUCT(task_namespaces);
 ABI_STRUCT(exit);
 ABI_STRUCT(usage);
 ABI_STRUCT(existing);
+ABI_STRUCT(move);
+ABI_STRUCT(stray);
 ABI_STRUCT(environment);
 ABI_ENUM(event_flags);
 ABI_ENUM(process_kind);
 ABI_ENUM(exec_flags);
 ABI_ENUM(exit_flags);
+ABI_ENUM(move_flags);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -243,10 +279,141 @@ struct exec_context {
 };
 
 /*
+ * label is the sandbox that a process was last in, and its cgroup: at the hook of a move it is already
+ * in the new one. In the storage of its first thread, which the kernel frees with it.
+ */
+struct label {
+	__u64 sandbox;
+	__u64 cgroup;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct label);
+} labels SEC(".maps");
+
+/* unlabelled counts processes that could not be labelled or kept as strays for lack of room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} unlabelled SEC(".maps");
+
+static __always_inline void label_failed(void)
+{
+	__u32 zero = 0;
+	__u64 *count = bpf_map_lookup_elem(&unlabelled, &zero);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/* label_set notes where a process is; task is its first thread. */
+static __always_inline void label_set(struct task_struct *task, __u64 sandbox, __u64 cgroup)
+{
+	struct label *label =
+		bpf_task_storage_get(&labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!label) {
+		label_failed();
+		return;
+	}
+	label->sandbox = sandbox;
+	label->cgroup = cgroup;
+}
+
+/* stray_add has a process keep its sandbox. */
+static __always_inline void stray_add(struct task_struct *task, __u64 sandbox)
+{
+	struct stray stray = {.sandbox = sandbox, .start = task->group_leader->start_boottime};
+	__u64 *count = stray_count();
+	__u32 pid = task->tgid;
+
+	if (bpf_map_update_elem(&strays, &pid, &stray, BPF_NOEXIST)) {
+		/* It is there already, with another sandbox perhaps, or there is no room. */
+		if (bpf_map_update_elem(&strays, &pid, &stray, BPF_EXIST))
+			label_failed();
+		return;
+	}
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/* stray_remove forgets a stray that came back, or ended. */
+static __always_inline void stray_remove(__u32 pid)
+{
+	__u64 *count = stray_count();
+
+	if (count && *count && !bpf_map_delete_elem(&strays, &pid))
+		__sync_fetch_and_sub(count, 1);
+}
+
+/* moved is what there is to tell of a move. */
+struct moved {
+	__u64 from;
+	__u64 to;
+	__u64 left;
+	__u64 joined;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/* move_begin reserves the record of a move of task, by the current task, and fills in all but the path. */
+static __always_inline struct move *move_begin(__u64 sandbox, struct task_struct *task,
+					       const struct moved *found)
+{
+	struct move *move = event_reserve_as(sandbox, EVENT_KEPT | PROCESS_MOVE, sizeof(*move));
+	struct task_struct *mover = bpf_get_current_task_btf();
+
+	if (!move)
+		return NULL;
+	event_header_begin(&move->header, sandbox, PROCESS_MOVE);
+	event_header_task(&move->header, task);
+	move->mover_start = mover->group_leader->start_boottime;
+	move->mover_pid = mover->tgid;
+	move->mover_uid = mover->cred->euid.val;
+	bpf_core_read_str(move->mover_comm, sizeof(move->mover_comm), &mover->comm);
+	move->header.cgroup = found->to;
+	move->from = found->from;
+	move->to = found->to;
+	move->left = found->left;
+	move->joined = found->joined;
+	move->flags = found->flags;
+	move->path_size = 0;
+	return move;
+}
+
+/* fork_stray returns the sandbox of a child that is in no watched cgroup: its parent's, of which it is a stray then. */
+static __always_inline __u64 fork_stray(struct task_struct *child, __u64 cgroup)
+{
+	__u64 parent = bpf_get_current_cgroup_id();
+	struct moved found = {.from = parent, .to = cgroup, .flags = MOVE_BORN};
+	struct move *move;
+	__u64 sandbox;
+
+	if (parent == cgroup && !stray_any())
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox)
+		return 0;
+	stray_add(child, sandbox);
+	if (parent == cgroup)
+		return sandbox;
+	found.left = sandbox;
+	move = move_begin(sandbox, child, &found);
+	if (move)
+		event_submit(move);
+	return sandbox;
+}
+
+/*
  * Reports the birth of a process; the record is about the child.
  * Why not sched_process_fork: it runs after the child may have been seen elsewhere, and not for threads
  * of io_uring. At this hook the child is in its cgroup (CLONE_INTO_CGROUP, 5.7) and has not run yet.
- * Since 5.5 (tp_btf).
+ * Since 5.5 (tp_btf), 5.11 (task storage).
  */
 SEC("tp_btf/task_newtask")
 int BPF_PROG(process_on_newtask, struct task_struct *child, __u64 flags)
@@ -260,7 +427,10 @@ int BPF_PROG(process_on_newtask, struct task_struct *child, __u64 flags)
 	cgroup = sandbox_cgroup_of(child);
 	sandbox = sandbox_of(cgroup);
 	if (!sandbox)
+		sandbox = fork_stray(child, cgroup);
+	if (!sandbox)
 		return 0;
+	label_set(child, sandbox, cgroup);
 	fork = event_reserve_as(sandbox, EVENT_VITAL | PROCESS_FORK, sizeof(*fork));
 	if (!fork)
 		return 0;
@@ -655,6 +825,7 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 	key.pid = BPF_CORE_READ(task, tgid);
 	if (bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST) == -17 /* EEXIST */)
 		return 0;
+	stray_remove(key.pid);
 	exit = event_reserve_as(sandbox, EVENT_VITAL | PROCESS_EXIT, sizeof(*exit));
 	if (!exit)
 		return 0;
@@ -677,18 +848,110 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 /* existing_sandbox is the sandbox whose processes the iterator is to tell; user space sets it. */
 volatile __u64 existing_sandbox;
 
-/* existing_room is where one record of the iterator is put together. */
+/* existing_room is where one record of an existing process is put together. */
 struct existing_room {
 	struct existing existing;
 	__u8 text[PATH_END];
 };
 
+/* existing_rooms has a room for the iterator and one for the hook of moves, on each CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct existing_room);
 } existing_rooms SEC(".maps");
+
+/* existing_report tells a process that is alive in a sandbox, from the room and the path slot of the caller. */
+static __always_inline void existing_report(struct task_struct *task, __u64 sandbox, __u64 cgroup,
+					    __u32 slot)
+{
+	__u32 key = slot == PATH_SLOT_MOVE;
+	struct existing_room *room = bpf_map_lookup_elem(&existing_rooms, &key);
+	struct task_struct *leader;
+	struct path_walk *walk;
+	struct file *file;
+	__u32 size = 0;
+
+	if (!room) {
+		event_lose(sandbox, PROCESS_EXISTING);
+		return;
+	}
+	event_header_begin(&room->existing.header, sandbox, PROCESS_EXISTING);
+	room->existing.header.cgroup = cgroup;
+	event_header_task(&room->existing.header, task);
+	file = BPF_CORE_READ(task, mm, exe_file);
+	/* The same task, but an address read from memory: global functions take no typed pointers as numbers. */
+	leader = BPF_CORE_READ(task, group_leader);
+	walk = file ? path_resolve_file_of(slot, file, leader) : NULL;
+	if (walk)
+		size = path_copy(room->text, walk);
+	if (walk && (walk->flags & PATH_TRUNCATED))
+		room->existing.header.flags |= EVENT_TRUNCATED;
+	room->existing.executable_size = size;
+	event_output_as(sandbox, EVENT_VITAL | PROCESS_EXISTING, &room->existing,
+			sizeof(room->existing) + (size & PATH_BYTES));
+}
+
+/* move_report tells one of the sandboxes that a move is about. */
+static __always_inline void move_report(struct task_struct *task, __u64 sandbox,
+					const struct moved *found, const char *path)
+{
+	struct move *move = move_begin(sandbox, task, found);
+	long size;
+
+	if (!move)
+		return;
+	size = bpf_probe_read_kernel_str(move->path, sizeof(move->path), path);
+	/* The size counts the terminating NUL. */
+	move->path_size = size > 0 ? size - 1 : 0;
+	if (size >= MOVE_PATH_BYTES)
+		move->header.flags |= EVENT_TRUNCATED;
+	event_submit(move);
+}
+
+/*
+ * Reports that a process, or one thread of it, was moved to another cgroup out of, into, or within a sandbox.
+ * One that leaves keeps its sandbox: it becomes a stray. One that comes in is told as an existing process
+ * first.
+ * Why not cgroup.procs watched from user space: that tells after the fact, and not who came. The hook runs
+ * inside of the write, after the move; the path and the cgroup's lock hold still meanwhile. Fires for every
+ * hierarchy, whose ids are from number spaces of their own. Since 5.5 (tp_btf), 5.11 (task storage).
+ * Misses: where a process was that moved between being watched and being listed.
+ */
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(process_on_attach, struct cgroup *cgroup, const char *path, struct task_struct *task,
+	     bool threadgroup)
+{
+	struct moved found = {.flags = threadgroup ? 0 : MOVE_THREAD};
+	struct task_struct *leader = task->group_leader;
+	struct label *label;
+
+	if (BPF_CORE_READ(cgroup, root, hierarchy_id) != 0)
+		return 0;
+	found.to = BPF_CORE_READ(cgroup, kn, id);
+	found.joined = sandbox_of(found.to);
+	label = bpf_task_storage_get(&labels, leader, NULL, 0);
+	if (label) {
+		found.left = sandbox_of(label->sandbox);
+		found.from = label->cgroup;
+	}
+	if (!found.left && !found.joined)
+		return 0;
+	if (!found.joined)
+		stray_add(task, found.left);
+	else if (threadgroup)
+		stray_remove(task->tgid);
+	if (threadgroup)
+		label_set(leader, found.joined ? found.joined : found.left, found.to);
+	if (found.joined && found.joined != found.left && threadgroup)
+		existing_report(leader, found.joined, found.to, PATH_SLOT_MOVE);
+	if (found.left)
+		move_report(task, found.left, &found, path);
+	if (found.joined && found.joined != found.left)
+		move_report(task, found.joined, &found, path);
+	return 0;
+}
 
 /* node_learn takes the namespaces of a kernel thread, which are the node's own, for those not known yet. */
 static __always_inline void node_learn(struct task_struct *thread)
@@ -713,14 +976,8 @@ SEC("iter/task")
 int process_on_iterate(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct task_struct *leader;
-	struct existing_room *room;
-	struct path_walk *walk;
-	struct file *file;
 	__u64 sandbox;
 	__u64 cgroup;
-	__u32 zero = 0;
-	__u32 size = 0;
 
 	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
 		return 0;
@@ -734,22 +991,7 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 	sandbox = sandbox_of(cgroup);
 	if (!sandbox || sandbox != existing_sandbox)
 		return 0;
-	room = bpf_map_lookup_elem(&existing_rooms, &zero);
-	if (!room)
-		return 0;
-	event_header_begin(&room->existing.header, sandbox, PROCESS_EXISTING);
-	room->existing.header.cgroup = cgroup;
-	event_header_task(&room->existing.header, task);
-	file = BPF_CORE_READ(task, mm, exe_file);
-	/* The same task, but an address read from memory: global functions take no typed pointers as numbers. */
-	leader = BPF_CORE_READ(task, group_leader);
-	walk = file ? path_resolve_file_of(PATH_SLOT_ITERATOR, file, leader) : NULL;
-	if (walk)
-		size = path_copy(room->text, walk);
-	if (walk && (walk->flags & PATH_TRUNCATED))
-		room->existing.header.flags |= EVENT_TRUNCATED;
-	room->existing.executable_size = size;
-	event_output_as(sandbox, EVENT_VITAL | PROCESS_EXISTING, &room->existing,
-			sizeof(room->existing) + (size & PATH_BYTES));
+	label_set(task, sandbox, cgroup);
+	existing_report(task, sandbox, cgroup, PATH_SLOT_ITERATOR);
 	return 0;
 }

@@ -72,6 +72,8 @@ func decodeProcess(r *Record, kind uint16, data []byte) error {
 		return decodeExit(r, data)
 	case processProcessKindPROCESS_EXISTING:
 		return decodeExisting(r, data)
+	case processProcessKindPROCESS_MOVE:
+		return decodeMove(r, data)
 	default:
 		return fmt.Errorf("%w: kind %d", errUnknown, kind)
 	}
@@ -224,4 +226,36 @@ func decodeExisting(r *Record, data []byte) error {
 	}
 	r.Payload = &Existing{Executable: executableText(string(path), len(path) > 0 && path[0] != '/')}
 	return nil
+}
+
+func decodeMove(r *Record, data []byte) error {
+	move, _, err := view[processMove](data)
+	if err != nil {
+		return err
+	}
+	path, _, err := take(move.Path[:], move.PathSize)
+	if err != nil {
+		return err
+	}
+	has := func(flag processMoveFlags) bool { return move.Flags&uint32(flag) != 0 }
+	r.Payload = &event.ProcessMove{
+		Direction: moveDirection(&move),
+		FromID:    move.From, ToID: move.To, To: string(path),
+		Born: has(processMoveFlagsMOVE_BORN), Thread: has(processMoveFlagsMOVE_THREAD),
+		Mover: event.Mover{PID: move.MoverPid, UserID: move.MoverUid, Name: text(move.MoverComm[:]), Start: move.MoverStart},
+	}
+	return nil
+}
+
+func moveDirection(move *processMove) event.MoveDirection {
+	switch {
+	case move.Left == move.Joined:
+		return event.MoveWithin
+	case move.Joined == 0:
+		return event.MoveOut
+	case move.Left == 0:
+		return event.MoveIn
+	default:
+		return event.MoveBetween
+	}
 }

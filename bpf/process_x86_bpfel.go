@@ -140,6 +140,29 @@ type processFork struct {
 	Flags  uint64
 }
 
+type processMove struct {
+	_          structs.HostLayout
+	Header     processEventHeader
+	From       uint64
+	To         uint64
+	Left       uint64
+	Joined     uint64
+	MoverStart uint64
+	MoverPid   uint32
+	MoverUid   uint32
+	MoverComm  [16]uint8
+	Flags      uint32
+	PathSize   uint32
+	Path       [1024]uint8
+}
+
+type processMoveFlags uint32
+
+const (
+	processMoveFlagsMOVE_BORN   processMoveFlags = 1
+	processMoveFlagsMOVE_THREAD processMoveFlags = 2
+)
+
 type processProcessKind uint32
 
 const (
@@ -147,7 +170,14 @@ const (
 	processProcessKindPROCESS_EXEC     processProcessKind = 2
 	processProcessKindPROCESS_EXIT     processProcessKind = 3
 	processProcessKindPROCESS_EXISTING processProcessKind = 4
+	processProcessKindPROCESS_MOVE     processProcessKind = 5
 )
+
+type processStray struct {
+	_       structs.HostLayout
+	Sandbox uint64
+	Start   uint64
+}
 
 type processTaskCredentials struct {
 	_           structs.HostLayout
@@ -204,8 +234,13 @@ const (
 	processMapExecRooms          = "exec_rooms"
 	processMapExistingRooms      = "existing_rooms"
 	processMapExits              = "exits"
+	processMapLabels             = "labels"
 	processMapPathWalks          = "path_walks"
 	processMapSandboxes          = "sandboxes"
+	processMapStrayCounts        = "stray_counts"
+	processMapStrays             = "strays"
+	processMapUnlabelled         = "unlabelled"
+	processProgProcessOnAttach   = "process_on_attach"
 	processProgProcessOnExec     = "process_on_exec"
 	processProgProcessOnExit     = "process_on_exit"
 	processProgProcessOnIterate  = "process_on_iterate"
@@ -222,7 +257,10 @@ const (
 	processVarAbiExit            = "abi_exit"
 	processVarAbiExitFlags       = "abi_exit_flags"
 	processVarAbiFork            = "abi_fork"
+	processVarAbiMove            = "abi_move"
+	processVarAbiMoveFlags       = "abi_move_flags"
 	processVarAbiProcessKind     = "abi_process_kind"
+	processVarAbiStray           = "abi_stray"
 	processVarAbiTaskCredentials = "abi_task_credentials"
 	processVarAbiTaskNamespaces  = "abi_task_namespaces"
 	processVarAbiUsage           = "abi_usage"
@@ -278,6 +316,7 @@ type processSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processProgramSpecs struct {
+	ProcessOnAttach  *ebpf.ProgramSpec `ebpf:"process_on_attach"`
 	ProcessOnExec    *ebpf.ProgramSpec `ebpf:"process_on_exec"`
 	ProcessOnExit    *ebpf.ProgramSpec `ebpf:"process_on_exit"`
 	ProcessOnIterate *ebpf.ProgramSpec `ebpf:"process_on_iterate"`
@@ -294,8 +333,12 @@ type processMapSpecs struct {
 	ExecRooms     *ebpf.MapSpec `ebpf:"exec_rooms"`
 	ExistingRooms *ebpf.MapSpec `ebpf:"existing_rooms"`
 	Exits         *ebpf.MapSpec `ebpf:"exits"`
+	Labels        *ebpf.MapSpec `ebpf:"labels"`
 	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
 	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays        *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled    *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // processVariableSpecs contains global variables before they are loaded into the kernel.
@@ -314,7 +357,10 @@ type processVariableSpecs struct {
 	AbiExit            *ebpf.VariableSpec `ebpf:"abi_exit"`
 	AbiExitFlags       *ebpf.VariableSpec `ebpf:"abi_exit_flags"`
 	AbiFork            *ebpf.VariableSpec `ebpf:"abi_fork"`
+	AbiMove            *ebpf.VariableSpec `ebpf:"abi_move"`
+	AbiMoveFlags       *ebpf.VariableSpec `ebpf:"abi_move_flags"`
 	AbiProcessKind     *ebpf.VariableSpec `ebpf:"abi_process_kind"`
+	AbiStray           *ebpf.VariableSpec `ebpf:"abi_stray"`
 	AbiTaskCredentials *ebpf.VariableSpec `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.VariableSpec `ebpf:"abi_task_namespaces"`
 	AbiUsage           *ebpf.VariableSpec `ebpf:"abi_usage"`
@@ -354,8 +400,12 @@ type processMaps struct {
 	ExecRooms     *ebpf.Map `ebpf:"exec_rooms"`
 	ExistingRooms *ebpf.Map `ebpf:"existing_rooms"`
 	Exits         *ebpf.Map `ebpf:"exits"`
+	Labels        *ebpf.Map `ebpf:"labels"`
 	PathWalks     *ebpf.Map `ebpf:"path_walks"`
 	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
+	Strays        *ebpf.Map `ebpf:"strays"`
+	Unlabelled    *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *processMaps) Close() error {
@@ -366,8 +416,12 @@ func (m *processMaps) Close() error {
 		m.ExecRooms,
 		m.ExistingRooms,
 		m.Exits,
+		m.Labels,
 		m.PathWalks,
 		m.Sandboxes,
+		m.StrayCounts,
+		m.Strays,
+		m.Unlabelled,
 	)
 }
 
@@ -387,7 +441,10 @@ type processVariables struct {
 	AbiExit            *ebpf.Variable `ebpf:"abi_exit"`
 	AbiExitFlags       *ebpf.Variable `ebpf:"abi_exit_flags"`
 	AbiFork            *ebpf.Variable `ebpf:"abi_fork"`
+	AbiMove            *ebpf.Variable `ebpf:"abi_move"`
+	AbiMoveFlags       *ebpf.Variable `ebpf:"abi_move_flags"`
 	AbiProcessKind     *ebpf.Variable `ebpf:"abi_process_kind"`
+	AbiStray           *ebpf.Variable `ebpf:"abi_stray"`
 	AbiTaskCredentials *ebpf.Variable `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.Variable `ebpf:"abi_task_namespaces"`
 	AbiUsage           *ebpf.Variable `ebpf:"abi_usage"`
@@ -405,6 +462,7 @@ type processVariables struct {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processPrograms struct {
+	ProcessOnAttach  *ebpf.Program `ebpf:"process_on_attach"`
 	ProcessOnExec    *ebpf.Program `ebpf:"process_on_exec"`
 	ProcessOnExit    *ebpf.Program `ebpf:"process_on_exit"`
 	ProcessOnIterate *ebpf.Program `ebpf:"process_on_iterate"`
@@ -413,6 +471,7 @@ type processPrograms struct {
 
 func (p *processPrograms) Close() error {
 	return _ProcessClose(
+		p.ProcessOnAttach,
 		p.ProcessOnExec,
 		p.ProcessOnExit,
 		p.ProcessOnIterate,

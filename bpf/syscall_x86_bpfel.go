@@ -34,6 +34,8 @@ const (
 	syscallMapEventCounts       = "event_counts"
 	syscallMapEvents            = "events"
 	syscallMapSandboxes         = "sandboxes"
+	syscallMapStrayCounts       = "stray_counts"
+	syscallMapStrays            = "strays"
 	syscallProgSyscallOnSysExit = "syscall_on_sys_exit"
 	syscallVarAbiCounter        = "abi_counter"
 	syscallVarAbiCounterKey     = "abi_counter_key"
@@ -98,6 +100,8 @@ type syscallMapSpecs struct {
 	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays      *ebpf.MapSpec `ebpf:"strays"`
 }
 
 // syscallVariableSpecs contains global variables before they are loaded into the kernel.
@@ -138,6 +142,8 @@ type syscallMaps struct {
 	EventCounts *ebpf.Map `ebpf:"event_counts"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
+	Strays      *ebpf.Map `ebpf:"strays"`
 }
 
 func (m *syscallMaps) Close() error {
@@ -146,6 +152,8 @@ func (m *syscallMaps) Close() error {
 		m.EventCounts,
 		m.Events,
 		m.Sandboxes,
+		m.StrayCounts,
+		m.Strays,
 	)
 }
 

@@ -99,6 +99,8 @@ const (
 	uringMapPendingCalls           = "pending_calls"
 	uringMapPendingRooms           = "pending_rooms"
 	uringMapSandboxes              = "sandboxes"
+	uringMapStrayCounts            = "stray_counts"
+	uringMapStrays                 = "strays"
 	uringProgUringOnComplete       = "uring_on_complete"
 	uringProgUringOnCompleteValues = "uring_on_complete_values"
 	uringProgUringOnSubmitReq      = "uring_on_submit_req"
@@ -176,6 +178,8 @@ type uringMapSpecs struct {
 	PendingCalls  *ebpf.MapSpec `ebpf:"pending_calls"`
 	PendingRooms  *ebpf.MapSpec `ebpf:"pending_rooms"`
 	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays        *ebpf.MapSpec `ebpf:"strays"`
 }
 
 // uringVariableSpecs contains global variables before they are loaded into the kernel.
@@ -223,6 +227,8 @@ type uringMaps struct {
 	PendingCalls  *ebpf.Map `ebpf:"pending_calls"`
 	PendingRooms  *ebpf.Map `ebpf:"pending_rooms"`
 	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
+	Strays        *ebpf.Map `ebpf:"strays"`
 }
 
 func (m *uringMaps) Close() error {
@@ -237,6 +243,8 @@ func (m *uringMaps) Close() error {
 		m.PendingCalls,
 		m.PendingRooms,
 		m.Sandboxes,
+		m.StrayCounts,
+		m.Strays,
 	)
 }
 

@@ -349,12 +349,18 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	var who *event.Process
 	switch payload := r.Payload.(type) {
 	case *bpf.Fork:
-		p.sessions.Forked(p.tree.Fork(r))
+		child := p.tree.Fork(r)
+		p.sessions.Forked(child)
+		p.cloned(state, r, child, payload)
 		return
 	case *event.ProcessExec:
 		who = p.tree.Exec(r, payload)
 	case *event.ProcessExit:
 		who = p.tree.Exit(r)
+	case *event.ProcessMove:
+		who = p.moved(state, r, payload)
+	case *event.SyscallNotable:
+		who = p.called(r, payload)
 	case event.Classified:
 		who = p.tree.Seen(r)
 		if p.s.Classify != nil {
@@ -381,6 +387,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	p.publish(&event.Event{
 		Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: payload,
 	})
+	p.credentials(state, r, who)
 	p.observe(state, r, who)
 	p.examine(state, r.Time)
 }

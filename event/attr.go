@@ -139,6 +139,82 @@ const (
 	ProcessSeccompFilters Key = "watchglass.process.seccomp.filters"
 )
 
+// Attributes of notable system calls.
+const (
+	// SyscallName is the system call's name in the numbers of its calling convention.
+	SyscallName Key = "watchglass.syscall.name"
+	// SyscallABIKey is the calling convention: x86_64, i386, x32. A 64-bit program can make calls of all of them.
+	SyscallABIKey Key = "watchglass.syscall.abi"
+	// SyscallNumber is the number in that convention; absent where the kernel told of the effect and not of the call.
+	SyscallNumber Key = "watchglass.syscall.number"
+	// SyscallArgumentKey is the prefix of the decoded arguments: the name in the manual page follows the dot.
+	SyscallArgumentKey Key = "watchglass.syscall.argument"
+	// SyscallClaimed is the names of the arguments that are the caller's word: what its memory held after the call.
+	SyscallClaimed Key = "watchglass.syscall.claimed"
+	// SyscallResult is what the call returned; an error is negative.
+	SyscallResult Key = "watchglass.syscall.result"
+	// TargetPID is the process that the call was about, in the initial PID namespace.
+	TargetPID Key = "watchglass.target.pid"
+	// TargetUserID is its effective user id.
+	TargetUserID Key = "watchglass.target.user_id"
+	// TargetName is its task's name.
+	TargetName Key = "watchglass.target.name"
+	// TargetUID is its watchglass.process.uid.
+	TargetUID Key = "watchglass.target.uid"
+	// TargetForeign is true when it is not in the sandbox of the one who called.
+	TargetForeign Key = "watchglass.target.foreign"
+)
+
+// Attributes of changes of credentials.
+const (
+	// CredentialsCause is what changed them: the name of a system call, exec, or unknown.
+	CredentialsCause Key = "watchglass.credentials.cause"
+	// CredentialsElevated is true when the process may do more to the node than before.
+	CredentialsElevated Key = "watchglass.credentials.elevated"
+	// CredentialsUserID is the new effective user id, where it changed.
+	CredentialsUserID Key = "watchglass.credentials.user_id"
+	// CredentialsOldUserID is the effective user id before.
+	CredentialsOldUserID Key = "watchglass.credentials.old.user_id"
+	// CredentialsOldRealUserID is the real user id before.
+	CredentialsOldRealUserID Key = "watchglass.credentials.old.real_user_id"
+	// CredentialsOldSavedUserID is the saved user id before.
+	CredentialsOldSavedUserID Key = "watchglass.credentials.old.saved_user_id"
+	// CredentialsGroupID is the new effective group id, where it changed.
+	CredentialsGroupID Key = "watchglass.credentials.group_id"
+	// CredentialsOldGroupID is the effective group id before.
+	CredentialsOldGroupID Key = "watchglass.credentials.old.group_id"
+	// CredentialsGained is the capabilities that the process may use now and could not before, by name.
+	CredentialsGained Key = "watchglass.credentials.capabilities.gained"
+	// CredentialsLost is the capabilities that it could use before, by name.
+	CredentialsLost Key = "watchglass.credentials.capabilities.lost"
+)
+
+// Attributes of moves between cgroups.
+const (
+	// MoveDirectionKey is how the move is to the sandbox: in, out, within, between. One that moved out is still watched.
+	MoveDirectionKey Key = "watchglass.move.direction"
+	// MoveFrom is the path of the cgroup that the process was in, below the cgroup2 mount.
+	MoveFrom Key = "watchglass.move.from"
+	// MoveTo is the path of the cgroup that it is in.
+	MoveTo Key = "watchglass.move.to"
+	// MoveFromID is the id of the cgroup that it was in: its directory's inode.
+	MoveFromID Key = "watchglass.move.from_id"
+	// MoveToID is the id of the cgroup that it is in.
+	MoveToID Key = "watchglass.move.to_id"
+	// MoveBorn is true when the process was not moved but born in the other cgroup (CLONE_INTO_CGROUP).
+	MoveBorn Key = "watchglass.move.born"
+	// MoveThread is true when only one thread of the process was moved.
+	MoveThread Key = "watchglass.move.thread"
+	// MoverPID is the process that did it, in the initial PID namespace.
+	MoverPID Key = "watchglass.move.by.pid"
+	// MoverUserID is its effective user id.
+	MoverUserID Key = "watchglass.move.by.user_id"
+	// MoverName is its task's name.
+	MoverName Key = "watchglass.move.by.name"
+	// MoverUID is its watchglass.process.uid.
+	MoverUID Key = "watchglass.move.by.uid"
+)
+
 // Attributes of the agent, its session and its tool calls.
 const (
 	// SessionID is the agent's own id of the session.

@@ -18,6 +18,12 @@ func payloads() []Payload {
 	return []Payload{
 		&ProcessExec{Args: []string{"ls", "-l"}, ArgsCount: 2},
 		&ProcessExit{Code: 7},
+		&SyscallNotable{
+			Name: "mount", ABI: ABII386, Number: 21, Arguments: []SyscallArgument{{Name: "source", Value: "x", Claimed: true}},
+			Error: 2, Result: -2, Target: &Target{PID: 1, Name: "init", UID: 5}, Namespaces: &Namespaces{},
+		},
+		&ProcessCredentials{Cause: CauseExec, Before: Credentials{UserID: 1, EffectiveUserID: 1, SavedUserID: 1, EffectiveGroupID: 1}, After: Credentials{Permitted: 1}},
+		&ProcessMove{Direction: MoveOut, From: "/a", To: "/b", FromID: 1, ToID: 2, Born: true, Thread: true, Mover: Mover{Name: "sh", UID: 3}},
 		&FileOpen{Path: "/etc/passwd", Access: AccessRead},
 		&FileChange{Operation: FileMkdir, Path: "/d"}, &FileChange{Operation: FileUnlink, Path: "/d"},
 		&FileChange{Operation: FileRenamed, Path: "/a", Target: "/b"}, &FileChange{Operation: FileSymlink, Path: "/a", Target: "b"},

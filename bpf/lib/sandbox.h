@@ -2,12 +2,17 @@
 /*
  * The one scoping decision: does the current task run inside a watched sandbox, and in which?
  *
- * Owns the map of watched cgroups. It must not report anything: cgroup.bpf.c keeps the map true as
- * cgroups come and go, user space adds the sandboxes themselves.
+ * Owns the map of watched cgroups, and that of strays: processes that were moved out of a watched one.
+ * It must not report anything: cgroup.bpf.c keeps the first map true as cgroups come and go,
+ * process.bpf.c the second as processes do, user space adds the sandboxes themselves.
  *
- * Why by cgroup2 id: a task cannot leave its cgroup by anything it does to itself, a child is in it
- * before its first instruction, and one lookup answers for any depth since descendants are entered
- * when they are made. A process outside pays that one lookup, however many sandboxes are watched.
+ * Why by cgroup2 id: a task cannot leave its cgroup unless somebody writes to a file of another one, a
+ * child is in it before its first instruction, and one lookup answers for any depth since descendants are entered
+ * when they are made. A process outside pays that one lookup, however many sandboxes are watched; a second
+ * one only while there are strays.
+ *
+ * Why strays: whoever can write to the cgroup file system, root in a sandbox for one, could leave its sandbox
+ * by one write. A process that leaves keeps its sandbox, and so do its children.
  */
 #ifndef WATCHGLASS_SANDBOX_H
 #define WATCHGLASS_SANDBOX_H
@@ -32,10 +37,63 @@ static __always_inline __u64 sandbox_of(__u64 cgroup)
 	return id ? *id : 0;
 }
 
+/* stray is the sandbox that a process keeps, by its id. The start time tells it from a later one of the same id. */
+struct stray {
+	__u64 sandbox;
+	__u64 start;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct stray);
+} strays SEC(".maps");
+
+/* stray_counts holds how many strays there may be: 0 means that nobody needs to look. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} stray_counts SEC(".maps");
+
+static __always_inline __u64 *stray_count(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&stray_counts, &zero);
+}
+
+/* stray_any says whether there is any stray. */
+static __always_inline bool stray_any(void)
+{
+	__u64 *count = stray_count();
+
+	return count && *count;
+}
+
+/* stray_sandbox returns the sandbox that the current process keeps, 0 when it is no stray or the sandbox is over. */
+static __always_inline __u64 stray_sandbox(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 pid = task->tgid;
+	struct stray *stray;
+
+	if (!stray_any())
+		return 0;
+	stray = bpf_map_lookup_elem(&strays, &pid);
+	if (!stray || stray->start != task->group_leader->start_boottime)
+		return 0;
+	return sandbox_of(stray->sandbox);
+}
+
 /* sandbox_current returns the sandbox of the current task, 0 when it is in none. */
 static __always_inline __u64 sandbox_current(void)
 {
-	return sandbox_of(bpf_get_current_cgroup_id());
+	__u64 sandbox = sandbox_of(bpf_get_current_cgroup_id());
+
+	return sandbox ? sandbox : stray_sandbox();
 }
 
 /* sandbox_cgroup_of returns the cgroup2 id of any task, also one that has not run yet. */

@@ -75,6 +75,8 @@ const (
 	eventMapEvents               = "events"
 	eventMapRooms                = "rooms"
 	eventMapSandboxes            = "sandboxes"
+	eventMapStrayCounts          = "stray_counts"
+	eventMapStrays               = "strays"
 	eventProgTestEventAggregate  = "test_event_aggregate"
 	eventProgTestEventLose       = "test_event_lose"
 	eventProgTestEventOutput     = "test_event_output"
@@ -157,6 +159,8 @@ type eventMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Rooms       *ebpf.MapSpec `ebpf:"rooms"`
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays      *ebpf.MapSpec `ebpf:"strays"`
 }
 
 // eventVariableSpecs contains global variables before they are loaded into the kernel.
@@ -201,6 +205,8 @@ type eventMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Rooms       *ebpf.Map `ebpf:"rooms"`
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
+	Strays      *ebpf.Map `ebpf:"strays"`
 }
 
 func (m *eventMaps) Close() error {
@@ -209,6 +215,8 @@ func (m *eventMaps) Close() error {
 		m.Events,
 		m.Rooms,
 		m.Sandboxes,
+		m.StrayCounts,
+		m.Strays,
 	)
 }
 

@@ -60,6 +60,8 @@ type node struct {
 	sandbox uint64
 	// start is in nanoseconds since boot.
 	start uint64
+	// credentials is who it was known to act as last; nil when not known. Shared, never change it.
+	credentials *event.Credentials
 	// depth and bytes are the length and the size of the chain of parents.
 	depth, bytes int
 	exited       time.Time
@@ -156,6 +158,7 @@ func (t *Tree) adopt(n, parent *node) {
 	}
 	p.Executable, p.Name, p.Args, p.Cgroup = from.Executable, from.Name, from.Args, from.Cgroup
 	p.Agent = agent.Inherit(from.Agent)
+	n.credentials = parent.credentials
 	if !agent.IsAgent(from.Agent) {
 		p.RootUID = from.RootUID
 	}
@@ -213,6 +216,20 @@ func (t *Tree) Join(r *bpf.Record, a *event.Agent) *event.Process {
 	p := *n.process
 	p.Agent = a
 	n.process = &p
+	return n.process
+}
+
+// Acts notes who a process acts as now, and returns who it was known to act as before; nil when that is not known.
+func (t *Tree) Acts(r *bpf.Record, now *event.Credentials) (before *event.Credentials) {
+	n := t.seen(r)
+	before, n.credentials = n.credentials, now
+	return before
+}
+
+// Move notes that a process is the record's sandbox's now.
+func (t *Tree) Move(r *bpf.Record) *event.Process {
+	n := t.seen(r)
+	n.sandbox = r.Sandbox
 	return n.process
 }
 

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+//go:build ignore
+
+/*
+ * The notable probe: single system calls that change what a process may do, or reach into another one.
+ *
+ * Owns which calls those are at run time (notable_specs, filled from the one table in notable.go), their
+ * arguments and results, and signals to other processes. It must not decode arguments: user space does.
+ * Counting calls is the syscall probe's, files and sockets are those of their own.
+ *
+ * Misses: calls that do not return (the reboot that succeeds); what a call pointed to beyond its strings and
+ * 16 bytes.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "lib/compat.h"
+#include "lib/event.h"
+#include "lib/sandbox.h"
+#include "lib/syscall.h"
+#include "lib/task.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* NOTABLE_NUMBERS bounds the numbers of each convention. */
+#define NOTABLE_NUMBERS 1024
+#define NOTABLE_ARGUMENTS 6
+/* NOTABLE_STRINGS is how many strings of a call are told at most, NOTABLE_TEXT_BYTES how much of each, with its NUL. */
+#define NOTABLE_STRINGS 3
+#define NOTABLE_TEXT_BYTES 512
+/* NOTABLE_VALUES is how many first arguments a call can be narrowed to. */
+#define NOTABLE_VALUES 16
+#define EPERM 1
+
+enum notable_kind {
+	NOTABLE_CALL = 1,
+	NOTABLE_SIGNAL = 2,
+};
+
+/* notable_abi is the calling convention, each with numbers of its own. */
+enum notable_abi {
+	NOTABLE_AMD64 = 0,
+	NOTABLE_I386 = 1,
+	NOTABLE_X32 = 2,
+	NOTABLE_ABIS = 3,
+};
+
+enum notable_flags {
+	/* Told only when it was refused for lack of a right. */
+	NOTABLE_DENIED = 1,
+	/* 16 bytes that an argument points to were read. */
+	NOTABLE_POINTED = 2,
+};
+
+/* notable_spec says what to tell of a system call. */
+struct notable_spec {
+	__u8 listed;
+	/* A bit for each argument that is a string. */
+	__u8 strings;
+	/* One more than the argument whose first 16 bytes are told, 0 for none. */
+	__u8 pointed;
+	__u8 flags;
+	/* How many of values count: then only calls with one of these as their first argument are told. */
+	__u32 count;
+	__u32 values[NOTABLE_VALUES];
+};
+
+/* call is one finished system call. */
+struct call {
+	struct event_header header;
+	__u64 arguments[NOTABLE_ARGUMENTS];
+	__s64 result;
+	__u64 pointed[2];
+	__u32 number;
+	__u32 abi;
+	__u32 flags;
+	/* The sizes of the strings, in the order of their arguments, without a NUL: the caller's word. */
+	__u32 sizes[NOTABLE_STRINGS];
+	/* After the call. */
+	struct task_credentials credentials;
+	struct task_namespaces namespaces;
+	__u8 text[NOTABLE_STRINGS][NOTABLE_TEXT_BYTES];
+};
+
+/* signal is a signal to another process, of another process group or sandbox; the header is about the sender. */
+struct signal {
+	struct event_header header;
+	__u64 target_start;
+	/* The target's cgroup and sandbox, 0 for none. */
+	__u64 target_cgroup;
+	__u64 target_sandbox;
+	__u32 target_pid;
+	__u32 target_uid;
+	__u8 target_comm[16];
+	__u32 number;
+	/* SI_USER, SI_TKILL, SI_QUEUE, ...: how it was sent. */
+	__s32 code;
+	/* TRACE_SIGNAL_*: 0 delivered, 1 ignored, 2 pending already, 3 and 4 without room. */
+	__u32 result;
+	__u32 reserved;
+};
+
+ABI_STRUCT(notable_spec);
+ABI_STRUCT(call);
+ABI_STRUCT(signal);
+ABI_ENUM(notable_kind);
+ABI_ENUM(notable_abi);
+ABI_ENUM(notable_flags);
+
+/* notable_specs is by convention and number: NOTABLE_NUMBERS of each. User space fills it before it is loaded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NOTABLE_ABIS *NOTABLE_NUMBERS);
+	__type(key, __u32);
+	__type(value, struct notable_spec);
+} notable_specs SEC(".maps");
+
+static __always_inline __u64 call_argument(const struct pt_regs *regs, __u32 compat, __u32 index)
+{
+	switch (index) {
+	case 0:
+		return compat ? (__u32)regs->bx : regs->di;
+	case 1:
+		return compat ? (__u32)regs->cx : regs->si;
+	case 2:
+		return compat ? (__u32)regs->dx : regs->dx;
+	case 3:
+		return compat ? (__u32)regs->si : regs->r10;
+	case 4:
+		return compat ? (__u32)regs->di : regs->r8;
+	default:
+		return compat ? (__u32)regs->bp : regs->r9;
+	}
+}
+
+/* call_wanted says whether a call with that first argument and result is told. */
+static __always_inline bool call_wanted(const struct notable_spec *spec, __u32 first, long ret)
+{
+	__u32 i;
+
+	if ((spec->flags & NOTABLE_DENIED) && ret != -EPERM)
+		return false;
+	if (!spec->count)
+		return true;
+	for (i = 0; i < NOTABLE_VALUES; i++)
+		if (i < spec->count && spec->values[i] == first)
+			return true;
+	return false;
+}
+
+/* call_strings reads the strings that arguments point to. */
+static __always_inline void call_strings(struct call *call, __u32 mask)
+{
+	__u32 next = 0;
+	__u32 i;
+
+	for (i = 0; i < NOTABLE_ARGUMENTS; i++) {
+		long size;
+
+		if (!(mask & (1u << i)) || next >= NOTABLE_STRINGS)
+			continue;
+		size = compat_read_user_str(call->text[next], NOTABLE_TEXT_BYTES,
+					    (void *)call->arguments[i]);
+		if (size == NOTABLE_TEXT_BYTES)
+			call->header.flags |= EVENT_TRUNCATED;
+		call->sizes[next] = size > 0 ? size - 1 : 0;
+		next++;
+	}
+}
+
+/*
+ * Reports a finished call of those that the table lists.
+ * Why at the exit: the result is known, what strings the call was given is in memory, and one hook costs
+ * the node less than two. Why the raw hook: see lib/syscall.h. Since 5.5 (tp_btf).
+ * The strings are read again, after the kernel has: another thread may have changed them, so they are
+ * the caller's word.
+ */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 compat = (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
+	__u32 number = (__u32)regs->orig_ax;
+	__u32 abi = compat ? NOTABLE_I386 : NOTABLE_AMD64;
+	struct notable_spec *spec;
+	struct call *call;
+	__u64 sandbox;
+	__u32 key;
+	__u32 i;
+
+	if (!compat && (number & SYSCALL_X32_BIT)) {
+		abi = NOTABLE_X32;
+		number &= ~SYSCALL_X32_BIT;
+	}
+	if (number >= NOTABLE_NUMBERS)
+		return 0;
+	key = abi * NOTABLE_NUMBERS + number;
+	spec = bpf_map_lookup_elem(&notable_specs, &key);
+	if (!spec || !spec->listed ||
+	    !call_wanted(spec, (__u32)call_argument(regs, compat, 0), ret))
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox)
+		return 0;
+	call = event_reserve_as(sandbox, EVENT_KEPT | NOTABLE_CALL, sizeof(*call));
+	if (!call)
+		return 0;
+	event_header_fill(&call->header, sandbox, NOTABLE_CALL);
+	for (i = 0; i < NOTABLE_ARGUMENTS; i++)
+		call->arguments[i] = call_argument(regs, compat, i);
+	call->result = ret;
+	call->number = number;
+	call->abi = abi;
+	call->flags = 0;
+	__builtin_memset(call->sizes, 0, sizeof(call->sizes));
+	call->pointed[0] = 0;
+	call->pointed[1] = 0;
+	if (spec->pointed) {
+		__u64 at = call_argument(regs, compat, spec->pointed - 1);
+
+		if (!bpf_probe_read_user(call->pointed, sizeof(call->pointed), (void *)at))
+			call->flags |= NOTABLE_POINTED;
+	}
+	task_read_credentials(&call->credentials, task);
+	task_read_namespaces(&call->namespaces, task);
+	call_strings(call, spec->strings);
+	event_submit(call);
+	return 0;
+}
+
+/*
+ * Reports a signal that a process of a sandbox sent to another process: of another process group, or of
+ * another sandbox or none.
+ * Why not kill(2) alone: its argument is a number of the caller's PID namespace, or stands for many; here
+ * is the process that gets it. Refused ones never come here: those are calls, above. Since 5.5 (tp_btf).
+ */
+SEC("tp_btf/signal_generate")
+int BPF_PROG(notable_on_signal, int number, struct kernel_siginfo *info, struct task_struct *target,
+	     int group, int result)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct signal *signal;
+	__u64 target_sandbox;
+	__u64 target_cgroup;
+	__u64 sandbox;
+	int code;
+
+	/* SEND_SIG_NOINFO is 0, SEND_SIG_PRIV 1: the kernel's own. So is a code above 0. */
+	if ((__u64)info <= 1 || task->tgid == target->tgid)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox)
+		return 0;
+	code = BPF_CORE_READ(info, si_code);
+	if (code > 0)
+		return 0;
+	target_cgroup = sandbox_cgroup_of(target);
+	target_sandbox = sandbox_of(target_cgroup);
+	if (target_sandbox == sandbox &&
+	    task_group(task, TASK_PIDTYPE_PGID) == task_group(target, TASK_PIDTYPE_PGID))
+		return 0;
+	signal = event_reserve_as(sandbox, EVENT_KEPT | NOTABLE_SIGNAL, sizeof(*signal));
+	if (!signal)
+		return 0;
+	event_header_fill(&signal->header, sandbox, NOTABLE_SIGNAL);
+	signal->target_start = target->group_leader->start_boottime;
+	signal->target_cgroup = target_cgroup;
+	signal->target_sandbox = target_sandbox;
+	signal->target_pid = target->tgid;
+	signal->target_uid = target->cred->euid.val;
+	bpf_core_read_str(signal->target_comm, sizeof(signal->target_comm), &target->comm);
+	signal->number = number;
+	signal->code = code;
+	signal->result = result;
+	signal->reserved = 0;
+	event_submit(signal);
+	return 0;
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// notableNumbers bounds the numbers of each calling convention (NOTABLE_NUMBERS).
+const notableNumbers = 1024
+
+// notable is one notable system call: what is told of it, by kernel and decoder alike.
+type notable struct {
+	name string
+	// arguments is by position; one without a name is not told.
+	arguments []argument
+	// only is the first arguments with which it is told; nil for all.
+	only []uint32
+	// denied is whether it is only told when it was refused for lack of a right.
+	denied bool
+	// namespaces is whether it changes namespaces, so that those after it are told.
+	namespaces bool
+}
+
+// argument is how one argument is told.
+type argument struct {
+	name   string
+	format format
+	// table is the names of values or of bits.
+	table []named
+}
+
+// format is how the value of an argument is written.
+type format uint8
+
+const (
+	formatDecimal format = iota // a signed number of 32 bits: descriptors, ids, processes
+	formatHex
+	formatString  // memory of the caller, up to NOTABLE_TEXT_BYTES
+	formatOne     // one of the table's values
+	formatBits    // a set of the table's bits
+	formatSignal  // a signal
+	formatPointed // 16 bytes of memory of the caller: those of the table, in its order, 4 bytes each, "" passed over
+	formatWide    // two words of 8 bytes of memory of the caller
+)
+
+// named is a name of a value or a bit.
+type named struct {
+	value uint64
+	name  string
+}
+
+// notableTable is the notable calls by convention and number.
+type notableTable [notableNotableAbiNOTABLE_ABIS][notableNumbers]*notable
+
+// newNotableTable finds the numbers of the calls.
+func newNotableTable() *notableTable {
+	byName := map[string]*notable{}
+	for _, n := range notableCalls() {
+		byName[n.name] = &n
+	}
+	table := &notableTable{}
+	for abi := range table {
+		for number := range table[abi] {
+			table[abi][number] = byName[callName(uint32(number), notableNotableAbi(abi))]
+		}
+	}
+	return table
+}
+
+// prepare fills the kernel's table.
+func (t *notableTable) prepare(spec *ebpf.CollectionSpec, _ *Config) error {
+	table := spec.Maps["notable_specs"]
+	for abi := range t {
+		for number, n := range t[abi] {
+			if n == nil {
+				continue
+			}
+			s, err := n.spec()
+			if err != nil {
+				return err
+			}
+			table.Contents = append(table.Contents, ebpf.MapKV{Key: uint32(abi*notableNumbers + number), Value: s})
+		}
+	}
+	return nil
+}
+
+// spec is the kernel's form of the call.
+func (n *notable) spec() (notableNotableSpec, error) {
+	s := notableNotableSpec{Listed: 1, Count: uint32(len(n.only))}
+	if copy(s.Values[:], n.only) < len(n.only) || len(n.arguments) > len(notableCall{}.Arguments) {
+		return s, fmt.Errorf("the table of notable calls has more of %s than the kernel side has room for", n.name)
+	}
+	for i, a := range n.arguments {
+		switch a.format {
+		case formatString:
+			s.Strings |= 1 << i
+		case formatPointed, formatWide:
+			s.Pointed = uint8(i + 1)
+		case formatDecimal, formatHex, formatOne, formatBits, formatSignal:
+		}
+	}
+	if n.denied {
+		s.Flags |= uint8(notableNotableFlagsNOTABLE_DENIED)
+	}
+	return s, nil
+}
+
+// callName is the kernel's name of a number in a calling convention, "" when it has none.
+func callName(number uint32, abi notableNotableAbi) string {
+	names := syscallNames[:]
+	switch abi {
+	case notableNotableAbiNOTABLE_I386:
+		names = compatSyscallNames[:]
+	case notableNotableAbiNOTABLE_X32:
+		if number >= firstX32 {
+			names = x32Names()
+			number -= firstX32
+		}
+	case notableNotableAbiNOTABLE_AMD64, notableNotableAbiNOTABLE_ABIS:
+	}
+	if int(number) >= len(names) {
+		return ""
+	}
+	return names[number]
+}
+
+// firstX32 is the first number of the calls that x32 has for itself; below it shares those of 64-bit programs.
+const firstX32 = 512
+
+// x32Names is the calls that x32 has for itself (arch/x86/entry/syscalls/syscall_64.tbl).
+func x32Names() []string {
+	return []string{
+		"rt_sigaction", "rt_sigreturn", "ioctl", "readv", "writev", "recvfrom", "sendmsg", "recvmsg", "execve", "ptrace",
+		"rt_sigpending", "rt_sigtimedwait", "rt_sigqueueinfo", "sigaltstack", "timer_create", "mq_notify", "kexec_load",
+		"waitid", "set_robust_list", "get_robust_list", "vmsplice", "move_pages", "preadv", "pwritev", "rt_tgsigqueueinfo",
+		"recvmmsg", "sendmmsg", "process_vm_readv", "process_vm_writev", "setsockopt", "getsockopt", "io_setup", "io_submit",
+		"execveat", "preadv2", "pwritev2",
+	}
+}
+
+// decode decodes a record of the notable probe.
+func (t *notableTable) decode(r *Record, kind uint16, data []byte) error {
+	switch notableNotableKind(kind) {
+	case notableNotableKindNOTABLE_CALL:
+		return t.decodeCall(r, data)
+	case notableNotableKindNOTABLE_SIGNAL:
+		return decodeSignal(r, data)
+	default:
+		return fmt.Errorf("%w: kind %d", errUnknown, kind)
+	}
+}
+
+func (t *notableTable) decodeCall(r *Record, data []byte) error {
+	call, _, err := view[notableCall](data)
+	if err != nil {
+		return err
+	}
+	var n *notable
+	if int(call.Abi) < len(t) && call.Number < notableNumbers {
+		n = t[call.Abi][call.Number]
+	}
+	if n == nil {
+		return fmt.Errorf("%w: system call %d of convention %d", errUnknown, call.Number, call.Abi)
+	}
+	credentials := processTaskCredentials(call.Credentials)
+	after := credentials.credentials()
+	p := &event.SyscallNotable{
+		Name: n.name, ABI: abiName(notableNotableAbi(call.Abi)), Number: int(call.Number), Result: call.Result, Credentials: &after,
+	}
+	const maxErrno = 4095
+	if call.Result < 0 && call.Result >= -maxErrno {
+		p.Error = event.Errno(-call.Result)
+	}
+	if n.namespaces {
+		ns := call.Namespaces
+		p.Namespaces = &event.Namespaces{
+			Cgroup: ns.Cgroup, IPC: ns.Ipc, Mount: ns.Mnt, Net: ns.Net, PID: ns.Pid, Time: ns.Time, User: ns.User, UTS: ns.Uts,
+		}
+	}
+	if p.Arguments, err = n.decode(&call); err != nil {
+		return err
+	}
+	r.Payload = p
+	return nil
+}
+
+func abiName(abi notableNotableAbi) event.SyscallABI {
+	switch abi {
+	case notableNotableAbiNOTABLE_I386:
+		return event.ABII386
+	case notableNotableAbiNOTABLE_X32:
+		return event.ABIX32
+	case notableNotableAbiNOTABLE_AMD64, notableNotableAbiNOTABLE_ABIS:
+	}
+	return event.ABIX8664
+}
+
+// decode writes the arguments of a call.
+func (n *notable) decode(call *notableCall) ([]event.SyscallArgument, error) {
+	var all []event.SyscallArgument
+	strings := 0
+	for i, a := range n.arguments {
+		value := call.Arguments[i]
+		switch a.format {
+		case formatString:
+			size := call.Sizes[strings]
+			text, _, err := take(call.Text[strings][:], size)
+			if err != nil {
+				return nil, err
+			}
+			strings++
+			if value != 0 {
+				all = append(all, event.SyscallArgument{Name: a.name, Value: string(text), Claimed: true})
+			}
+		case formatPointed, formatWide:
+			if call.Flags&uint32(notableNotableFlagsNOTABLE_POINTED) != 0 {
+				all = append(all, a.pointed(call.Pointed)...)
+			}
+		case formatDecimal, formatHex, formatOne, formatBits, formatSignal:
+			if a.name != "" {
+				all = append(all, event.SyscallArgument{Name: a.name, Value: a.write(value)})
+			}
+		}
+	}
+	return all, nil
+}
+
+// pointed writes the memory that the argument pointed to.
+func (a *argument) pointed(words [2]uint64) []event.SyscallArgument {
+	var all []event.SyscallArgument
+	if a.format == formatWide {
+		for i, entry := range a.table {
+			all = append(all, event.SyscallArgument{Name: entry.name, Value: fmt.Sprintf("%#x", words[i]), Claimed: true})
+		}
+		return all
+	}
+	var bytes [16]byte
+	binary.NativeEndian.PutUint64(bytes[:], words[0])
+	binary.NativeEndian.PutUint64(bytes[8:], words[1])
+	for i, entry := range a.table {
+		if entry.name != "" {
+			value := binary.NativeEndian.Uint32(bytes[4*i:])
+			all = append(all, event.SyscallArgument{Name: entry.name, Value: fmt.Sprintf("%#x", value), Claimed: true})
+		}
+	}
+	return all
+}
+
+// write is the value of an argument as a person would write it.
+func (a *argument) write(value uint64) string {
+	switch a.format {
+	case formatDecimal:
+		return fmt.Sprintf("%d", int32(value))
+	case formatOne:
+		for _, v := range a.table {
+			if v.value == uint64(uint32(value)) {
+				return v.name
+			}
+		}
+		return fmt.Sprintf("%#x", uint32(value))
+	case formatBits:
+		return writeBits(value, a.table)
+	case formatSignal:
+		return event.SignalName(int(int32(value)))
+	case formatHex, formatString, formatPointed, formatWide:
+	}
+	return fmt.Sprintf("%#x", value)
+}
+
+// writeBits is the names of the bits of a set, and what is left as a number.
+func writeBits(value uint64, table []named) string {
+	text := ""
+	for _, bit := range table {
+		if value&bit.value == bit.value && bit.value != 0 {
+			text += "|" + bit.name
+			value &^= bit.value
+		}
+	}
+	switch {
+	case text == "":
+		return fmt.Sprintf("%#x", value)
+	case value != 0:
+		return fmt.Sprintf("%s|%#x", text[1:], value)
+	}
+	return text[1:]
+}
+
+// decodeSignal makes a signal a call of kill, which in effect it is.
+func decodeSignal(r *Record, data []byte) error {
+	signal, _, err := view[notableSignal](data)
+	if err != nil {
+		return err
+	}
+	const (
+		siUser, siQueue, siTkill = 0, -1, -6
+		lost                     = 3 // and above: it found no room
+	)
+	name := map[int32]string{siUser: "kill", siQueue: "rt_sigqueueinfo", siTkill: "tgkill"}[signal.Code]
+	if name == "" {
+		name = "kill"
+	}
+	p := &event.SyscallNotable{
+		Name: name, ABI: event.ABIX8664, Number: -1,
+		Arguments: []event.SyscallArgument{{Name: "sig", Value: event.SignalName(int(signal.Number))}},
+		Target: &event.Target{
+			PID: signal.TargetPid, UserID: signal.TargetUid, Name: text(signal.TargetComm[:]), Start: signal.TargetStart,
+			Foreign: signal.TargetSandbox != signal.Header.Sandbox,
+		},
+	}
+	if signal.Result >= lost {
+		p.Error, p.Result = event.Errno(unix.EAGAIN), -int64(unix.EAGAIN)
+	}
+	r.Payload = p
+	return nil
+}
+
+// NewNamespaces is the names of the flags that asked for namespaces of its own, "" for none.
+func (f *Fork) NewNamespaces() string {
+	const asking = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC |
+		unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME
+	if f.Flags&asking == 0 {
+		return ""
+	}
+	return writeBits(f.Flags&asking, namespaceFlags())
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/event"
+)
+
+// called completes what the kernel told of a notable call, and is who made it.
+func (p *Pipeline) called(r *bpf.Record, call *event.SyscallNotable) *event.Process {
+	if call.Target != nil {
+		call.Target.UID = p.tree.Identity(call.Target.PID, call.Target.Start)
+	}
+	return p.tree.Seen(r)
+}
+
+// cloned publishes the birth of a process in namespaces of its own as the notable call that it was: the flags
+// are the kernel's, where clone3 only points to the caller's. It is told of the child, as all that is known of the
+// parent then is that it is the parent.
+func (p *Pipeline) cloned(state *sandboxState, r *bpf.Record, child *event.Process, fork *bpf.Fork) {
+	flags := fork.NewNamespaces()
+	if flags == "" {
+		return
+	}
+	p.publish(&event.Event{
+		Time: r.Time, Sandbox: state.sandbox, Process: child, Payload: &event.SyscallNotable{
+			Name: "clone", ABI: event.ABIX8664, Number: -1,
+			Arguments: []event.SyscallArgument{{Name: "flags", Value: flags}},
+			Result:    int64(r.Task.PID),
+		},
+	})
+}
+
+// credentials publishes a change of who a process acts as, when the record tells of that.
+func (p *Pipeline) credentials(state *sandboxState, r *bpf.Record, who *event.Process) {
+	var now *event.Credentials
+	cause := event.CauseExec
+	switch payload := r.Payload.(type) {
+	case *event.ProcessExec:
+		if payload.Privileges != nil {
+			now = &payload.Privileges.Credentials
+		}
+	case *event.SyscallNotable:
+		now, cause = payload.Credentials, payload.Name
+	}
+	if now == nil {
+		return
+	}
+	before := p.tree.Acts(r, now)
+	if before == nil || !before.Changed(now) {
+		return
+	}
+	// No exec changes the real ids.
+	if cause == event.CauseExec && (before.UserID != now.UserID || before.GroupID != now.GroupID) {
+		cause = event.CauseUnknown
+	}
+	p.publish(&event.Event{Time: r.Time, Sandbox: state.sandbox, Process: who, Payload: &event.ProcessCredentials{
+		Cause: cause, Before: *before, After: *now,
+	}})
+}
