@@ -56,6 +56,8 @@ func newNode(t *testing.T, s *stage, destination, journal string) *node {
 	t.Cleanup(func() { removeCgroup(n.cgroup) })
 	text := fmt.Sprintf(`
 sandboxes: {cgroups: [/%s]}
+# Of watched files every open is told, of others a count.
+policy: {files: {config: [%s/]}}
 claims: {hooks: {enabled: false}}
 control: {enabled: false}
 journal: {dir: %s, segment_bytes: %s}
@@ -63,7 +65,7 @@ exporters:
   canary_interval: 1s
   otlp: %s
   prometheus: {address: "127.0.0.1:0"}
-`, name, n.journal, journal, destination)
+`, name, filepath.Join(s.dir, "work"), n.journal, journal, destination)
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -34,8 +34,16 @@ type scale struct {
 	misbehave, diskUp time.Duration
 }
 
-func scaleOf() scale {
+// form is long or short.
+func form() string {
 	if os.Getenv("WATCHGLASS_RELIABILITY") == "long" {
+		return "long"
+	}
+	return "short"
+}
+
+func scaleOf() scale {
+	if form() == "long" {
 		return scale{rate: 20000, outage: 5 * time.Minute, kills: 20, misbehave: time.Minute, diskUp: time.Minute}
 	}
 	return scale{rate: 20000, outage: 30 * time.Second, kills: 5, misbehave: 10 * time.Second, diskUp: 15 * time.Second}

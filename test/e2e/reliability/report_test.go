@@ -52,8 +52,8 @@ const pageHead = `<!-- SPDX-License-Identifier: Apache-2.0 -->
 
 # Reliability: what goes wrong, and what is lost
 
-Written by ` + "`make bench-reliability`" + ` on %s, Linux %s, %d processors. The short form of the same scenarios
-runs with ` + "`make test-e2e`" + `; [test/e2e/reliability](../test/e2e/reliability) is how.
+Written on %s, Linux %s, %d processors, by the %s form of the scenarios. The short form runs with ` + "`make test-e2e`" + `,
+the long one is ` + "`make bench-reliability`" + `; [test/e2e/reliability](../test/e2e/reliability) is how.
 
 A real workload in a sandbox opens 20,000 files a second and reads five secrets a second. A real ` + "`watchglass collect`" + `
 keeps its events in its journal and sends them to a real OpenTelemetry Collector, which writes what arrives into a file. Then:
@@ -79,7 +79,7 @@ func writePage(dir string) error {
 		return fmt.Errorf("write the page: there are no figures: %w", err)
 	}
 	var page strings.Builder
-	fmt.Fprintf(&page, pageHead, time.Now().UTC().Format(time.DateOnly), strings.TrimSpace(string(kernel)), runtime.NumCPU())
+	fmt.Fprintf(&page, pageHead, time.Now().UTC().Format(time.DateOnly), strings.TrimSpace(string(kernel)), runtime.NumCPU(), form())
 	for i, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
