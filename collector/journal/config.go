@@ -33,7 +33,7 @@ type Config struct {
 	MaxAge time.Duration `yaml:"max_age"`
 	// SegmentBytes is how large a file grows before the next is begun: what is evicted at once.
 	SegmentBytes int64 `yaml:"segment_bytes"`
-	// MemoryBytes bounds the events that are held while the disk takes none.
+	// MemoryBytes bounds the events that are held while the disk takes none. A quarter of it is the priority lane's.
 	MemoryBytes int64 `yaml:"memory_bytes"`
 	// Sync and SyncInterval say when what is written is forced to the disk.
 	Sync         SyncPolicy    `yaml:"sync"`
