@@ -35,7 +35,7 @@ func report(t *testing.T, r result, what string) {
 	if t.Failed() {
 		verdict = "FAILED"
 	}
-	text := fmt.Sprintf("## %s: %s\n\n%s\n\n| | |\n|---|---|\n| events made | %d in %.0f s, %.0f a second |\n"+
+	text := fmt.Sprintf("### %s: %s\n\n%s\n\n| | |\n|---|---|\n| events made | %d in %.0f s, %.0f a second |\n"+
 		"| arrived | %d; %d came again |\n| accounted for as lost | %d: %s |\n| missing without account | %d |\n"+
 		"| dropped in the kernel, and told | %d |\n| secrets read while it watched, and in a finding that arrived | %d, %d |\n"+
 		"| secrets read while no collector ran, or too near to a kill to tell | %d |\n| canaries that arrived | %d |\n"+
@@ -48,10 +48,10 @@ func report(t *testing.T, r result, what string) {
 	}
 }
 
-const pageHead = `<!-- SPDX-License-Identifier: Apache-2.0 -->
+// pageBegin is where what writePage writes begins; what stands before is other tests' and stays.
+const pageBegin = "\n## The whole way, with real parts\n"
 
-# Reliability: what goes wrong, and what is lost
-
+const pageHead = `
 Written on %s, Linux %s, %d processors, by the %s form of the scenarios. The short form runs with ` + "`make test-e2e`" + `,
 the long one is ` + "`make bench-reliability`" + `; [test/e2e/reliability](../test/e2e/reliability) is how.
 
@@ -68,7 +68,7 @@ among the scenarios is a crash of the machine, which takes what was not forced t
 
 `
 
-// writePage puts the page together from the figures in the directory.
+// writePage puts the page's part together from the figures in the directory.
 func writePage(dir string) error {
 	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
@@ -78,7 +78,14 @@ func writePage(dir string) error {
 	if err != nil || len(files) == 0 {
 		return fmt.Errorf("write the page: there are no figures: %w", err)
 	}
+	path := filepath.Join(root, "docs", "reliability.md")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("write the page: %w", err)
+	}
 	var page strings.Builder
+	kept, _, _ := strings.Cut(string(before), pageBegin)
+	page.WriteString(kept + pageBegin)
 	fmt.Fprintf(&page, pageHead, time.Now().UTC().Format(time.DateOnly), strings.TrimSpace(string(kernel)), runtime.NumCPU(), form())
 	for i, file := range files {
 		text, err := os.ReadFile(file)
@@ -90,5 +97,5 @@ func writePage(dir string) error {
 		}
 		page.Write(text)
 	}
-	return os.WriteFile(filepath.Join(root, "docs", "reliability.md"), []byte(page.String()), 0o644)
+	return os.WriteFile(path, []byte(page.String()), 0o644)
 }
