@@ -57,8 +57,21 @@ gives to the process or to its nearest ancestor that was given any.
 	writeAgents(&b, results)
 	writeWays(&b, results)
 	writeScenarios(&b, results)
+	b.WriteString(missed)
 	return b.String()
 }
+
+// missed is what is known of why.
+const missed = `
+## What is missed, and why
+
+* **opencode** loses the spans that it has not sent when it ends, some or all of a short session's: those calls are never
+  told. In a session that goes on they are (lingering).
+* **Calls of the same command at the same time** of agents whose processes name no call (Gemini CLI, opencode) cannot be
+  told apart by what they say; what they are given then says that it is inferred.
+* **Silent** agents are known by their processes alone. Those of Codex name their call; those of the others do not.
+* A process that is no call's and uses a call's ids is given that call, and says that it is inferred.
+`
 
 // sum adds the scores of an agent's sessions that a condition chooses.
 func sum(results []Result, agent string, choose func(*Scenario) bool) (total Score, sessions int) {
