@@ -157,7 +157,7 @@ func (h *hearing) enter() (leave func()) {
 	h.memory.mu.Lock()
 	before := h.evictions()
 	return func() {
-		h.Translator.evicted.Add(h.evictions() - before)
+		h.evicted.Add(h.evictions() - before)
 		h.memory.mu.Unlock()
 	}
 }
