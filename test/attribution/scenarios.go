@@ -128,8 +128,10 @@ func Scenarios() []Scenario {
 				[]model.Call{call("after", "")}),
 			Subs: []model.Sub{{Mark: "SUBTASK: run the part.", Script: done([]model.Call{call("inner0", ""), call("inner1", "")})}},
 		},
-		{Name: "lingering", About: "four calls at once, in a session that goes on for some seconds: opencode loses what it has not sent when it ends",
-			Agents: []string{"opencode"}, Script: done(calls(4, "sleep 0.3; "), []model.Call{{Name: "linger", Command: "sleep 7"}})},
+		{
+			Name: "lingering", About: "four calls at once, in a session that goes on for some seconds: opencode loses what it has not sent when it ends",
+			Agents: []string{"opencode"}, Script: done(calls(4, "sleep 0.3; "), []model.Call{{Name: "linger", Command: "sleep 7"}}),
+		},
 		{Name: "redacted", About: "telemetry that leaves out what tools are asked, and no hooks", Script: four, Setup: []string{"--redacted", "--no-hooks"}},
 		{Name: "late", About: "telemetry that comes seconds late, and no hooks", Script: four, Setup: []string{"--no-hooks"}, Slow: true},
 		{Name: "hooks", About: "hooks alone, without telemetry", Agents: []string{"codex", "claude", "gemini"}, Script: four, Setup: []string{"--no-otlp"}},
