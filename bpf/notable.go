@@ -5,6 +5,7 @@ package bpf
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -277,20 +278,17 @@ func (a *argument) write(value uint64) string {
 
 // writeBits is the names of the bits of a set, and what is left as a number.
 func writeBits(value uint64, table []named) string {
-	text := ""
+	var names []string
 	for _, bit := range table {
 		if value&bit.value == bit.value && bit.value != 0 {
-			text += "|" + bit.name
+			names = append(names, bit.name)
 			value &^= bit.value
 		}
 	}
-	switch {
-	case text == "":
-		return fmt.Sprintf("%#x", value)
-	case value != 0:
-		return fmt.Sprintf("%s|%#x", text[1:], value)
+	if value != 0 || len(names) == 0 {
+		names = append(names, fmt.Sprintf("%#x", value))
 	}
-	return text[1:]
+	return strings.Join(names, "|")
 }
 
 // decodeSignal makes a signal a call of kill, which in effect it is.

@@ -23,6 +23,7 @@ func str(name string) argument    { return argument{name: name, format: formatSt
 func oneOf(name string, table []named) argument {
 	return argument{name: name, format: formatOne, table: table}
 }
+
 func bitsOf(name string, table []named) argument {
 	return argument{name: name, format: formatBits, table: table}
 }
@@ -47,8 +48,10 @@ func processCalls() []notable {
 		{name: "pidfd_send_signal", arguments: []argument{number("pidfd"), sig}, denied: true},
 		{name: "prctl", arguments: []argument{oneOf("option", prctlOptions()), hex("arg2"), hex("arg3")}, only: values(prctlOptions())},
 		{name: "seccomp", arguments: []argument{oneOf("operation", []named{
-			{unix.SECCOMP_SET_MODE_STRICT, "SECCOMP_SET_MODE_STRICT"}, {unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"},
-			{unix.SECCOMP_GET_ACTION_AVAIL, "SECCOMP_GET_ACTION_AVAIL"}, {unix.SECCOMP_GET_NOTIF_SIZES, "SECCOMP_GET_NOTIF_SIZES"},
+			{unix.SECCOMP_SET_MODE_STRICT, "SECCOMP_SET_MODE_STRICT"},
+			{unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"},
+			{unix.SECCOMP_GET_ACTION_AVAIL, "SECCOMP_GET_ACTION_AVAIL"},
+			{unix.SECCOMP_GET_NOTIF_SIZES, "SECCOMP_GET_NOTIF_SIZES"},
 		}), hex("flags")}},
 		{name: "personality", arguments: []argument{hex("persona")}},
 	}
@@ -147,8 +150,11 @@ func kernelCalls() []notable {
 func memoryCalls() []notable {
 	return []notable{
 		{name: "memfd_create", arguments: []argument{str("name"), bitsOf("flags", []named{
-			{unix.MFD_CLOEXEC, "MFD_CLOEXEC"}, {unix.MFD_ALLOW_SEALING, "MFD_ALLOW_SEALING"}, {unix.MFD_HUGETLB, "MFD_HUGETLB"},
-			{unix.MFD_NOEXEC_SEAL, "MFD_NOEXEC_SEAL"}, {unix.MFD_EXEC, "MFD_EXEC"},
+			{unix.MFD_CLOEXEC, "MFD_CLOEXEC"},
+			{unix.MFD_ALLOW_SEALING, "MFD_ALLOW_SEALING"},
+			{unix.MFD_HUGETLB, "MFD_HUGETLB"},
+			{unix.MFD_NOEXEC_SEAL, "MFD_NOEXEC_SEAL"},
+			{unix.MFD_EXEC, "MFD_EXEC"},
 		})}},
 		{name: "memfd_secret", arguments: []argument{hex("flags")}},
 		{name: "userfaultfd", arguments: []argument{hex("flags")}},
@@ -170,10 +176,17 @@ func values(table []named) []uint32 {
 // namespaceFlags is the bits that ask for namespaces.
 func namespaceFlags() []named {
 	return []named{
-		{unix.CLONE_NEWUSER, "CLONE_NEWUSER"}, {unix.CLONE_NEWNS, "CLONE_NEWNS"}, {unix.CLONE_NEWPID, "CLONE_NEWPID"},
-		{unix.CLONE_NEWNET, "CLONE_NEWNET"}, {unix.CLONE_NEWIPC, "CLONE_NEWIPC"}, {unix.CLONE_NEWUTS, "CLONE_NEWUTS"},
-		{unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"}, {unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
-		{unix.CLONE_FS, "CLONE_FS"}, {unix.CLONE_FILES, "CLONE_FILES"}, {unix.CLONE_SYSVSEM, "CLONE_SYSVSEM"},
+		{unix.CLONE_NEWUSER, "CLONE_NEWUSER"},
+		{unix.CLONE_NEWNS, "CLONE_NEWNS"},
+		{unix.CLONE_NEWPID, "CLONE_NEWPID"},
+		{unix.CLONE_NEWNET, "CLONE_NEWNET"},
+		{unix.CLONE_NEWIPC, "CLONE_NEWIPC"},
+		{unix.CLONE_NEWUTS, "CLONE_NEWUTS"},
+		{unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"},
+		{unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
+		{unix.CLONE_FS, "CLONE_FS"},
+		{unix.CLONE_FILES, "CLONE_FILES"},
+		{unix.CLONE_SYSVSEM, "CLONE_SYSVSEM"},
 	}
 }
 
@@ -182,39 +195,67 @@ func namespaceFlags() []named {
 func ptraceRequests() []named {
 	const pokeUser, setRegs, setFPRegs, setFPXRegs = 6, 13, 15, 19
 	return []named{
-		{unix.PTRACE_TRACEME, "PTRACE_TRACEME"}, {unix.PTRACE_ATTACH, "PTRACE_ATTACH"}, {unix.PTRACE_SEIZE, "PTRACE_SEIZE"},
-		{unix.PTRACE_POKETEXT, "PTRACE_POKETEXT"}, {unix.PTRACE_POKEDATA, "PTRACE_POKEDATA"}, {pokeUser, "PTRACE_POKEUSR"},
-		{setRegs, "PTRACE_SETREGS"}, {setFPRegs, "PTRACE_SETFPREGS"}, {setFPXRegs, "PTRACE_SETFPXREGS"},
-		{unix.PTRACE_SETREGSET, "PTRACE_SETREGSET"}, {unix.PTRACE_SETSIGINFO, "PTRACE_SETSIGINFO"},
+		{unix.PTRACE_TRACEME, "PTRACE_TRACEME"},
+		{unix.PTRACE_ATTACH, "PTRACE_ATTACH"},
+		{unix.PTRACE_SEIZE, "PTRACE_SEIZE"},
+		{unix.PTRACE_POKETEXT, "PTRACE_POKETEXT"},
+		{unix.PTRACE_POKEDATA, "PTRACE_POKEDATA"},
+		{pokeUser, "PTRACE_POKEUSR"},
+		{setRegs, "PTRACE_SETREGS"},
+		{setFPRegs, "PTRACE_SETFPREGS"},
+		{setFPXRegs, "PTRACE_SETFPXREGS"},
+		{unix.PTRACE_SETREGSET, "PTRACE_SETREGSET"},
+		{unix.PTRACE_SETSIGINFO, "PTRACE_SETSIGINFO"},
 	}
 }
 
 // prctlOptions is those that matter to what a process may do, or to who may look into it.
 func prctlOptions() []named {
 	return []named{
-		{unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"}, {unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"},
-		{unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"}, {unix.PR_SET_MM, "PR_SET_MM"}, {unix.PR_SET_PTRACER, "PR_SET_PTRACER"},
-		{unix.PR_SET_SECCOMP, "PR_SET_SECCOMP"}, {unix.PR_CAP_AMBIENT, "PR_CAP_AMBIENT"},
-		{unix.PR_SET_SECUREBITS, "PR_SET_SECUREBITS"}, {unix.PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS"},
+		{unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"},
+		{unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"},
+		{unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"},
+		{unix.PR_SET_MM, "PR_SET_MM"},
+		{unix.PR_SET_PTRACER, "PR_SET_PTRACER"},
+		{unix.PR_SET_SECCOMP, "PR_SET_SECCOMP"},
+		{unix.PR_CAP_AMBIENT, "PR_CAP_AMBIENT"},
+		{unix.PR_SET_SECUREBITS, "PR_SET_SECUREBITS"},
+		{unix.PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS"},
 	}
 }
 
 // mountFlags is the bits of mount(2).
 func mountFlags() []named {
 	return []named{
-		{unix.MS_RDONLY, "MS_RDONLY"}, {unix.MS_NOSUID, "MS_NOSUID"}, {unix.MS_NODEV, "MS_NODEV"}, {unix.MS_NOEXEC, "MS_NOEXEC"},
-		{unix.MS_REMOUNT, "MS_REMOUNT"}, {unix.MS_BIND, "MS_BIND"}, {unix.MS_MOVE, "MS_MOVE"}, {unix.MS_REC, "MS_REC"},
-		{unix.MS_UNBINDABLE, "MS_UNBINDABLE"}, {unix.MS_PRIVATE, "MS_PRIVATE"}, {unix.MS_SLAVE, "MS_SLAVE"}, {unix.MS_SHARED, "MS_SHARED"},
+		{unix.MS_RDONLY, "MS_RDONLY"},
+		{unix.MS_NOSUID, "MS_NOSUID"},
+		{unix.MS_NODEV, "MS_NODEV"},
+		{unix.MS_NOEXEC, "MS_NOEXEC"},
+		{unix.MS_REMOUNT, "MS_REMOUNT"},
+		{unix.MS_BIND, "MS_BIND"},
+		{unix.MS_MOVE, "MS_MOVE"},
+		{unix.MS_REC, "MS_REC"},
+		{unix.MS_UNBINDABLE, "MS_UNBINDABLE"},
+		{unix.MS_PRIVATE, "MS_PRIVATE"},
+		{unix.MS_SLAVE, "MS_SLAVE"},
+		{unix.MS_SHARED, "MS_SHARED"},
 	}
 }
 
 // keyctlOperations is the common ones; others are told by number.
 func keyctlOperations() []named {
 	return []named{
-		{unix.KEYCTL_GET_KEYRING_ID, "KEYCTL_GET_KEYRING_ID"}, {unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"},
-		{unix.KEYCTL_UPDATE, "KEYCTL_UPDATE"}, {unix.KEYCTL_REVOKE, "KEYCTL_REVOKE"}, {unix.KEYCTL_CHOWN, "KEYCTL_CHOWN"},
-		{unix.KEYCTL_SETPERM, "KEYCTL_SETPERM"}, {unix.KEYCTL_DESCRIBE, "KEYCTL_DESCRIBE"}, {unix.KEYCTL_LINK, "KEYCTL_LINK"},
-		{unix.KEYCTL_UNLINK, "KEYCTL_UNLINK"}, {unix.KEYCTL_SEARCH, "KEYCTL_SEARCH"}, {unix.KEYCTL_READ, "KEYCTL_READ"},
+		{unix.KEYCTL_GET_KEYRING_ID, "KEYCTL_GET_KEYRING_ID"},
+		{unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"},
+		{unix.KEYCTL_UPDATE, "KEYCTL_UPDATE"},
+		{unix.KEYCTL_REVOKE, "KEYCTL_REVOKE"},
+		{unix.KEYCTL_CHOWN, "KEYCTL_CHOWN"},
+		{unix.KEYCTL_SETPERM, "KEYCTL_SETPERM"},
+		{unix.KEYCTL_DESCRIBE, "KEYCTL_DESCRIBE"},
+		{unix.KEYCTL_LINK, "KEYCTL_LINK"},
+		{unix.KEYCTL_UNLINK, "KEYCTL_UNLINK"},
+		{unix.KEYCTL_SEARCH, "KEYCTL_SEARCH"},
+		{unix.KEYCTL_READ, "KEYCTL_READ"},
 		{unix.KEYCTL_GET_PERSISTENT, "KEYCTL_GET_PERSISTENT"},
 	}
 }
@@ -222,11 +263,19 @@ func keyctlOperations() []named {
 // bpfCommands is the common ones; others are told by number.
 func bpfCommands() []named {
 	return []named{
-		{unix.BPF_MAP_CREATE, "BPF_MAP_CREATE"}, {unix.BPF_MAP_LOOKUP_ELEM, "BPF_MAP_LOOKUP_ELEM"},
-		{unix.BPF_MAP_UPDATE_ELEM, "BPF_MAP_UPDATE_ELEM"}, {unix.BPF_MAP_DELETE_ELEM, "BPF_MAP_DELETE_ELEM"},
-		{unix.BPF_MAP_GET_NEXT_KEY, "BPF_MAP_GET_NEXT_KEY"}, {unix.BPF_PROG_LOAD, "BPF_PROG_LOAD"},
-		{unix.BPF_OBJ_PIN, "BPF_OBJ_PIN"}, {unix.BPF_OBJ_GET, "BPF_OBJ_GET"}, {unix.BPF_PROG_ATTACH, "BPF_PROG_ATTACH"},
-		{unix.BPF_PROG_DETACH, "BPF_PROG_DETACH"}, {unix.BPF_BTF_LOAD, "BPF_BTF_LOAD"}, {unix.BPF_LINK_CREATE, "BPF_LINK_CREATE"},
-		{unix.BPF_LINK_DETACH, "BPF_LINK_DETACH"}, {unix.BPF_RAW_TRACEPOINT_OPEN, "BPF_RAW_TRACEPOINT_OPEN"},
+		{unix.BPF_MAP_CREATE, "BPF_MAP_CREATE"},
+		{unix.BPF_MAP_LOOKUP_ELEM, "BPF_MAP_LOOKUP_ELEM"},
+		{unix.BPF_MAP_UPDATE_ELEM, "BPF_MAP_UPDATE_ELEM"},
+		{unix.BPF_MAP_DELETE_ELEM, "BPF_MAP_DELETE_ELEM"},
+		{unix.BPF_MAP_GET_NEXT_KEY, "BPF_MAP_GET_NEXT_KEY"},
+		{unix.BPF_PROG_LOAD, "BPF_PROG_LOAD"},
+		{unix.BPF_OBJ_PIN, "BPF_OBJ_PIN"},
+		{unix.BPF_OBJ_GET, "BPF_OBJ_GET"},
+		{unix.BPF_PROG_ATTACH, "BPF_PROG_ATTACH"},
+		{unix.BPF_PROG_DETACH, "BPF_PROG_DETACH"},
+		{unix.BPF_BTF_LOAD, "BPF_BTF_LOAD"},
+		{unix.BPF_LINK_CREATE, "BPF_LINK_CREATE"},
+		{unix.BPF_LINK_DETACH, "BPF_LINK_DETACH"},
+		{unix.BPF_RAW_TRACEPOINT_OPEN, "BPF_RAW_TRACEPOINT_OPEN"},
 	}
 }

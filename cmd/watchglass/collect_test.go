@@ -285,7 +285,7 @@ func TestKernelCollectServesMetrics(t *testing.T) {
 	c.start()
 	var address []string
 	waitFor(t, "the address in the log", func() bool {
-		address = regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(c.log.String())
+		address = regexp.MustCompile(`serving metrics" address=(\S+)`).FindStringSubmatch(c.log.String())
 		return address != nil
 	})
 	for path, want := range map[string]string{
