@@ -157,7 +157,7 @@ func TestKernelSecretRead(t *testing.T) {
 		},
 		{
 			name: "many secrets by one command", script: "grep -r not-a . >/dev/null",
-			want: []expectation{{"secret-read", "high", "/.ssh/id_rsa", 1}, {"secret-read", "high", "/.aws/credentials", 1}, {"secret-read", "medium", "/project/.env", 1}},
+			want: []expectation{{"secret-read", "high", "/.ssh/id_rsa", 1}, {"secret-read", "high", "/.aws/credentials", 1}, {"secret-read", "low", "/project/.env", 1}},
 		},
 		{
 			name:   "looking without reading",
