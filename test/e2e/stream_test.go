@@ -163,7 +163,10 @@ func (s stream) sound(t *testing.T) {
 		t.Errorf("events were lost: %v", loss.Attributes)
 	}
 	for _, finding := range s.all(eventFinding, always) {
-		t.Errorf("a false alarm: %v", finding.Attributes)
+		// These agents are started without their safeguards and in no sandbox, so that is true of them.
+		if rule := finding.text("security_rule.name"); rule != "posture-bypass" && rule != "weak-sandbox" {
+			t.Errorf("a false alarm: %v", finding.Attributes)
+		}
 	}
 	// Whoever was seen to live was seen to die.
 	stops, exits := s.all(eventStop, always), s.all(eventExit, always)
