@@ -3,7 +3,6 @@
 package detectors
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/watchglass/watchglass/detectors/internal/memory"
@@ -157,11 +156,22 @@ func adviseLimits(p *event.SandboxPosture, w event.Weakness) Advice {
 		}
 	case event.WeakLimits:
 		return Advice{
-			Level: event.SeverityInfo, What: "no limit of processes or memory (" + strconv.FormatUint(p.PidsLimit, 10) + " processes, " +
-				strconv.FormatUint(p.MemoryLimit, 10) + " bytes)", Why: "One loop takes the machine down.",
+			Level: event.SeverityInfo, What: "no limit of " + unlimited(p), Why: "One loop takes the machine down.",
 			Remedy: "set pids.max and memory.max (resources.limits, --pids-limit, --memory).",
 		}
 	default:
 		return Advice{Level: event.SeverityInfo, What: string(w), Why: "It is not described.", Remedy: "see the runbook."}
+	}
+}
+
+// unlimited is what of a sandbox has no limit.
+func unlimited(p *event.SandboxPosture) string {
+	switch {
+	case p.MemoryLimit != 0:
+		return "processes"
+	case p.PidsLimit != 0:
+		return "memory"
+	default:
+		return "processes and memory"
 	}
 }
