@@ -295,3 +295,22 @@ func TestQuarantineIsBounded(t *testing.T) {
 		t.Errorf("the newest is not there: %.200s", text)
 	}
 }
+
+// TestEvictionsDoNotFillASegment: on a full disk a new segment has nothing but what it tells of evictions, and that
+// may be much. It is not full by that: the next one would have its name.
+func TestEvictionsDoNotFillASegment(t *testing.T) {
+	cfg := config(t.TempDir())
+	j := open(t, cfg, "a")
+	add(j, makeAll("a", 1, 3))
+	l := j.lanes[Events]
+	must(t, l.rotate())
+	payload := make([]byte, evictedSize)
+	for l.offset <= l.cfg.SegmentBytes {
+		l.unrecorded = append(l.unrecorded, payload)
+		must(t, l.recordEvictions())
+	}
+	if n, err := l.appendEvents(makeAll("a", 3, 4)); n != 1 || err != nil {
+		t.Errorf("%d events appended: %v", n, err)
+	}
+	shut(t, j)
+}

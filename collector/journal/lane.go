@@ -257,7 +257,8 @@ func (l *laneWriter) end() uint64 { return l.head + uint64(l.lacking) }
 
 // room sees to it that a segment is open which has room for so many bytes.
 func (l *laneWriter) room(need int64) error {
-	full := l.file != nil && l.offset > segmentHeaderSize &&
+	// One without records cannot be full, whatever it tells of evictions: a next one would have its name.
+	full := l.file != nil && l.head > l.active().base &&
 		(l.offset+need > l.cfg.SegmentBytes || l.resources >= maxResources)
 	if l.file != nil && !full {
 		return nil
