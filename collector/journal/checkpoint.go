@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,7 +17,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Checkpoint is a signed statement: after the record before Ordinal the lane's chain had this hash. It stands
@@ -177,6 +181,46 @@ func replaceFile(path string, text []byte, mode os.FileMode) error {
 		return fmt.Errorf("replace %s: %w", path, err)
 	}
 	return nil
+}
+
+// swapSize is the size of the files that swapFile swaps: a block of any usual file system.
+const swapSize = 4096
+
+// swapFile makes a file hold this text as replaceFile does, on a full disk too: the file and a spare one of the same
+// size take turns, and neither ever needs a block more. What is behind the text is blank.
+func swapFile(path string, text []byte) error {
+	const mode = 0o600
+	if len(text) > swapSize {
+		return replaceFile(path, text, mode)
+	}
+	padded := append(slices.Clip(text), bytes.Repeat([]byte("\n"), swapSize-len(text))...)
+	spare := path + ".spare"
+	if writeSpare(spare, padded, mode) != nil {
+		return replaceFile(path, text, mode)
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist): // the first time
+		if err := os.Rename(spare, path); err != nil {
+			return fmt.Errorf("replace %s: %w", path, err)
+		}
+		// Now, while there is room. Without it, the next time does it, or says so.
+		_ = writeSpare(spare, padded, mode)
+		return nil
+	}
+	return replaceFile(path, text, mode) // a file system that cannot swap
+}
+
+// writeSpare writes over the file where it is: no block is given back, none is asked for.
+func writeSpare(path string, text []byte, mode os.FileMode) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(text, 0)
+	return errors.Join(err, file.Sync(), file.Close())
 }
 
 // readHeads is the latest checkpoints by "head.json"; none when there is no such file.

@@ -170,7 +170,7 @@ func (c *Cursor) save() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(c.path, text, 0o600)
+	return swapFile(c.path, text)
 }
 
 func (c *Cursor) text() ([]byte, error) {

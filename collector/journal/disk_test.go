@@ -314,3 +314,27 @@ func TestEvictionsDoNotFillASegment(t *testing.T) {
 	}
 	shut(t, j)
 }
+
+// TestCursorOnAFullDisk: where a destination is can be written on a disk without a byte left, time and again. Else
+// what was evicted, and told, would be told again by the next start.
+func TestCursorOnAFullDisk(t *testing.T) {
+	disk := smallDisk(t, 1<<20)
+	cfg := config(filepath.Join(disk, "journal"))
+	j := open(t, cfg, "a")
+	c := cursor(t, j, "siem")
+	add(j, makeAll("a", 1, 200))
+	ballast(t, disk)
+	if n := len(drain(t, c, few)); n != 199 {
+		t.Fatalf("%d events came", n)
+	}
+	for range 5 {
+		must(t, c.save())
+	}
+	file, err := c.readFile()
+	must(t, err)
+	if file.Next[Events.String()] != c.done[Events] || c.done[Events] == 0 {
+		t.Errorf("the file says %v, the cursor is at %d", file.Next, c.done[Events])
+	}
+	must(t, os.Remove(filepath.Join(disk, "ballast")))
+	shut(t, j)
+}
