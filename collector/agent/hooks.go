@@ -69,7 +69,7 @@ func HookClaim(name string, input []byte, now time.Time, options HookOptions) (e
 		return nil, errors.New("a hook's input names no session")
 	}
 	claim := event.Claim{
-		Agent: name, Session: in.Session, Turn: first(id(in.Turn), id(in.Prompt)),
+		Agent: id(name), Session: in.Session, Turn: first(id(in.Turn), id(in.Prompt)),
 		SubAgent: id(in.SubAgent), Channel: event.ChannelHook, TimeSource: event.TimeHook, Received: now,
 	}
 	if name == codex().Name && claim.SubAgent == "" {
