@@ -84,5 +84,6 @@ func (s *stage) findings(t *testing.T, launch agents.Launch, secret string) []re
 	if len(reads) == 0 {
 		t.Fatalf("nobody read %s", secret)
 	}
-	return events.all("watchglass.finding", func(record) bool { return true })
+	// The agent runs in no sandbox here, which is said of what takes long enough.
+	return events.all("watchglass.finding", func(r record) bool { return r.text("security_rule.name") != "weak-sandbox" })
 }
