@@ -200,6 +200,9 @@ func (c *kernelConfig) tracer() bpf.Config {
 
 // Validate says what is wrong with the section.
 func (c *detectorsConfig) Validate() error {
+	if len(c.Disabled)+len(c.Rules) == 0 {
+		return c.Config.Validate() // there is no id to know, and no file to read: compiling the rules can wait
+	}
 	ids, err := detectorIDs()
 	if err != nil {
 		return err
