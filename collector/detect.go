@@ -3,10 +3,13 @@
 package collector
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/watchglass/watchglass/event"
@@ -91,7 +94,37 @@ func (p *Pipeline) found(f *event.Finding) {
 	if f.ID == "" {
 		f.ID = findingID(f, e)
 	}
-	p.findings = append(p.findings, &event.Event{Time: e.Time, Sandbox: e.Sandbox, Process: e.Process, Payload: f})
+	f.Chain = chain(e.Process)
+	found := &event.Event{Time: e.Time, Sandbox: e.Sandbox, Process: e.Process, Payload: f}
+	p.sessions.Explain(e, found)
+	p.findings = append(p.findings, found)
+}
+
+// longestChain is how many processes a finding names, longestName how many bytes of each.
+const longestChain, longestName = 16, 256
+
+// chain is the names of a process and its ancestors, the oldest known first. One that begins with "…" had more.
+func chain(p *event.Process) []string {
+	if p == nil {
+		return nil
+	}
+	names := []string{named(p.Name)}
+	for q := p.Parent; q != nil; q = q.Parent {
+		if len(names) == longestChain {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, named(q.Name))
+	}
+	slices.Reverse(names)
+	return names
+}
+
+func named(name string) string {
+	if len(name) > longestName {
+		name = strings.ToValidUTF8(name[:longestName], "") + "…"
+	}
+	return cmp.Or(name, "?")
 }
 
 // findingID is the same for the same rule, sandbox and title.

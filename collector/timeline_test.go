@@ -42,6 +42,7 @@ var update = flag.Bool("update", false, "rewrite the events in testdata")
 //	finish                        the source has ended
 //	say PID …                     an agent's claim: see claims_timeline_test.go
 //	show SESSION                  what is remembered of a session
+//	explain                       findings are shown in full from now on, and mismatches are findings too
 type timeline struct {
 	t               *testing.T
 	source          *fakeSource
@@ -51,6 +52,7 @@ type timeline struct {
 	sandbox, cgroup uint64
 	pids            map[event.ProcessID]uint32
 	shown           []string
+	explain         bool
 }
 
 func newTimeline(t *testing.T) *timeline {
@@ -62,13 +64,22 @@ func newTimeline(t *testing.T) *timeline {
 		rule: event.Rule{ID: "fake", UUID: "u", Severity: event.SeverityHigh, Kinds: []event.Kind{event.KindFileOpen}},
 		find: func(e *event.Event) *event.Finding {
 			if f, ok := e.Payload.(*event.FileOpen); ok && f.Class == event.FileClassSecret {
-				return &event.Finding{Title: "read " + f.Path}
+				return &event.Finding{Title: "read " + f.Path, Explanation: "A secret was read.", Objects: []string{f.Path}}
+			}
+			return nil
+		},
+	}
+	mismatches := &fakeDetector{
+		rule: event.Rule{ID: "claims", UUID: "v", Severity: event.SeverityLow, Kinds: []event.Kind{event.KindClaimMismatch}},
+		find: func(e *event.Event) *event.Finding {
+			if m, ok := e.Payload.(*event.ClaimMismatch); ok && tl.explain {
+				return &event.Finding{Title: string(m.Type), Explanation: "They differ."}
 			}
 			return nil
 		},
 	}
 	tl.pipeline = newTestPipeline(t, Settings{
-		Source: tl.source, Sandboxes: tl.registry, Detectors: []Detector{secrets},
+		Source: tl.source, Sandboxes: tl.registry, Detectors: []Detector{secrets, mismatches},
 		Exporters: []ExporterSettings{{Exporter: &fakeExporter{}}},
 		Classify: func(path string) event.FileClass {
 			if strings.Contains(path, "secret") {
@@ -145,6 +156,8 @@ func (tl *timeline) step(line string) {
 		}
 	case "finish":
 		tl.pipeline.finish(tl.now)
+	case "explain":
+		tl.explain = true
 	default:
 		tl.process(words)
 	}
@@ -229,6 +242,12 @@ func (tl *timeline) events() []string {
 	batch, _ := q.pull(nil, 1<<20)
 	for _, e := range batch {
 		lines = append(lines, "=> "+tl.show(e))
+		if f, ok := e.Payload.(*event.Finding); ok && tl.explain {
+			lines = append(lines, "=>   "+strings.Join(f.Chain, " → ")+": "+f.Explanation)
+			if f.Context != nil {
+				lines = append(lines, fmt.Sprintf("=>   %+v", *f.Context))
+			}
+		}
 	}
 	return lines
 }

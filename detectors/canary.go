@@ -34,6 +34,10 @@ func newCanary(cfg *Config) *canary {
 				"max_sandboxes sandboxes; least recently used first",
 			FalsePositives: "nothing is a canary unless the configuration, or watchglass run --canary, says so; backups and " +
 				"indexers that read everything touch it too: keep it out of their way",
+			Next: []string{
+				"Treat the session as searching for what is not its own: look at all that it opened.",
+				"Look at what it sent since.",
+			},
 			Runbook: "docs/detectors/canary.md",
 		},
 		paths:    map[string]bool{},

@@ -129,6 +129,7 @@ func pageHead(r *event.Rule) string {
 		{"OWASP agentic", strings.Join(r.ASI, ", ")},
 		{"reads", strings.Join(kinds, ", ")},
 		{"keeps quiet about", r.FalsePositives},
+		{"confidence", string((&event.Finding{Rule: r}).Confidence())},
 		{"memory", r.MemoryBound},
 		{"version", r.Version + ", `" + r.UUID + "`"},
 	} {

@@ -49,6 +49,11 @@ func newMassDestruction(cfg *Config) *massDestruction {
 				"max_sandboxes sandboxes; least recently used first",
 			FalsePositives: "names that the session made itself; build output, caches, dependencies, temporary directories; " +
 				"what git removes, which it can bring back; fewer than 300 a minute and tool call; failures",
+			Confidence: event.ConfidenceMedium,
+			Next: []string{
+				"Compare with the last commit or backup: what is missing that nobody can build again?",
+				"Stop the session before it goes on.",
+			},
 			Runbook: "docs/detectors/mass-destruction.md",
 		},
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),

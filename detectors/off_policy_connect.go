@@ -30,6 +30,10 @@ func newOffPolicyConnect(cfg *Config) *offPolicyConnect {
 				"least recently used first",
 			FalsePositives: "no finding without an allow-list (observe first); DNS to the configured resolvers; " +
 				"UDP to port 0, by which programs ask for a route and send nothing; one finding per sandbox and destination",
+			Next: []string{
+				"Find out who owns the destination, and how many bytes went there: the flow of the connection.",
+				"Add it to policy.network.allow if the work needs it.",
+			},
 			Runbook: "docs/detectors/off-policy-connect.md",
 		},
 		allowed:  cfg.Policy.Allowed,

@@ -36,6 +36,10 @@ func newSecretRead(cfg *Config) *secretRead {
 			FalsePositives: "the agent's own credentials by the agent itself; an SSH key by ssh, stored git " +
 				"credentials by git's transport, .npmrc by the package manager; files that the sandbox created itself; " +
 				"handles without access (O_PATH), directories; policy.files.allow",
+			Next: []string{
+				"Look at what the same process tree sent afterwards.",
+				"Rotate the secret if reading it was not part of the task.",
+			},
 			Runbook: "docs/detectors/secret-read.md",
 		},
 		allowed:  cfg.Policy.SecretAllowed,

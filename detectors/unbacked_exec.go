@@ -52,6 +52,11 @@ func newUnbackedExec(cfg *Config) *unbackedExec {
 			FalsePositives: "what a compiler or linker wrote, when the tool itself was not brought by the session; " +
 				"dependencies unpacked by a package manager; container runtimes that run from a sealed copy of themselves; " +
 				"an installed program that runs itself again after an upgrade; files that are older than the sandbox",
+			Confidence: event.ConfidenceMedium,
+			Next: []string{
+				"Find out where the program came from: who wrote the file, and what was downloaded before.",
+				"Look at what it opened and reached.",
+			},
 			Runbook: "docs/detectors/unbacked-exec.md",
 		},
 		freshFor: cfg.FreshFor, toolchains: cfg.Toolchains,

@@ -27,6 +27,9 @@ func newWeakSandbox(cfg *Config) *weakSandbox {
 				"least recently used first",
 			FalsePositives: "each weakness once for each sandbox; a session without any sandbox is one low finding, not ten; " +
 				"a workspace that is mounted to be written is none",
+			Next: []string{
+				"See the whole list with its remedies: watchglass posture.",
+			},
 			Runbook: "docs/detectors/weak-sandbox.md",
 		},
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),

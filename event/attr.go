@@ -663,6 +663,14 @@ const (
 	FindingCount Key = "watchglass.finding.count"
 	// FindingObjects is the objects touched: paths, destinations.
 	FindingObjects Key = "watchglass.finding.objects"
+	// FindingConfidenceKey is how seldom the detector is wrong: high, medium, low.
+	FindingConfidenceKey Key = "watchglass.finding.confidence"
+	// FindingChain is the names of the processes, the oldest known ancestor first and the one that did it last.
+	FindingChain Key = "watchglass.finding.process_chain"
+	// FindingPrompt is the beginning of the prompt of the turn. Told only on request.
+	FindingPrompt Key = "watchglass.finding.prompt"
+	// FindingNext is what to check next, the first thing first.
+	FindingNext Key = "watchglass.finding.next"
 	// SecurityRuleName is the detector's id.
 	SecurityRuleName Key = "security_rule.name"
 	// SecurityRuleUUID is the detector's stable unique id.

@@ -72,6 +72,7 @@ type call struct {
 	lost         int
 	dirty        bool // something is to be published
 	joined       bool // it was published with its processes
+	stale        bool // findings in it are to be told anew
 	judged       bool
 	published    int
 	interactive  bool // it writes to the shell of another call

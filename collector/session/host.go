@@ -41,7 +41,9 @@ type host struct {
 	sessions []*session
 	// waiting is the processes that it started and that belong to no call yet.
 	waiting []*root
-	opens   []opened
+	// findings is those about its own processes.
+	findings []finding
+	opens    []opened
 	// privileges is what the agent's own program may do, nil when not known.
 	privileges *event.Privileges
 	// own is what the agent's own processes work for, nil while that is what the process tree says.

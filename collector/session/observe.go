@@ -186,13 +186,3 @@ func (t *Tracker) object(r *root, key objectKey, at time.Time) *object {
 	r.objects = append(r.objects, object{objectKey: key, first: at, last: at, n: 1})
 	return &r.objects[len(r.objects)-1]
 }
-
-// Found takes a finding that was published about a process, so that it can be told anew when its call is known.
-func (t *Tracker) Found(e *event.Event) {
-	if e.Process == nil {
-		return
-	}
-	if r := t.roots[e.Process.RootUID]; r != nil && len(r.findings) < maxFindings {
-		r.findings = append(r.findings, e)
-	}
-}

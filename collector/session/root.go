@@ -13,7 +13,8 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// maxCommands is how many different command lines are remembered of a root, maxFindings how many findings.
+// maxCommands is how many different command lines are remembered of a root, maxFindings how many findings;
+// the same of an agent's own processes.
 const (
 	maxCommands = 8
 	maxFindings = 8
@@ -53,11 +54,9 @@ type root struct {
 	programs  []program
 	byUID     map[event.ProcessID]int
 	omitted   int
-	findings  []*event.Event
-	// updated is how many of the findings were told anew with what the join told of them.
-	updated int
-	others  map[string]bool // calls that its descendants named
-	aged    bool
+	findings  []finding
+	others    map[string]bool // calls that its descendants named
+	aged      bool
 }
 
 // object is a file or a peer that a root's processes used.

@@ -334,6 +334,9 @@ func (t *Tracker) prompted(s *session, p *event.Prompt, at time.Time) {
 	if u.prompt == "" {
 		u.prompt = t.keep(s.place, p.Text, maxPrompt)
 	}
+	for _, c := range s.calls {
+		c.stale = c.stale || c.turn == u && c.method != ""
+	}
 }
 
 func (t *Tracker) requested(s *session, m *event.ModelRequest, at time.Time) {

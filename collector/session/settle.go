@@ -23,6 +23,10 @@ func (t *Tracker) settle(s *session, now time.Time, last bool) {
 		if c.dirty && c.method != "" && (last || c.settled(now, t.cfg.Watermark)) {
 			t.publish(c, now)
 		}
+		if c.stale {
+			c.stale = false
+			t.retell(c)
+		}
 		if !c.judged && (last || c.ripe(now, t.cfg.Watermark)) {
 			c.judged = true
 			t.check(c, now)
@@ -118,7 +122,7 @@ func (t *Tracker) publish(c *call, now time.Time) {
 		p = s.process()
 	}
 	t.emit(&event.Event{Time: at, Sandbox: s.place.sandbox, Process: p, Payload: e})
-	t.retell(c, now)
+	t.retell(c)
 }
 
 // now is the root's process with what it works for as far as is known by now.
@@ -137,51 +141,9 @@ func exitCode(r *root) int {
 	return r.code
 }
 
-// retell publishes the findings about a call's processes anew, with what is known of the call by now.
-func (t *Tracker) retell(c *call, _ time.Time) {
-	for _, r := range c.roots {
-		for ; r.updated < len(r.findings); r.updated++ {
-			found := r.findings[r.updated]
-			was, ok := found.Payload.(*event.Finding)
-			if !ok {
-				continue
-			}
-			p := *found.Process
-			p.Agent = r.of(found.Process)
-			now := *was
-			now.State = event.FindingUpdate
-			now.Explanation = was.Explanation + " " + c.explain()
-			t.emit(&event.Event{Time: found.Time, Sandbox: found.Sandbox, Process: &p, Payload: &now})
-		}
-	}
-}
-
-// explain is what is known of a call, in sentences.
-func (c *call) explain() string {
-	var b strings.Builder
-	b.WriteString("It was tool call " + c.id)
-	if label := c.label(); label != "" {
-		b.WriteString(" (" + cutText(label) + ")")
-	}
-	b.WriteString(", " + c.confidence + " by " + c.method + ".")
-	for _, a := range c.approvals {
-		b.WriteString(" Approval " + string(a.State))
-		if a.Decider != "" {
-			b.WriteString(" by " + a.Decider)
-		}
-		b.WriteByte('.')
-	}
-	if c.turn != nil && c.turn.prompt != "" {
-		b.WriteString(" The prompt was: " + cutText(c.turn.prompt))
-	} else if c.turn != nil && c.turn.length > 0 {
-		b.WriteString(" The prompt had " + strconv.Itoa(c.turn.length) + " characters.")
-	}
-	return b.String()
-}
-
 func cutText(s string) string {
 	if len(s) > maxName {
-		return s[:maxName] + "…"
+		return strings.ToValidUTF8(s[:maxName], "") + "…"
 	}
 	return s
 }

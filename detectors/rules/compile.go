@@ -164,6 +164,9 @@ func (c *compiler) metadata(r *Rule, d *declaration) error {
 	if r.rule.Version == "" {
 		r.rule.Version = "1"
 	}
+	if err := c.advice(r, d); err != nil {
+		return err
+	}
 	for _, id := range d.Attack {
 		if !c.patterns.technique.MatchString(id.string) {
 			return c.fail(id.line, "%q is no ATT&CK technique such as T1059.004", id.string)
@@ -175,6 +178,25 @@ func (c *compiler) metadata(r *Rule, d *declaration) error {
 			return c.fail(id.line, "%q is no OWASP agentic id such as ASI05", id.string)
 		}
 		r.rule.ASI = append(r.rule.ASI, id.string)
+	}
+	return nil
+}
+
+// advice takes how sure the rule is, and what to check next.
+func (c *compiler) advice(r *Rule, d *declaration) error {
+	switch r.rule.Confidence = event.FindingConfidence(d.Confidence.string); r.rule.Confidence {
+	case "", event.ConfidenceHigh, event.ConfidenceMedium, event.ConfidenceLow:
+	default:
+		return c.fail(d.Confidence.line, "confidence %q: high, medium or low", d.Confidence.string)
+	}
+	if len(d.Next) > maxNext {
+		return c.fail(d.Next[maxNext].line, "next has more than %d entries", maxNext)
+	}
+	for _, sentence := range d.Next {
+		if sentence.string == "" || len(sentence.string) > maxSentence {
+			return c.fail(sentence.line, "an entry of next has %d bytes: 1 to %d", len(sentence.string), maxSentence)
+		}
+		r.rule.Next = append(r.rule.Next, sentence.string)
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ const (
 	// maxCount is the highest threshold, maxWithin the longest time that anything is remembered for.
 	maxCount  = 4096
 	maxWithin = 24 * time.Hour
+	// maxNext is the most things to check next, maxSentence the longest of them in bytes.
+	maxNext, maxSentence = 8, 512
 	// maxList bounds lists in the envelope: techniques, kinds, exceptions, objects, tests.
 	maxList = 256
 )
@@ -111,6 +113,8 @@ type declaration struct {
 	Attack         []text      `yaml:"attack"`
 	ASI            []text      `yaml:"owasp_agentic"`
 	FalsePositives string      `yaml:"false_positives"`
+	Confidence     text        `yaml:"confidence"`
+	Next           []text      `yaml:"next"`
 	Runbook        string      `yaml:"runbook"`
 	On             []text      `yaml:"on"`
 	Scope          text        `yaml:"scope"`

@@ -36,6 +36,9 @@ func (s *Set) Lint() []string {
 		if r.rule.Runbook == "" {
 			say("there is no runbook: what does somebody do at 3 a.m.?")
 		}
+		if len(r.rule.Next) == 0 {
+			say("it does not say what to check next")
+		}
 		if s.slow(r) {
 			say("it evaluates CEL for each of a frequent event: begin with a comparison of an attribute with a constant")
 		}
@@ -82,6 +85,9 @@ func (r *Rule) Explain() string {
 	fmt.Fprintf(&b, "  remembers       %s\n", r.rule.MemoryBound)
 	fmt.Fprintf(&b, "  exceptions      %d\n", len(r.exceptions))
 	fmt.Fprintf(&b, "  false positives %s\n", strings.Join(strings.Fields(r.rule.FalsePositives), " "))
+	for _, sentence := range r.rule.Next {
+		fmt.Fprintf(&b, "  check next      %s\n", sentence)
+	}
 	fmt.Fprintf(&b, "  runbook         %s\n", r.rule.Runbook)
 	return b.String()
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 const (
@@ -27,6 +29,9 @@ func TestPages(t *testing.T) {
 	}
 	tables := map[string]string{}
 	for _, r := range s.Rules() {
+		if len(r.rule.Next) == 0 {
+			t.Errorf("%s does not say what to check next", r.rule.ID)
+		}
 		tables[r.rule.Runbook] += table(r)
 	}
 	for name, want := range tables {
@@ -74,6 +79,7 @@ func table(r *Rule) string {
 	fmt.Fprintf(&b, "| severity | %s |\n| ATT&CK | %s |\n| OWASP agentic | %s |\n", r.rule.Severity.FindingName(),
 		strings.Join(attack, ", "), strings.Join(r.rule.ASI, ", "))
 	fmt.Fprintf(&b, "| reads | %s: %s |\n| keeps quiet about | %s |\n", strings.Join(kinds, ", "), r.waitsFor(), cell(r.rule.FalsePositives))
+	fmt.Fprintf(&b, "| confidence | %s |\n", (&event.Finding{Rule: &r.rule}).Confidence())
 	fmt.Fprintf(&b, "| memory | %s |\n| version | %s, `%s` |\n\n", r.rule.MemoryBound, r.rule.Version, r.rule.UUID)
 	return b.String()
 }

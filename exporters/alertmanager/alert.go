@@ -110,6 +110,14 @@ func (e *Exporter) annotationsOf(ev *event.Event, f *event.Finding) map[string]s
 		set("runbook_url", e.cfg.RunbookURL+f.Rule.Runbook)
 	}
 	list("objects", f.Objects)
+	set("confidence", string(f.Confidence()))
+	set("check_next", strings.Join(f.Rule.Next, " "))
+	set("process_chain", strings.Join(f.Chain, " → "))
+	if c := f.Context; c != nil {
+		set("prompt", c.Prompt)
+		set("command", c.Command)
+		set("approval_state", strings.TrimSpace(string(c.Approval)+" "+c.Decider))
+	}
 	list("evidence", f.Evidence)
 	list("attack", f.Rule.Attack)
 	list("owasp_agentic", f.Rule.ASI)
@@ -117,6 +125,7 @@ func (e *Exporter) annotationsOf(ev *event.Event, f *event.Finding) map[string]s
 	if p := ev.Process; p != nil {
 		set("process", fmt.Sprintf("%s[%d] %s", p.Name, p.PID, p.Executable))
 		set("process_uid", p.UID.String())
+		set("user_id", strconv.FormatUint(uint64(p.UserID), 10))
 		if p.Agent != nil {
 			set("tool_call", strings.TrimSpace(p.Agent.Tool+" "+p.Agent.CallID))
 			set("approval", p.Agent.Approval)

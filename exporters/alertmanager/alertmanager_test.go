@@ -157,6 +157,8 @@ func TestAlert(t *testing.T) {
 		"summary": "bash read /home/dev/.ssh/id_ed25519", "description": "bash[4242] read a private key.",
 		"objects": "/home/dev/.ssh/id_ed25519", "evidence": "inst-6", "attack": "T1552.001", "owasp_agentic": "ASI03", "count": "1",
 		"process": "bash[4242] /usr/bin/bash", "process_uid": "00000000000000a1", "tool_call": "call_7",
+		"user_id": "1000", "process_chain": "codex → bash", "prompt": `fix the \x1b[31mtest`, "command": "cat ~/.ssh/id_ed25519",
+		"approval_state": "granted user", "confidence": "high", "check_next": "Look at what was sent <afterwards>. Rotate the secret.",
 		"runbook_url": "https://github.com/watchglass/watchglass/blob/main/detectors/secret-read.md",
 	}, d.Annotations); diff != "" {
 		t.Error(diff)

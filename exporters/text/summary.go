@@ -161,6 +161,9 @@ func (b *block) findings(s *event.Summary) {
 		b.row(label, colour, text)
 		label = ""
 		b.paragraph(f.Explanation)
+		if f.Severity() >= event.SeverityMedium && len(f.Rule.Next) > 0 {
+			b.paragraph("Check next: " + strings.Join(f.Rule.Next, " "))
+		}
 	}
 	if s.FindingsOmitted > 0 {
 		b.row("", yellow, "and "+number(s.FindingsOmitted)+" more")

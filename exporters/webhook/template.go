@@ -52,8 +52,16 @@ type Finding struct {
 	Agent, Session            string
 	Tool, ToolCall, Approval  string
 	Process, ProcessUID, Path string
-	PID                       uint32
-	Runbook                   string
+	PID, UserID               uint32
+	// Confidence is how sure the detector is: high, medium, low. Chain is the processes, the oldest first; Next what to
+	// check next.
+	Confidence  string
+	Chain, Next []string
+	// Prompt is the beginning of the prompt, Command the call's command line, ApprovalState and Decider its approval: as
+	// the agent says, and "" while nothing is known. Prompt is "" unless prompts are told.
+	Prompt, Command        string
+	ApprovalState, Decider string
+	Runbook                string
 	// Suppressed is how many findings were not told since the last one that was, because there were too many.
 	Suppressed uint64
 	// Canary is true for the finding that only proves that findings arrive.
@@ -76,6 +84,10 @@ func (e *Exporter) newFinding(ev *event.Event, f *event.Finding) *Finding {
 		Objects: list(f.Objects), Evidence: list(f.Evidence), Attack: list(f.Rule.Attack), OWASP: list(f.Rule.ASI),
 		Count: f.Count, Time: ev.Time.UTC(), Host: e.host, Canary: f.Canary(),
 	}
+	d.Confidence, d.Chain, d.Next = string(f.Confidence()), list(f.Chain), list(f.Rule.Next)
+	if c := f.Context; c != nil {
+		d.Prompt, d.Command, d.ApprovalState, d.Decider = text(c.Prompt), text(c.Command), string(c.Approval), text(c.Decider)
+	}
 	if f.Rule.Runbook != "" {
 		d.Runbook = e.cfg.RunbookURL + f.Rule.Runbook
 	}
@@ -84,6 +96,7 @@ func (e *Exporter) newFinding(ev *event.Event, f *event.Finding) *Finding {
 	}
 	if p := ev.Process; p != nil {
 		d.Process, d.ProcessUID, d.Path, d.PID = text(p.Name), p.UID.String(), text(p.Executable), p.PID
+		d.UserID = p.UserID
 		if a := p.Agent; a != nil {
 			d.Agent, d.Session, d.Tool, d.ToolCall, d.Approval = text(a.Name), text(a.SessionID), text(a.Tool), text(a.CallID), text(a.Approval)
 		}

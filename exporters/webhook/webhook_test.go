@@ -100,6 +100,9 @@ func TestJSON(t *testing.T) {
 		"agent": "codex", "session": "0199-session", "tool": "", "tool_call": "call_7", "approval": "", "process": "bash",
 		"process_uid": "00000000000000a1", "pid": 4242.0, "executable": "/usr/bin/bash",
 		"runbook_url": "https://github.com/watchglass/watchglass/blob/main/detectors/secret-read.md", "suppressed": 0.0, "canary": false,
+		"user_id": 1000.0, "process_chain": []any{"codex", "bash"}, "prompt": `fix the \x1b[31mtest`, "command": "cat ~/.ssh/id_ed25519",
+		"approval_state": "granted", "decider": "user", "confidence": "high",
+		"check_next": []any{"Look at what was sent <afterwards>.", "Rotate the secret."},
 	}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -131,7 +134,7 @@ func TestSlack(t *testing.T) {
 	if want := `[CRITICAL] &lt;!everyone&gt; \x1b]0;x\x07 "},{"text":"owned" \ \xff\u{202e} &amp; {{.}}`; got.Text != want {
 		t.Errorf("%q\nwant\n%q", got.Text, want)
 	}
-	if strings.Contains(r.bodies[0], "<!") || len(got.Blocks) != 2 {
+	if strings.Contains(r.bodies[0], "<!") || len(got.Blocks) != 3 {
 		t.Errorf("%s", r.bodies[0])
 	}
 }

@@ -36,7 +36,8 @@ func Rule() *event.Rule {
 	return &event.Rule{
 		ID: "secret-read", UUID: "6e5f1c1e-7a8b-4a57-9d9b-0d3f6c1f7a10", Version: "1",
 		Title: "A secret was read", Severity: event.SeverityHigh,
-		Attack: []string{"T1552.001"}, ASI: []string{"ASI03"}, Runbook: "detectors/secret-read.md",
+		Attack: []string{"T1552.001"}, ASI: []string{"ASI03"},
+		Next: []string{"Look at what was sent <afterwards>.", "Rotate the secret."}, Runbook: "detectors/secret-read.md",
 	}
 }
 
@@ -116,7 +117,10 @@ func Events() []*event.Event {
 		{p, &event.Finding{
 			ID: "f-1", Rule: Rule(), State: event.FindingNew, Title: "bash read /home/dev/.ssh/id_ed25519",
 			Explanation: "bash[4242] read a private key.", Objects: []string{"/home/dev/.ssh/id_ed25519"},
-			Evidence: []string{"inst-6"}, Count: 1,
+			Evidence: []string{"inst-6"}, Count: 1, Chain: []string{"codex", "bash"},
+			Context: &event.FindingContext{
+				Prompt: "fix the \x1b[31mtest", PromptLength: 12, Command: "cat ~/.ssh/id_ed25519", Approval: event.ApprovalGranted, Decider: "user",
+			},
 		}},
 		{nil, &event.SyscallSummary{
 			Window: 10 * time.Second, Counts: []event.Count{{Name: "openat", N: 40}, {Name: "read", N: 3}},
