@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/agent"
 	"github.com/watchglass/watchglass/detectors"
 	"github.com/watchglass/watchglass/exporters/prometheus"
 )
@@ -73,6 +75,16 @@ func missingSettings(node *yaml.Node, t reflect.Type, path string) []string {
 }
 
 // TestEverySettingIsExplained checks that a comment stands before every setting, or before a run of them.
+// What the adapters read of environments, the kernel side has to be asked for.
+func TestEnvironmentIsAskedFor(t *testing.T) {
+	asked := bpf.DefaultConfig().Environment
+	for _, name := range agent.Environment() {
+		if !slices.Contains(asked, name) {
+			t.Errorf("%s is read by an adapter and not asked for", name)
+		}
+	}
+}
+
 func TestEverySettingIsExplained(t *testing.T) {
 	previous := ""
 	for number, line := range strings.Split(string(defaultConfigText), "\n") {

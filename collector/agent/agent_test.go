@@ -127,6 +127,14 @@ func TestJoin(t *testing.T) {
 			{exec: "/usr/lib/opencode /usr/lib/node_modules/.bin/opencode run x", as: "/usr/lib/node_modules/.bin/opencode", env: []string{"OPENCODE=1"}, want: "opencode executable strong"},
 			{exec: "/bin/bash bash -c ls", env: []string{"OPENCODE=1"}, want: "opencode inherited strong"},
 		},
+		"opencode with its plugin": {
+			{exec: "/usr/lib/opencode /usr/lib/node_modules/.bin/opencode run x", as: "/usr/lib/node_modules/.bin/opencode", env: []string{"OPENCODE=1"}, want: "opencode executable strong"},
+			{exec: "/bin/bash bash -c ls", env: []string{"OPENCODE=1", "WATCHGLASS_CALL_ID=call_1", "WATCHGLASS_SESSION_ID=ses_1"}, want: "opencode env exact call=call_1 session=ses_1"},
+			{exec: "/bin/sh sh -c ls", env: []string{"OPENCODE=1", "WATCHGLASS_CALL_ID=call_2", "WATCHGLASS_SESSION_ID=ses_1"}, want: "opencode inherited inferred call=call_1 session=ses_1"},
+		},
+		"opencode's variables without its mark": {
+			{exec: "/bin/sh sh -c ls", env: []string{"WATCHGLASS_CALL_ID=call_1"}, want: ""},
+		},
 		"a mark alone": {
 			{exec: "/bin/bash bash", env: []string{"GEMINI_CLI=1"}, want: "gemini-cli env strong"},
 			{exec: "/bin/bash bash", env: []string{"OPENCODE=1"}, want: "opencode env strong"},
@@ -207,7 +215,8 @@ func TestJoinChangesNothingItWasGiven(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	want := []string{
 		"CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CODEX_SESSION_ID", "CODEX_THREAD_ID", "CODEX_TOOL_CALL_ID",
-		"GEMINI_CLI", "GEMINI_SESSION_ID", "OPENCODE", "TRACEPARENT",
+		"GEMINI_CLI", "GEMINI_SESSION_ID", "OPENCODE", "TRACEPARENT", "WATCHGLASS_CALL_ID",
+		"WATCHGLASS_SESSION_ID",
 	}
 	if diff := cmp.Diff(want, Environment()); diff != "" {
 		t.Error(diff)

@@ -11,12 +11,22 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// openCode is opencode. Its tools' processes know only that they are its. Seen with opencode 1.18.33.
+// The variables in which the plugin that `watchglass agents setup` writes for opencode puts the ids of a call.
+// opencode itself has none.
+const (
+	OpenCodeCall    = "WATCHGLASS_CALL_ID"
+	OpenCodeSession = "WATCHGLASS_SESSION_ID"
+)
+
+// openCode is opencode. Its tools' processes know only that they are its, unless a plugin tells them more. Seen with
+// opencode 1.18.33.
 func openCode() Adapter {
 	return Adapter{
 		Name:        "opencode",
 		Executables: []string{"opencode", "opencode.exe"},
 		Marks:       []string{"OPENCODE"},
+		Call:        OpenCodeCall,
+		Session:     OpenCodeSession,
 		speaks: func(r *record) bool {
 			// The scope of its logs is the service's name, which the environment can change.
 			return r.scope == "opencode" || text(r.resource, "opencode.run", maxName) != "" || text(r.resource, "opencode.client", maxName) != ""

@@ -56,19 +56,17 @@ func (t *Tracker) expected(r *root) {
 			}
 		}
 	}
-	if len(fits) == 0 {
+	// Of several calls with the same command the agent may still tell which is which, when they end.
+	if len(fits) != 1 {
 		return
 	}
-	c := fits[len(fits)-1] // the one that was announced first
+	c := fits[0]
 	l := link{agent.MethodCommand, agent.ConfidenceStrong}
 	if c.hook {
 		l.method = agent.MethodHook
 	}
-	if len(fits) > 1 || !r.tool {
-		l.confidence = agent.ConfidenceInferred
-		for _, other := range fits {
-			other.doubt = true
-		}
+	if !r.tool {
+		l.confidence, c.doubt = agent.ConfidenceInferred, true
 	}
 	t.attach(c, r, l)
 }
@@ -76,6 +74,30 @@ func (t *Tracker) expected(r *root) {
 // runs says whether a process was given the command line that the agent claims.
 func (c *call) runs(r *root) bool {
 	return slices.ContainsFunc(r.commands, func(given command) bool { return given.same(c.command) })
+}
+
+// guess joins a call that was announced, and of whose end nothing is heard, to the first process that fits: of several
+// calls with the same command, the one that was announced first is the likeliest to have started it.
+func (t *Tracker) guess(c *call) {
+	h := c.session.host
+	if h == nil || !c.announced || c.finished || !c.denied.IsZero() || c.command.text == "" {
+		return
+	}
+	var fits []*root
+	for _, r := range h.waiting {
+		if t.eligible(c, r) && c.runs(r) && !r.began.Before(c.start.Add(-slackStart)) {
+			fits = append(fits, r)
+		}
+	}
+	if len(fits) == 0 {
+		return
+	}
+	l := link{method: agent.MethodCommand}
+	if c.hook {
+		l.method = agent.MethodHook
+	}
+	l.guess(fits, t.rivals(c, fits[0]))
+	t.attach(c, fits[0], l)
 }
 
 // find looks for the process of a call among those that wait. Early, when the claim has just come, only what leaves

@@ -19,6 +19,9 @@ func (t *Tracker) settle(s *session, now time.Time, last bool) {
 		if c.method == "" && c.claimed && !c.judged {
 			c.patient = c.patient || last || now.Sub(c.end) >= patience
 			t.find(c, false) // its process may have come after the claim
+			if last || now.Sub(c.start) >= t.cfg.Watermark {
+				t.guess(c)
+			}
 		}
 		if c.dirty && c.method != "" && (last || c.settled(now, t.cfg.Watermark)) {
 			t.publish(c, now)

@@ -84,21 +84,21 @@ func nested(name string) model.Call {
 // forge copies another call's ids into its own children, and speaks through hooks as if it were the agent.
 func forge(name, victim string) model.Call {
 	return model.Call{Name: name, Command: mark(name+".a") + `; set -- $(cat ids.` + victim + `); ` +
-		`CODEX_TOOL_CALL_ID=$1 TRACEPARENT=$2 sh -c '` + mark(name+".forged") + `; true'; ` +
-		`env -i PATH=$PATH CODEX_TOOL_CALL_ID=$1 CODEX_THREAD_ID=$3 sh -c '` + mark(name+".emptied") + `; true'; ` +
+		`CODEX_TOOL_CALL_ID=$1 WATCHGLASS_CALL_ID=$1 TRACEPARENT=$2 sh -c '` + mark(name+".forged") + `; true'; ` +
+		`env -i PATH=$PATH CODEX_TOOL_CALL_ID=$1 CODEX_THREAD_ID=$3 OPENCODE=1 WATCHGLASS_CALL_ID=$1 WATCHGLASS_SESSION_ID=$4 sh -c '` + mark(name+".emptied") + `; true'; ` +
 		`echo '{"session_id":"'$4'","hook_event_name":"PreToolUse","tool_name":"Bash","tool_use_id":"call_forged","tool_input":{"command":"sh -c late"}}' | $WATCHGLASS hook --agent claude-code; true`}
 }
 
 // victim tells its ids to whoever wants to use them.
 func victim(name string) model.Call {
 	return model.Call{Name: name, Command: mark(name+".a") +
-		`; echo "${CODEX_TOOL_CALL_ID:-none} ${TRACEPARENT:-none} ${CODEX_THREAD_ID:-none} ${CLAUDE_CODE_SESSION_ID:-${CODEX_SESSION_ID:-none}}" > ids.` + name + `; sleep 0.3; sh -c '` + mark(name+".b") + `'; true`}
+		`; echo "${CODEX_TOOL_CALL_ID:-${WATCHGLASS_CALL_ID:-none}} ${TRACEPARENT:-none} ${CODEX_THREAD_ID:-none} ${CLAUDE_CODE_SESSION_ID:-${CODEX_SESSION_ID:-${WATCHGLASS_SESSION_ID:-none}}}" > ids.` + name + `; sleep 0.3; sh -c '` + mark(name+".b") + `'; true`}
 }
 
 // outsider waits for the ids of a call and uses them from outside of the agent.
 const outsider = `i=0; while [ ! -s ids.victim ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done
 set -- $(cat ids.victim)
-CODEX_TOOL_CALL_ID=$1 CODEX_THREAD_ID=$3 CODEX_SESSION_ID=$4 CLAUDECODE=1 CLAUDE_CODE_SESSION_ID=$4 TRACEPARENT=$2 sh -c 'echo x > marks/outside.forged; true'
+CODEX_TOOL_CALL_ID=$1 CODEX_THREAD_ID=$3 CODEX_SESSION_ID=$4 CLAUDECODE=1 CLAUDE_CODE_SESSION_ID=$4 OPENCODE=1 WATCHGLASS_CALL_ID=$1 WATCHGLASS_SESSION_ID=$4 TRACEPARENT=$2 sh -c 'echo x > marks/outside.forged; true'
 sh -c 'echo x > marks/outside.plain; true'
 `
 
@@ -134,7 +134,7 @@ func Scenarios() []Scenario {
 		},
 		{Name: "redacted", About: "telemetry that leaves out what tools are asked, and no hooks", Script: four, Setup: []string{"--redacted", "--no-hooks"}},
 		{Name: "late", About: "telemetry that comes seconds late, and no hooks", Script: four, Setup: []string{"--no-hooks"}, Slow: true},
-		{Name: "hooks", About: "hooks alone, without telemetry", Agents: []string{"codex", "claude", "gemini"}, Script: four, Setup: []string{"--no-otlp"}},
+		{Name: "hooks", About: "hooks alone, without telemetry", Script: four, Setup: []string{"--no-otlp"}},
 		{Name: "silent", About: "telemetry that goes nowhere, and no hooks", Script: four, Setup: []string{"--no-hooks"}, Silent: true},
 		{
 			Name: "forged", About: "a call that uses another call's ids and hooks, and a process outside of the agent that does",

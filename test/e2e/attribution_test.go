@@ -15,7 +15,7 @@ import (
 // channels is how each agent speaks when `agents setup` set it up.
 func channels() map[string][]string {
 	return map[string][]string{
-		"codex": {"hook", "log", "span"}, "claude": {"hook", "log", "span"}, "gemini": {"hook", "log", "span"}, "opencode": {"log", "span"},
+		"codex": {"hook", "log", "span"}, "claude": {"hook", "log", "span"}, "gemini": {"hook", "log", "span"}, "opencode": {"hook", "log", "span"},
 	}
 }
 
@@ -35,7 +35,7 @@ func TestAttribution(t *testing.T) {
 		"codex":    {"four", "escaped", "persistent", "forged"},
 		"claude":   {"four", "escaped", "sub-agent", "forged"},
 		"gemini":   {"four"},
-		"opencode": {"lingering"},
+		"opencode": {"identical", "lingering", "forged"},
 	}
 	for _, agent := range attribution.Names() {
 		t.Run(agent, func(t *testing.T) {

@@ -166,8 +166,7 @@ func geminiCLI() Agent {
 }
 
 // openCode is opencode: a switch in its opencode.json; where to send it takes from its environment alone. It has no
-// hooks that call a command. A plugin could, but opencode fetches packages from the network at its start for those who
-// have one, and without a network waits for a minute. Seen with opencode 1.18.33.
+// hooks that call a command, but plugins, of which one does. Seen with opencode 1.18.33.
 func openCode() Agent {
 	remove := func(d *document) error {
 		d.remove("experimental", "openTelemetry")
@@ -177,7 +176,7 @@ func openCode() Agent {
 		Name: "opencode", Adapter: "opencode", Program: "opencode",
 		files: func(at Places) []file {
 			dir := filepath.Join(first(at.XDG, filepath.Join(at.Home, ".config")), "opencode")
-			return []file{editJSON(
+			return []file{plugin(filepath.Join(dir, "plugin", "watchglass.js"), "opencode"), npm(filepath.Join(dir, ".npmrc")), editJSON(
 				filepath.Join(dir, "opencode.json"),
 				func(d *document, s *Settings) error {
 					// With it the spans hold commands and results; without it they name the calls.

@@ -237,6 +237,60 @@ func TestFromNothing(t *testing.T) {
 	}
 }
 
+func TestPluginOfSomebodyElse(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "opencode", "plugin", "watchglass.js")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("export const Mine = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openCode().Plan(Places{XDG: dir}, settings()); err == nil || !strings.HasPrefix(err.Error(), path+":1: ") {
+		t.Errorf("planned: %v", err)
+	}
+	if _, err := openCode().PlanRemoval(Places{XDG: dir}); err == nil {
+		t.Error("removed")
+	}
+}
+
+// The plugin starts its command without a shell, so that the command line has to be taken apart here.
+func TestPluginCommand(t *testing.T) {
+	for line, want := range map[string]string{
+		"/usr/bin/watchglass hook":                    `["/usr/bin/watchglass","hook","--agent","opencode"]`,
+		`'/opt/it'\''s here/watchglass' hook`:         `["/opt/it's here/watchglass","hook","--agent","opencode"]`,
+		`'/opt/"</script>\' hook --socket ''  '/a b'`: `["/opt/\"\u003c/script\u003e\\","hook","--socket","","/a b","--agent","opencode"]`,
+	} {
+		s := Settings{Hook: line}
+		text, err := plugin("x", "opencode").apply(nil, &s)
+		if err != nil || !strings.Contains(string(text), "const command = "+want+"\n") {
+			t.Errorf("%s: %v:\n%s", line, err, text)
+		}
+	}
+	if _, err := plugin("x", "opencode").apply(nil, &Settings{Hook: "'/a hook"}); err == nil {
+		t.Error("a quote that is not closed is taken")
+	}
+}
+
+func TestNPMSettings(t *testing.T) {
+	for old, want := range map[string]string{
+		"":                             npmSettings,
+		"registry=https://npm.example": "registry=https://npm.example\n" + npmSettings,
+		"fetch-retry-maxtimeout=5\n":   "fetch-retry-maxtimeout=5\n",
+		npmSettings + "registry=https://a.example": "registry=https://a.example\n" + npmSettings,
+	} {
+		s := settings()
+		got, err := npm("x").apply([]byte(old), &s)
+		if err != nil || string(got) != want {
+			t.Errorf("%q: %v: %q, want %q", old, err, got, want)
+		}
+		gone, err := npm("x").remove(got)
+		if err != nil || strings.TrimSpace(string(gone)) != strings.TrimSpace(strings.Replace(old, npmSettings, "", 1)) {
+			t.Errorf("%q taken out again: %v: %q", old, err, gone)
+		}
+	}
+}
+
 func TestJSONRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"{\n\"a\": }":                      "f:2: ",
