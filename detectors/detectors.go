@@ -38,8 +38,13 @@ type Config struct {
 	// The least recently used is forgotten first; a finding may then be reported anew.
 	MaxSandboxes int `yaml:"max_sandboxes"`
 	MaxEntries   int `yaml:"max_entries"`
+	// Baselines is how what is usual is learned, Profiles what differs by agent and project.
+	Baselines BaselinesConfig `yaml:"baselines"`
+	Profiles  []ProfileConfig `yaml:"profiles"`
 	// Policy is asked by the detectors that depend on one.
 	Policy Policy `yaml:"-"`
+	// Usual is what the statistical detectors share; nil makes New make it.
+	Usual *Baselines `yaml:"-"`
 }
 
 // Policy is the questions that detectors ask the policy in force. All must be set.
@@ -48,11 +53,13 @@ type Policy struct {
 	SecretAllowed func(path, executable string) bool
 	// Allowed says that the configuration lets sandboxes reach peer.
 	Allowed func(transport event.Transport, peer netip.AddrPort) bool
+	// Observing says that there is no allow-list of destinations: then all are allowed, which says nothing.
+	Observing func() bool
 }
 
 // DefaultConfig is the configuration without a file. It lacks the Policy.
 func DefaultConfig() Config {
-	return Config{FreshFor: 10 * time.Minute, MaxSandboxes: 256, MaxEntries: 1024}
+	return Config{FreshFor: 10 * time.Minute, MaxSandboxes: 256, MaxEntries: 1024, Baselines: defaultBaselines()}
 }
 
 // The limits of the configuration, so that a typing error does not become the memory bound.
@@ -89,7 +96,7 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("detectors.toolchains[%d]: %q is not the absolute path of a directory", i, dir)
 		}
 	}
-	return nil
+	return c.Baselines.validate()
 }
 
 // New makes every built-in detector, in the order in which they see an event.
@@ -97,8 +104,12 @@ func New(cfg *Config) ([]Detector, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Policy.Allowed == nil || cfg.Policy.SecretAllowed == nil {
+	if cfg.Policy.Allowed == nil || cfg.Policy.SecretAllowed == nil || cfg.Policy.Observing == nil {
 		return nil, errNoPolicy
+	}
+	base := cfg.Usual
+	if base == nil {
+		base = NewBaselines(cfg)
 	}
 	return []Detector{
 		newSecretRead(cfg),
@@ -107,5 +118,9 @@ func New(cfg *Config) ([]Detector, error) {
 		newWeakSandbox(cfg),
 		newMassDestruction(cfg),
 		newCanary(cfg),
+		newBurst(cfg, base),
+		newFirstSeen(cfg, base),
+		newBeaconing(cfg, base),
+		newBaselinesAgree(cfg, base), // after those that it compares
 	}, nil
 }

@@ -20,6 +20,7 @@ func allowNothing() Policy {
 	return Policy{
 		SecretAllowed: func(string, string) bool { return false },
 		Allowed:       func(_ event.Transport, peer netip.AddrPort) bool { return peer.Addr().IsLoopback() },
+		Observing:     func() bool { return false },
 	}
 }
 

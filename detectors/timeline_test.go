@@ -25,20 +25,24 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	    a process as the tree knows it; steps name it by pid. Arguments are separated by blanks, %20 is a blank
 //	open PID read+write [class=secret] [error=2] [inode=N] [mode=755] [created=yes] PATH
 //	connect PID tcp|udp ADDRESS:PORT [error=111] [name=NAME] [abandoned=yes]
-//	exec PID [origin=memfd] [inode=N] [changed=-5s]   the process's executable and arguments were executed
+//	exec PID [origin=memfd] [inode=N] [changed=-5s] [cwd=DIR]   the process's executable and arguments were executed
 //	file PID unlink|rmdir|mkdir|rename [class=tmp] [error=13] [target=PATH] PATH
 //	files PID unlink N PREFIX     one after the other: PREFIX1 to PREFIXN
 //	posture PID [user=0] [userns=own] [caps=A+B] [seccomp=filter] [nnp=yes] [ns=net+pid] [mounts=/a+/b] [sockets=/a] [devices=/a]
 //	    [network=own] [metadata=yes] [pids=N] [memory=N] [policy=yes]
 //	sandbox NAME      the steps that follow happen in this sandbox; it was watched from now on
-//	repeat N STEP     the step N times
+//	repeat N STEP [; STEP…]     the steps N times
 //	forget NAME       the sandbox is gone
 //	wait DURATION
 //	dns PID NAME
+//	stop      the sandbox ends
+//	end NAME SESSION    the session of an agent ends, in this sandbox
+//	finding PID SEVERITY    another detector found something of that severity
 //	allow secret PATH EXECUTABLE | allow ADDRESS:PORT
 type timeline struct {
 	t         *testing.T
 	detectors []Detector
+	oversight *Oversight
 	now       time.Time
 	seq       uint64
 	sandboxes map[string]*event.Sandbox
@@ -61,13 +65,18 @@ func newTimeline(t *testing.T, cfg Config, only string) *timeline {
 		Allowed: func(transport event.Transport, peer netip.AddrPort) bool {
 			return len(tl.peers) == 0 || tl.peers[peer.String()]
 		},
+		Observing: func() bool { return len(tl.peers) == 0 },
 	}
+	base := NewBaselines(&cfg)
+	cfg.Usual = base
 	all, err := New(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	tl.oversight = NewOversight(base, &Profiles{})
 	for _, d := range all {
-		if d.Rule().ID == only {
+		// What baselines-agree finds depends on what the others do.
+		if d.Rule().ID == only || only == ruleBaselinesAgree && statisticalOf(d.Rule()) < statistical {
 			tl.detectors = append(tl.detectors, d)
 		}
 	}
@@ -139,6 +148,17 @@ func (tl *timeline) step(line string) {
 		tl.exec(words[1], options)
 	case "file":
 		tl.alter(words[1], words[2], words[3:])
+	case "stop":
+		tl.show(nil, &event.SandboxStop{})
+	case "end":
+		tl.show(nil, &event.SessionEnd{Claim: event.Claim{Agent: words[1], Session: words[2]}})
+	case "finding":
+		level, err := event.ParseFindingSeverity(words[2])
+		if err != nil {
+			tl.t.Fatal(err)
+		}
+		e := &event.Event{Time: tl.now, Sandbox: tl.sandbox, Process: tl.process(words[1])}
+		tl.oversight.judge(e, &event.Finding{Rule: &event.Rule{ID: "another"}, ID: "another-1", Level: level})
 	case "dns":
 		tl.publish(words[1], &event.DNSQuery{Name: words[2]})
 	case "files":
@@ -149,7 +169,9 @@ func (tl *timeline) step(line string) {
 		tl.posture(words[1], options)
 	case "repeat":
 		for range tl.number(words[1]) {
-			tl.step(strings.Join(words[2:], " "))
+			for step := range strings.SplitSeq(strings.Join(words[2:], " "), " ; ") {
+				tl.step(step)
+			}
 		}
 	case "forget":
 		for _, d := range tl.detectors {
@@ -242,7 +264,7 @@ func (tl *timeline) exec(pid string, options map[string]string) {
 	p := tl.process(pid)
 	x := &event.ProcessExec{
 		Args: p.Args, ArgsCount: len(p.Args), Executable: p.Executable,
-		Origin: event.Origin(options["origin"]), Inode: tl.number(options["inode"]), Device: 8 << 20,
+		WorkingDirectory: options["cwd"], Origin: event.Origin(options["origin"]), Inode: tl.number(options["inode"]), Device: 8 << 20,
 	}
 	if changed := options["changed"]; changed != "" {
 		x.Changed = tl.now.Add(tl.duration(changed))
@@ -280,12 +302,14 @@ func (tl *timeline) posture(pid string, options map[string]string) {
 }
 
 // publish gives an event to the detectors, as the pipeline does, and writes down their findings.
-func (tl *timeline) publish(pid string, payload event.Payload) {
+func (tl *timeline) publish(pid string, payload event.Payload) { tl.show(tl.process(pid), payload) }
+
+func (tl *timeline) show(process *event.Process, payload event.Payload) {
 	tl.seq++
 	tl.now = tl.now.Add(time.Millisecond)
 	e := &event.Event{
 		Time: tl.now, Observed: tl.now, Seq: tl.seq, Instance: "t",
-		Sandbox: tl.sandbox, Process: tl.process(pid), Payload: payload,
+		Sandbox: tl.sandbox, Process: process, Payload: payload,
 	}
 	for _, d := range tl.detectors {
 		wanted := false
@@ -293,13 +317,13 @@ func (tl *timeline) publish(pid string, payload event.Payload) {
 			wanted = wanted || kind == e.Kind()
 		}
 		if wanted {
-			d.Detect(e, func(f *event.Finding) { tl.found(e, f) })
+			tl.oversight.Show(d, e, func(f *event.Finding) { tl.found(e, f) })
 		}
 	}
 }
 
 func (tl *timeline) found(e *event.Event, f *event.Finding) {
-	if len(f.Evidence) != 1 || f.Evidence[0] != e.UID() || f.ID == "" || f.Count < 1 {
+	if len(f.Evidence) == 0 || f.Evidence[len(f.Evidence)-1] != e.UID() || f.ID == "" || f.Count < 1 {
 		tl.t.Errorf("incomplete finding: %+v", f)
 	}
 	tl.out = append(tl.out,

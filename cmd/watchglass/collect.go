@@ -85,7 +85,7 @@ func collect(cfg *config, path string) error {
 		return err
 	}
 	settings.canaryInterval = cfg.Exporters.CanaryInterval
-	settings.journal = &cfg.Journal
+	settings.journal, settings.baselines = &cfg.Journal, cfg.Detectors.Baselines.Path
 	if cfg.Exporters.Prometheus.Enabled {
 		settings.metrics = &cfg.Exporters.Prometheus.Config
 	}
@@ -190,13 +190,17 @@ func (d *daemon) apply(cfg *config) error {
 	if err != nil {
 		return err
 	}
+	profiles, err := cfg.Detectors.profiles(loaded)
+	if err != nil {
+		return err
+	}
 	d.level.Set(level)
 	d.watch.store.resize(&d.cfg.Journal, &cfg.Journal)
 	d.watch.policy.Swap(compiled)
-	d.watch.detectors.swap(loaded)
+	d.watch.detectors.swap(loaded, profiles)
 	d.watch.detectors.set(cfg.Detectors.Disabled)
 	d.cfg.Log.Level, d.cfg.Policy = cfg.Log.Level, cfg.Policy
-	d.cfg.Detectors.Rules = cfg.Detectors.Rules
+	d.cfg.Detectors.Rules, d.cfg.Detectors.Profiles = cfg.Detectors.Rules, cfg.Detectors.Profiles
 	d.cfg.Detectors.Disabled, d.cfg.Sandboxes.Cgroups = cfg.Detectors.Disabled, cfg.Sandboxes.Cgroups
 	return d.watch.choose(selectors)
 }

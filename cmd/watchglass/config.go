@@ -200,7 +200,7 @@ func (c *kernelConfig) tracer() bpf.Config {
 
 // Validate says what is wrong with the section.
 func (c *detectorsConfig) Validate() error {
-	if len(c.Disabled)+len(c.Rules) == 0 {
+	if len(c.Disabled)+len(c.Rules)+len(c.Profiles) == 0 {
 		return c.Config.Validate() // there is no id to know, and no file to read: compiling the rules can wait
 	}
 	ids, err := detectorIDs()
@@ -218,6 +218,9 @@ func (c *detectorsConfig) Validate() error {
 		if !slices.Contains(ids, id) {
 			return fmt.Errorf("detectors.disabled[%d]: %q is no detector; there are: %s", i, id, strings.Join(ids, ", "))
 		}
+	}
+	if _, err := detectors.NewProfiles(c.Profiles, func(id string) bool { return slices.Contains(ids, id) }); err != nil {
+		return err // begins with "detectors.profiles"
 	}
 	return c.Config.Validate()
 }

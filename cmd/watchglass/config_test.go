@@ -107,6 +107,7 @@ func TestDefaultsAreTheParts(t *testing.T) {
 	}
 	want := detectors.DefaultConfig()
 	want.Toolchains, want.Canaries = []string{}, []string{}
+	want.Profiles = []detectors.ProfileConfig{}
 	if got := cfg.Detectors.Config; !reflect.DeepEqual(got, want) {
 		t.Errorf("detectors: %+v, their defaults are %+v", got, want)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/watchglass/watchglass/detectors"
 	"github.com/watchglass/watchglass/detectors/rules"
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/policy"
@@ -33,7 +34,9 @@ func TestToggles(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	ts := &toggles{built: []*toggle{{Detector: d}}, engine: rules.NewEngine(set, rules.Limits{MaxSandboxes: 1, MaxEntries: 1}, log)}
+	cfg := detectors.DefaultConfig()
+	oversight := detectors.NewOversight(detectors.NewBaselines(&cfg), &detectors.Profiles{})
+	ts := &toggles{built: []*toggle{{Detector: d, oversight: oversight}}, oversight: oversight, engine: rules.NewEngine(set, rules.Limits{MaxSandboxes: 1, MaxEntries: 1}, log)}
 	show := func() { ts.list()[0].Detect(&event.Event{}, nil) }
 	show()
 	ts.set([]string{"other", "counting"})

@@ -38,9 +38,9 @@ const (
 
 // runOptions is the flags of `watchglass run`.
 type runOptions struct {
-	config, name, json, timeline, live, metrics, summary, journal string
-	keep, quiet, otlp                                             bool
-	canaries                                                      []string
+	config, name, json, timeline, live, metrics, summary, journal, baselines string
+	keep, quiet, otlp                                                        bool
+	canaries                                                                 []string
 }
 
 func newRun() *cobra.Command {
@@ -71,6 +71,7 @@ What outlives the command is reported and then ended, or kept with --keep.`,
 	flags.StringVar(&o.live, "live", "", "show the timeline as it happens on standard error, or on another `terminal` with --live=/dev/pts/N")
 	flags.Lookup("live").NoOptDefVal = liveStderr
 	flags.StringVar(&o.journal, "journal", "", "keep every event in the journal in this `folder`")
+	flags.StringVar(&o.baselines, "baselines", "", "know what is usual from this `file`, and add to it what this session teaches")
 	flags.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics on this `address` while the command runs")
 	// Off by default: these variables are the agent's too, which tells its own telemetry by them.
 	flags.BoolVar(&o.otlp, "otlp", false, "send events and metrics where the OTEL_EXPORTER_OTLP_* variables say; without it only where --config says")
@@ -204,6 +205,7 @@ func (s *session) open(ctx context.Context) error {
 		settings.journal = &s.cfg.Journal
 		settings.journal.Enabled, settings.journal.Dir = true, s.options.journal
 	}
+	settings.baselines = s.options.baselines
 	if s.options.metrics != "" {
 		settings.metrics = &prometheus.Config{Address: s.options.metrics}
 	}

@@ -20,12 +20,14 @@ import (
 type toggle struct {
 	collector.Detector
 	off atomic.Bool
+	// oversight is asked whether what it finds counts.
+	oversight *detectors.Oversight
 }
 
 // Detect implements collector.Detector.
 func (t *toggle) Detect(e *event.Event, report func(*event.Finding)) {
 	if !t.off.Load() {
-		t.Detector.Detect(e, report)
+		t.oversight.Show(t.Detector, e, report)
 	}
 }
 
@@ -35,7 +37,7 @@ type ticking struct{ *toggle }
 // Tick implements collector.Ticker.
 func (t ticking) Tick(now time.Time, report func(cause *event.Event, f *event.Finding)) {
 	if ticker, ok := t.Detector.(collector.Ticker); ok && !t.off.Load() {
-		ticker.Tick(now, report)
+		t.oversight.Tick(ticker, now, report)
 	}
 }
 
@@ -45,12 +47,16 @@ type toggles struct {
 	// engine runs the rules.
 	engine *rules.Engine
 	loaded *rules.Set
+	// usual is what was learned.
+	usual     *detectors.Baselines
+	oversight *detectors.Oversight
 }
 
 // newToggles makes the detectors, which ask the policy in force, and loads the rules.
 func newToggles(cfg *detectorsConfig, live *policy.Live, log *slog.Logger) (*toggles, error) {
 	own := cfg.Config
-	own.Policy = detectors.Policy{SecretAllowed: live.SecretAllowed, Allowed: live.Allowed}
+	own.Policy = detectors.Policy{SecretAllowed: live.SecretAllowed, Allowed: live.Allowed, Observing: live.Observing}
+	own.Usual = detectors.NewBaselines(&own)
 	made, err := detectors.New(&own)
 	if err != nil {
 		return nil, err
@@ -59,19 +65,26 @@ func newToggles(cfg *detectorsConfig, live *policy.Live, log *slog.Logger) (*tog
 	if err != nil {
 		return nil, err
 	}
+	profiles, err := cfg.profiles(set)
+	if err != nil {
+		return nil, err
+	}
 	ts := &toggles{
-		loaded: set,
+		loaded: set, usual: own.Usual, oversight: detectors.NewOversight(own.Usual, profiles),
 		engine: rules.NewEngine(set, rules.Limits{MaxSandboxes: cfg.MaxSandboxes, MaxEntries: cfg.MaxEntries}, log),
 	}
 	for _, d := range made {
-		ts.built = append(ts.built, &toggle{Detector: d})
+		ts.built = append(ts.built, &toggle{Detector: d, oversight: ts.oversight})
 	}
 	ts.set(cfg.Disabled)
 	return ts, nil
 }
 
-// swap puts other rules in force.
-func (ts *toggles) swap(set *rules.Set) { ts.engine.Swap(set) }
+// swap puts other rules and profiles in force.
+func (ts *toggles) swap(set *rules.Set, profiles *detectors.Profiles) {
+	ts.engine.Swap(set)
+	ts.oversight.Use(profiles)
+}
 
 // set switches off the detectors with these ids, and all others on.
 func (ts *toggles) set(disabled []string) {
@@ -91,7 +104,7 @@ func (ts *toggles) list() []collector.Detector {
 		}
 		list = append(list, t)
 	}
-	return append(list, ts.engine)
+	return append(list, ticking{&toggle{Detector: ts.engine, oversight: ts.oversight}})
 }
 
 // rules is what the detectors declare.
@@ -106,13 +119,22 @@ func (ts *toggles) rules() []*event.Rule {
 	return declared
 }
 
+// profiles is the profiles of the section, which may name the rules of set and the built-in detectors.
+func (c *detectorsConfig) profiles(set *rules.Set) (*detectors.Profiles, error) {
+	ids, err := detectorIDs()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range set.Rules() {
+		ids = append(ids, r.Declaration().ID)
+	}
+	return detectors.NewProfiles(c.Profiles, func(id string) bool { return slices.Contains(ids, id) })
+}
+
 // detectorIDs is the ids of the built-in detectors that are no rules.
 func detectorIDs() ([]string, error) {
 	cfg := detectors.DefaultConfig()
-	cfg.Policy = detectors.Policy{
-		SecretAllowed: func(_, _ string) bool { return true },
-		Allowed:       func(event.Transport, netip.AddrPort) bool { return true },
-	}
+	cfg.Policy = detectors.Policy{SecretAllowed: allowSecret, Allowed: allowPeer, Observing: func() bool { return true }}
 	made, err := detectors.New(&cfg)
 	if err != nil {
 		return nil, err
@@ -123,3 +145,6 @@ func detectorIDs() ([]string, error) {
 	}
 	return ids, nil
 }
+
+func allowSecret(_, _ string) bool                   { return true }
+func allowPeer(event.Transport, netip.AddrPort) bool { return true }

@@ -46,6 +46,8 @@ type watchSettings struct {
 	metrics *prometheus.Config
 	// journal is where events are kept; nil for nowhere.
 	journal *journalConfig
+	// baselines is the file that keeps what is usual; "" for none.
+	baselines string
 }
 
 // watch is everything at work: the tracer, the registry, the pipeline and what serves metrics.
@@ -53,6 +55,7 @@ type watch struct {
 	log       *slog.Logger
 	policy    *policy.Live
 	detectors *toggles
+	habits    habits
 	tracer    *bpf.Tracer
 	registry  *sandbox.Registry
 	pipeline  *collector.Pipeline
@@ -100,6 +103,8 @@ func (w *watch) open(s watchSettings) error {
 	if w.detectors, err = newToggles(&s.config.Detectors, w.policy, s.log); err != nil {
 		return err
 	}
+	w.habits = habits{log: s.log, usual: w.detectors.usual, path: s.baselines}
+	w.habits.open()
 	metrics := exporters.NewMetrics(w.account)
 	metrics.Version(version())
 	w.measure = metrics.Exported
@@ -241,6 +246,7 @@ func (w *watch) start() error {
 	if w.push != nil {
 		w.serve(serving, w.push.Run)
 	}
+	w.serve(serving, w.habits.run)
 	if w.control != nil {
 		w.serve(serving, w.control.Run)
 	}
@@ -298,6 +304,7 @@ func (w *watch) stop(ctx context.Context) error {
 		w.serving()
 		w.servers.Wait()
 		w.stats = w.account() // while the kernel still has its counts
+		errs = append(errs, w.habits.save())
 	}
 	return errors.Join(append(errs, w.close())...)
 }

@@ -80,6 +80,28 @@ func (m *Memory[V]) Put(sandbox string, key uint64, value V) *V {
 	return (*s).get(key)
 }
 
+// Each calls f for every entry of a sandbox, in no order. f must not put or forget.
+func (m *Memory[V]) Each(sandbox string, f func(v *V)) {
+	s := m.sandboxes.get(sandbox)
+	if s == nil {
+		return
+	}
+	for _, i := range (*s).index {
+		f(&(*s).nodes[i].value)
+	}
+}
+
+// Drop removes one entry.
+func (m *Memory[V]) Drop(sandbox string, key uint64) {
+	s := m.sandboxes.get(sandbox)
+	if s == nil {
+		return
+	}
+	before := len((*s).index)
+	(*s).remove(key)
+	m.held.Add(int64(len((*s).index) - before))
+}
+
 // Forget drops everything of a sandbox.
 func (m *Memory[V]) Forget(sandbox string) {
 	if s := m.sandboxes.get(sandbox); s != nil {
