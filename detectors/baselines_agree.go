@@ -29,9 +29,10 @@ func newBaselinesAgree(cfg *Config, base *Baselines) *baselinesAgree {
 	return &baselinesAgree{
 		rule: event.Rule{
 			ID: ruleBaselinesAgree, UUID: "93d0c7e8-4f15-4b6a-a2d9-8e1b5f3c7a60", Version: "1",
-			Title:    "Several baselines agree that a session is unusual",
-			Severity: event.SeverityMedium,
-			Attack:   []string{"T1071", "T1204.002"}, ASI: []string{"ASI10"},
+			Title:      "Several baselines agree that a session is unusual",
+			Severity:   event.SeverityMedium,
+			Confidence: event.ConfidenceMedium,
+			Attack:     []string{"T1071", "T1204.002"}, ASI: []string{"ASI10"},
 			Kinds: []event.Kind{
 				event.KindProcessExec, event.KindNetworkConnect, event.KindDNSQuery, event.KindFileOpen, event.KindFileCreate,
 				event.KindFileRename, event.KindFileDelete, event.KindFileTruncate,

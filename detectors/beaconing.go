@@ -52,9 +52,10 @@ func newBeaconing(cfg *Config, base *Baselines) *beaconing {
 	return &beaconing{
 		rule: event.Rule{
 			ID: ruleBeaconing, UUID: "0b7d5c1e-9e64-4f0a-b3d2-51a8c6e4f907", Version: "1",
-			Title:    "A destination is reached at equal intervals",
-			Severity: event.SeverityLow,
-			Attack:   []string{"T1071", "T1029"}, ASI: []string{"ASI10"},
+			Title:      "A destination is reached at equal intervals",
+			Severity:   event.SeverityLow,
+			Confidence: event.ConfidenceLow,
+			Attack:     []string{"T1071", "T1029"}, ASI: []string{"ASI10"},
 			Kinds: []event.Kind{event.KindNetworkConnect},
 			MemoryBound: "per sandbox max_entries findings and destinations, at most 256 bytes each; max_sandboxes sandboxes; " +
 				"least recently used first",

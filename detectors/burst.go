@@ -128,9 +128,10 @@ func newBurst(cfg *Config, base *Baselines) *burst {
 	return &burst{
 		rule: event.Rule{
 			ID: ruleBurst, UUID: "6a3c1b52-8f2c-4a1d-9b7e-2f4d1c8e5a71", Version: "1",
-			Title:    "A session does far more of something than it uses to",
-			Severity: event.SeverityLow,
-			Attack:   []string{"T1499", "T1046", "T1486"}, ASI: []string{"ASI08"},
+			Title:      "A session does far more of something than it uses to",
+			Severity:   event.SeverityLow,
+			Confidence: event.ConfidenceLow,
+			Attack:     []string{"T1499", "T1046", "T1486"}, ASI: []string{"ASI08"},
 			Kinds: []event.Kind{
 				event.KindProcessExec, event.KindNetworkConnect, event.KindDNSQuery, event.KindFileOpen, event.KindFileCreate,
 				event.KindFileRename, event.KindFileDelete, event.KindFileTruncate, event.KindSessionEnd, event.KindSandboxStop,

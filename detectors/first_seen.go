@@ -30,9 +30,10 @@ func newFirstSeen(cfg *Config, base *Baselines) *firstSeen {
 	return &firstSeen{
 		rule: event.Rule{
 			ID: ruleFirstSeen, UUID: "e2b9f0a4-53c7-4d86-8a1f-7c0d9b3e6f12", Version: "1",
-			Title:    "A program or a destination is new to the agent in this project",
-			Severity: event.SeverityLow,
-			Attack:   []string{"T1204.002", "T1071"}, ASI: []string{"ASI02", "ASI10"},
+			Title:      "A program or a destination is new to the agent in this project",
+			Severity:   event.SeverityLow,
+			Confidence: event.ConfidenceLow,
+			Attack:     []string{"T1204.002", "T1071"}, ASI: []string{"ASI02", "ASI10"},
 			Kinds: []event.Kind{
 				event.KindProcessExec, event.KindDNSQuery, event.KindNetworkConnect, event.KindSessionEnd, event.KindSandboxStop,
 			},
