@@ -36,6 +36,11 @@ type Config struct {
 	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
 	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
 	Watched func(path string) bool
+	// Hold keeps records in the ring until Release, so that a collector that is killed finds them again. What is held
+	// is room that the ring lacks.
+	Hold bool
+	// Pins is where programs and maps live on without this process; nil for nowhere.
+	Pins *Pins
 	// Mount is where the cgroup2 hierarchy is mounted; "" finds out.
 	Mount string
 	// Logger takes what is worth a person's look. Nil discards it.

@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -36,6 +37,18 @@ func take(data []byte, n uint32) (head, rest []byte, err error) {
 		return nil, nil, fmt.Errorf("%w: %d bytes of %d", errLength, n, len(data))
 	}
 	return data[:n], data[n:], nil
+}
+
+// word64 and word32 are the first words of memory that is shared with the kernel. It must be aligned, as a page is
+// and a record is.
+func word64(b []byte) *atomic.Uint64 {
+	_ = b[7]
+	return (*atomic.Uint64)(unsafe.Pointer(&b[0]))
+}
+
+func word32(b []byte) *atomic.Uint32 {
+	_ = b[3]
+	return (*atomic.Uint32)(unsafe.Pointer(&b[0]))
 }
 
 // text makes a string of the bytes before the first NUL.

@@ -19,7 +19,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/watchglass/watchglass/event"
@@ -288,24 +287,26 @@ func TestKernelRecord(t *testing.T) {
 	}
 	samples := map[string][]byte{}
 	for {
-		var sample ringbuf.Record
-		tracer.reader.SetDeadline(time.Now())
-		if err := tracer.reader.ReadInto(&sample); err != nil {
+		sample, err := tracer.ring.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sample == nil {
 			break
 		}
-		r, err := tracer.dec.decode(sample.RawSample)
+		r, err := tracer.dec.decode(sample)
 		if err != nil {
 			t.Errorf("a record of this kernel: %v", err)
 			continue
 		}
-		head, _, err := view[eventHeader](sample.RawSample)
+		head, _, err := view[eventHeader](sample)
 		if err != nil {
 			t.Fatal(err)
 		}
 		kind := strings.ToLower(strings.TrimPrefix(reflect.TypeOf(r.Payload).Elem().Name(), "Process"))
 		name := tracer.dec.probes[head.Probe].name + "-" + kind
 		if r.Sandbox != 0 && samples[name] == nil {
-			samples[name] = slices.Clone(sample.RawSample)
+			samples[name] = slices.Clone(sample)
 		}
 	}
 	for _, name := range names {

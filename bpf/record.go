@@ -20,6 +20,9 @@ type Record struct {
 	Task Task
 	// Truncated is true when any field was cut at a limit.
 	Truncated bool
+	// Position is where the record ends in the ring, in bytes since the ring was made; 0 when it comes from elsewhere.
+	// Ring is the ring's identity, 0 when it ends with this process.
+	Position, Ring uint64
 	// Payload is an event's payload (*event.ProcessExec, *event.ProcessExit, *event.FileOpen,
 	// *event.NetworkConnect, *event.NetworkFlow), or one of this package's: *Fork, *Existing,
 	// *CgroupMade, *CgroupGone, *DNSMessage, *Stream.

@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -26,6 +27,8 @@ type repeats struct {
 	watched func(path string) bool
 	clock   *clock
 	swept   time.Time
+	// kept is how much of each count was told, for a tracer that takes over; nil for none.
+	kept *ebpf.Map
 	// opens is by what makes opens the same; order is theirs, oldest first, and may hold ones that are gone.
 	opens map[fileRepeatKey]*repeatedOpen
 	order []fileRepeatKey
@@ -133,7 +136,11 @@ func (t *repeats) tell(key fileRepeatKey, o *repeatedOpen, handle func(*Record))
 	if err := t.kernel.Lookup(key, &counted); err != nil {
 		return false
 	}
-	return t.tellCount(o, counted, handle)
+	told := t.tellCount(o, counted, handle)
+	if told && t.kept != nil {
+		_ = t.kept.Put(key, o.told) // without it the next tracer counts as untold what was told
+	}
+	return told
 }
 
 func (t *repeats) tellCount(o *repeatedOpen, counted fileRepeat, handle func(*Record)) bool {
@@ -162,4 +169,39 @@ func (t *repeats) forget(key fileRepeatKey, handle func(*Record)) {
 		t.tellCount(t.opens[key], counted, handle)
 	}
 	delete(t.opens, key)
+	if t.kept != nil {
+		_ = t.kept.Delete(key) // it may not be there
+	}
+}
+
+// inherit has the kernel tell each open by itself that it counts for the tracer before, and returns how many were
+// counted and not told: of which path is known to nobody any more.
+func (t *repeats) inherit() (untold uint64, err error) {
+	var key fileRepeatKey
+	var counted fileRepeat
+	var keys []fileRepeatKey
+	entries := t.kernel.Iterate()
+	for entries.Next(&key, &counted) {
+		keys = append(keys, key)
+	}
+	if err := entries.Err(); err != nil {
+		return 0, fmt.Errorf("listing the opens that are counted: %w", err)
+	}
+	for _, key := range keys {
+		err := t.kernel.LookupAndDelete(key, &counted)
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			if err = t.kernel.Lookup(key, &counted); err == nil {
+				err = t.kernel.Delete(key)
+			}
+		}
+		if err != nil {
+			return untold, fmt.Errorf("ending the count of an open: %w", err)
+		}
+		var told uint64
+		if err := t.kept.Lookup(key, &told); err == nil {
+			_ = t.kept.Delete(key)
+		}
+		untold += counted.Count - min(told, counted.Count)
+	}
+	return untold, nil
 }

@@ -38,9 +38,23 @@ func (t *Tracer) Track(cgroupID uint64) error {
 		return fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
 	}
 	t.tracked[cgroupID] = dir
+	if err := t.enter(cgroupID, dir); err != nil {
+		t.refused++
+		return fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
+	}
+	if t.pins != nil {
+		if err := t.pins.remember(cgroupID, dir); err != nil {
+			t.log.Warn("a sandbox will have to be found again by the next collector", "error", err)
+		}
+	}
+	return nil
+}
+
+// enter enters a sandbox and the cgroups below it into the kernel's map. The caller holds mu.
+func (t *Tracer) enter(cgroupID uint64, dir string) error {
 	// A cgroup is entered before the ones below it are listed: those that are made later inherit in the
 	// kernel, those that were made before are in the list.
-	err = walkCgroups(dir, func(_ string, id uint64) error {
+	return walkCgroups(dir, func(_ string, id uint64) error {
 		if _, inner := t.tracked[id]; inner && id != cgroupID {
 			return fs.SkipDir
 		}
@@ -50,11 +64,6 @@ func (t *Tracer) Track(cgroupID uint64) error {
 		}
 		return err
 	})
-	if err != nil {
-		t.refused++
-		return fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
-	}
-	return nil
 }
 
 // Untrack stops watching a sandbox. Its cgroups fall to the sandbox around it, if there is one. Its
@@ -78,6 +87,11 @@ func (t *Tracer) Untrack(cgroupID uint64) error {
 func (t *Tracer) untrack(cgroupID uint64) error {
 	outer, nested := t.enclosing(t.tracked[cgroupID])
 	delete(t.tracked, cgroupID)
+	if t.pins != nil {
+		if err := t.pins.forget(cgroupID); err != nil {
+			return err
+		}
+	}
 	sandboxes := t.shared["sandboxes"]
 	// Again until none is found: a cgroup may be made below one that is not taken out yet.
 	for {
@@ -129,11 +143,14 @@ func (t *Tracer) openCounts(sandbox uint64) error {
 	zero := processEventCount{}
 	var err error
 	for range countsAttempts {
-		err = t.shared["event_counts"].Put(sandbox, zero)
+		err = t.shared["event_counts"].Update(sandbox, zero, ebpf.UpdateNoExist)
 		if !errors.Is(err, unix.ENOMEM) {
 			break
 		}
 		time.Sleep(time.Millisecond)
+	}
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		return nil // the account of a tracer before goes on
 	}
 	if errors.Is(err, unix.E2BIG) {
 		return ErrFull

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/watchglass/watchglass/event"
@@ -36,15 +34,25 @@ type Tracer struct {
 	mount  string
 	probes []loadedProbe
 	shared map[string]*ebpf.Map
-	reader *ringbuf.Reader
+	ring   *recordRing
 	dec    decoder
 	// repeats is nil where all opens are told one by one.
 	repeats *repeats
+	// pins is nil where nothing outlives this process; pinsErr is why, where it should.
+	pins    *pins
+	pinsErr error
+	// ringID is the identity of the ring being read; 0 when it ends with this process.
+	ringID uint64
+	// old is the ring of a layout before, until it is read.
+	old *recordRing
 
 	running    atomic.Bool
 	closed     atomic.Bool
 	undecoded  atomic.Uint64
+	untold     atomic.Uint64
 	bootstraps sync.Mutex
+	// reading is held by Run.
+	reading sync.Mutex
 
 	// mu guards what follows.
 	mu sync.Mutex
@@ -63,7 +71,7 @@ type loadedProbe struct {
 	slot       int
 	collection *ebpf.Collection
 	// hooks is what the programs' sections say to attach them to.
-	hooks    map[string]ebpf.AttachType
+	hooks    map[string]hook
 	links    []link.Link
 	iterator *link.Iter
 	// attached is true when every program is; err is why one is not.
@@ -125,7 +133,8 @@ func newTracer(cfg Config) (*Tracer, error) {
 	return t, placeSlots(t.probes)
 }
 
-// openProbes loads and attaches what is wanted, and leaves in each probe how that went.
+// openProbes loads and attaches what is wanted, and leaves in each probe how that went. All are loaded before any is
+// attached: where they take over from others' programs, that takes long and is to be short.
 func (t *Tracer) openProbes() {
 	// Reading the kernel's types is most of the work: once for all, and not kept.
 	cache := btf.NewCache()
@@ -136,6 +145,14 @@ func (t *Tracer) openProbes() {
 		}
 		if err := t.load(p, i, cache); err != nil {
 			p.fail(fmt.Errorf("loading probe %s: %w", p.name, explain(err)))
+		}
+	}
+	if err := t.enterRemembered(); err != nil {
+		t.log.Warn("sandboxes are to be found again", "error", err)
+	}
+	for i := range t.probes {
+		p := &t.probes[i]
+		if p.off || p.err != nil {
 			continue
 		}
 		// What did attach stays: half of a probe's events are better than none.
@@ -148,6 +165,9 @@ func (t *Tracer) openProbes() {
 }
 
 func (t *Tracer) open() error {
+	if err := t.openPins(); err != nil {
+		return err
+	}
 	t.openProbes()
 	for i := range t.probes {
 		p := &t.probes[i]
@@ -159,12 +179,14 @@ func (t *Tracer) open() error {
 			t.log.Warn("a probe is degraded; some events will be missing", "probe", p.name, "error", p.err)
 		}
 	}
-	reader, err := ringbuf.NewReader(t.shared["events"])
-	if err != nil {
+	var err error
+	if t.ring, err = openRecords(t.shared["events"]); err != nil {
 		return fmt.Errorf("opening the ring: %w", err)
 	}
-	t.reader = reader
 	t.openRepeats()
+	if err := t.takeOver(); err != nil {
+		return err
+	}
 	// Sandbox 0 takes the account of what belongs to none.
 	if err := t.openCounts(0); err != nil {
 		return err
@@ -180,6 +202,15 @@ func (t *Tracer) openRepeats() {
 		if t.cfg.Watched != nil && c != nil && c.Maps["repeats"] != nil {
 			t.repeats = newRepeats(c.Maps["repeats"], t.cfg.Watched, t.dec.clock)
 		}
+	}
+	if t.repeats == nil || t.pins == nil {
+		return
+	}
+	t.repeats.kept = t.pins.told
+	untold, err := t.repeats.inherit()
+	t.untold.Store(untold)
+	if err != nil {
+		t.log.Warn("some repeated opens are counted for nobody", "error", err)
 	}
 }
 
@@ -198,13 +229,25 @@ func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 			options.MapReplacements[name] = m
 		}
 	}
+	if t.pins != nil {
+		opened, err := t.pins.replace(p.name, spec, options.MapReplacements)
+		defer closeMaps(opened)
+		if err != nil {
+			return err
+		}
+	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, options)
 	if err != nil {
 		return fmt.Errorf("loading the object: %w", err)
 	}
-	p.collection, p.hooks = collection, map[string]ebpf.AttachType{}
+	p.collection, p.hooks = collection, map[string]hook{}
 	for name, program := range spec.Programs {
-		p.hooks[name] = program.AttachType
+		p.hooks[name] = hook{kind: program.Type, attach: program.AttachType, to: program.AttachTo}
+	}
+	if t.pins != nil {
+		if err := t.pins.keep(p.name, spec, collection.Maps); err != nil {
+			return err
+		}
 	}
 	for _, name := range sharedMaps() {
 		m := collection.Maps[name]
@@ -260,30 +303,38 @@ func (t *Tracer) attach(p *loadedProbe) error {
 	return errors.Join(errs...)
 }
 
-// attachProgram attaches a program where its section says. None of the ways needs tracefs.
+// attachProgram attaches a program where its section says.
 func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Program) error {
-	switch program.Type() {
+	h := p.hooks[name]
+	if h.attach == ebpf.AttachTraceIter {
+		iterator, err := link.AttachIter(link.IterOptions{Program: program})
+		p.iterator = iterator
+		return err
+	}
+	attach := func(program *ebpf.Program) (link.Link, error) { return t.attachTo(h, program) }
+	var l link.Link
+	var err error
+	if t.pins != nil {
+		l, err = t.pins.attachPinned(p.name+"-"+name, h, program, attach)
+	} else {
+		l, err = attach(program)
+	}
+	if err != nil {
+		return err
+	}
+	p.links = append(p.links, l)
+	return nil
+}
+
+// attachTo attaches a program to a hook. None of the ways needs tracefs.
+func (t *Tracer) attachTo(h hook, program *ebpf.Program) (link.Link, error) {
+	switch h.kind {
 	case ebpf.Tracing:
-		if p.hooks[name] == ebpf.AttachTraceIter {
-			iterator, err := link.AttachIter(link.IterOptions{Program: program})
-			p.iterator = iterator
-			return err
-		}
-		l, err := link.AttachTracing(link.TracingOptions{Program: program})
-		if err != nil {
-			return err
-		}
-		p.links = append(p.links, l)
-		return nil
+		return link.AttachTracing(link.TracingOptions{Program: program})
 	case ebpf.CGroupSockAddr, ebpf.CGroupSKB, ebpf.CGroupSock:
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: t.mount, Attach: p.hooks[name], Program: program})
-		if err != nil {
-			return err
-		}
-		p.links = append(p.links, l)
-		return nil
+		return link.AttachCgroup(link.CgroupOptions{Path: t.mount, Attach: h.attach, Program: program})
 	default:
-		return fmt.Errorf("no way to attach a program of type %s", program.Type())
+		return nil, fmt.Errorf("no way to attach a program of type %s", h.kind)
 	}
 }
 
@@ -294,55 +345,66 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		return errors.New("running the tracer: it runs already")
 	}
 	defer t.running.Store(false)
-	var sample ringbuf.Record
-	for ctx.Err() == nil {
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	if err := t.readOld(handle); err != nil {
+		t.log.Error("the rest of what the tracer before has seen is lost", "error", err)
+	}
+	for ctx.Err() == nil && !t.closed.Load() {
 		t.dec.clock.refresh()
-		t.reader.SetDeadline(time.Now().Add(pollInterval))
-		if err := t.read(&sample, contextInterval, handle); err != nil {
-			return ignoreClosed(err)
+		read, err := t.read(contextInterval, handle)
+		if err != nil {
+			return err
 		}
 		if t.repeats != nil {
 			t.repeats.sweep(time.Now(), handle)
 		}
+		if read == contextInterval {
+			continue
+		}
+		if err := t.ring.wait(pollInterval); err != nil {
+			return err
+		}
 	}
-	err := t.drain(&sample, handle)
+	if t.closed.Load() {
+		return nil
+	}
+	err := t.drain(handle)
 	if t.repeats != nil {
 		t.repeats.flush(handle)
 	}
-	return ignoreClosed(err)
+	return err
 }
 
-// read delivers up to limit records, until the deadline finds the ring empty.
-func (t *Tracer) read(sample *ringbuf.Record, limit int, handle func(*Record)) error {
-	for range limit {
-		err := t.reader.ReadInto(sample)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
+// read delivers up to limit records, those that are there, and returns how many.
+func (t *Tracer) read(limit int, handle func(*Record)) (int, error) {
+	for n := range limit {
+		data, err := t.ring.next()
 		if err != nil {
-			return fmt.Errorf("reading the ring: %w", err)
+			return n, fmt.Errorf("reading the ring: %w", err)
 		}
-		t.deliver(sample.RawSample, handle)
+		if data == nil {
+			return n, nil
+		}
+		t.deliver(data, handle)
+		if !t.cfg.Hold {
+			t.ring.release(t.ring.at)
+		}
 	}
-	return nil
+	return limit, nil
 }
 
 // drain delivers everything that was in the ring when it began. Not until the ring is empty: a sandbox
 // that goes on could keep that from ever being.
-func (t *Tracer) drain(sample *ringbuf.Record, handle func(*Record)) error {
-	const recordHeader = 8
-	t.reader.SetDeadline(time.Now())
-	_, used := t.RingStats()
-	for rest := int(used); rest > 0; {
-		err := t.reader.ReadInto(sample)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+func (t *Tracer) drain(handle func(*Record)) error {
+	for end := t.ring.at + t.ring.unread(); t.ring.at < end; {
+		n, err := t.read(1, handle)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("draining the ring: %w", err)
-		}
-		rest -= recordHeader + (len(sample.RawSample)+7)&^7
-		t.deliver(sample.RawSample, handle)
 	}
 	return nil
 }
@@ -356,6 +418,7 @@ func (t *Tracer) deliver(data []byte, handle func(*Record)) {
 		}
 		return
 	}
+	record.Ring, record.Position = t.ringID, t.ring.at
 	if existing, ok := record.Payload.(*Existing); ok {
 		existing.Args, record.Truncated = readArguments(&record.Task)
 	}
@@ -368,12 +431,9 @@ func (t *Tracer) deliver(data []byte, handle func(*Record)) {
 	handle(record)
 }
 
-func ignoreClosed(err error) error {
-	if errors.Is(err, ringbuf.ErrClosed) {
-		return nil
-	}
-	return err
-}
+// Release gives the room of the records up to a position back, which Config.Hold keeps in the ring until then.
+// It is called from the goroutine that Run calls handle from.
+func (t *Tracer) Release(position uint64) { t.ring.release(position) }
 
 // Bootstrap reports the processes that are alive in a tracked sandbox as *Existing records, delivered
 // by Run. It returns when all of them are in the ring. A process that is born meanwhile may be told twice.
@@ -447,18 +507,23 @@ func (t *Tracer) RingStats() (size, used uint64) {
 	if t.closed.Load() {
 		return 0, 0
 	}
-	return uint64(t.reader.BufferSize()), uint64(t.reader.AvailableBytes())
+	return t.ring.size(), t.ring.used()
 }
 
 // Undecoded is how many records could not be decoded: a bug, or a damaged ring.
 func (t *Tracer) Undecoded() uint64 { return t.undecoded.Load() }
 
-// Close detaches and unloads everything. What is still in the ring is lost: end Run first. Closing again
-// does nothing.
+// Untold is how many opens were counted for the tracer before, as repeats of others, and told by nobody.
+func (t *Tracer) Untold() uint64 { return t.untold.Load() }
+
+// Close detaches and unloads everything. What is still in the ring is lost: end Run first, which Close ends too.
+// Closing again does nothing.
 func (t *Tracer) Close() error {
 	if !t.closed.CompareAndSwap(false, true) {
 		return nil
 	}
+	t.reading.Lock()
+	defer t.reading.Unlock()
 	t.bootstraps.Lock()
 	defer t.bootstraps.Unlock()
 	t.mu.Lock()
@@ -467,8 +532,13 @@ func (t *Tracer) Close() error {
 	for i := range t.probes {
 		errs = append(errs, t.probes[i].close())
 	}
-	if t.reader != nil {
-		errs = append(errs, t.reader.Close())
+	for _, r := range []*recordRing{t.ring, t.old} {
+		if r != nil {
+			errs = append(errs, r.close())
+		}
+	}
+	if t.pins != nil {
+		errs = append(errs, t.closePins())
 	}
 	for _, m := range t.shared {
 		errs = append(errs, m.Close())

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+)
+
+// openPins takes the pins that the configuration wants. Without a bpffs the tracer works, and ends with this process.
+func (t *Tracer) openPins() error {
+	if t.cfg.Pins == nil {
+		return nil
+	}
+	pins, err := openPins(t.cfg.Pins)
+	if err != nil {
+		if held := new(PinsHeldError); errors.As(err, &held) {
+			return err
+		}
+		t.pinsErr, t.cfg.Hold = explain(err), false
+		t.log.Warn("nothing outlives this process: what happens between its end and the next start is not seen", "error", t.pinsErr)
+		return nil
+	}
+	t.pins = pins
+	form, err := layoutOf(t.probes, t.prepare)
+	if err != nil {
+		return fmt.Errorf("comparing with the pins in %s: %w", t.cfg.Pins.Dir, err)
+	}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // documented never to fail
+	if err := pins.begin(form, binary.NativeEndian.Uint64(id[:])>>1|1); err != nil {
+		return err
+	}
+	if pins.was.Layout == "" {
+		return nil
+	}
+	if t.tracked, err = pins.remembered(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// enterRemembered enters the sandboxes of the tracer before into new maps, before any program looks there.
+func (t *Tracer) enterRemembered() error {
+	if t.pins == nil || t.pins.continues() || t.shared["sandboxes"] == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, dir := range t.tracked {
+		if err := errors.Join(t.openCounts(id), t.enter(id, dir)); err != nil {
+			return fmt.Errorf("taking over the sandbox %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// takeOver ends what is left of the tracer before, now that all hooks have this one's programs.
+func (t *Tracer) takeOver() error {
+	if t.pins == nil {
+		return nil
+	}
+	t.ringID = t.pins.now.Ring
+	if t.pins.how == PinningReplaced {
+		// Once more: a cgroup may have been made after the maps were filled and before the hooks were taken over.
+		if err := t.enterRemembered(); err != nil {
+			return err
+		}
+		if err := t.openOld(); err != nil {
+			t.log.Warn("what the tracer before has seen and not told is lost", "error", err)
+		}
+	}
+	failed := func(probe string) bool {
+		for i := range t.probes {
+			if p := &t.probes[i]; p.name == probe {
+				return p.err != nil && t.pins.continues()
+			}
+		}
+		return false
+	}
+	if err := errors.Join(t.pins.prune(failed), t.pins.commit()); err != nil {
+		return fmt.Errorf("taking over the pins in %s: %w", t.cfg.Pins.Dir, err)
+	}
+	if t.pins.how != PinningStarted {
+		t.log.Info("took over from another collector", "how", string(t.pins.how), "pid", t.pins.was.PID,
+			"version", t.pins.was.Version, "sandboxes", len(t.tracked), "unread_bytes", t.ring.unread())
+	}
+	return nil
+}
+
+// openOld maps the ring of the layout before, to be read before the new one. Records that mean something else now
+// are counted as undecoded, which is a loss.
+func (t *Tracer) openOld() error {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(t.pins.mapsDir(t.pins.was.Layout), "events"), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("opening the old ring: %w", err)
+	}
+	defer m.Close() //nolint:errcheck // the mapping holds it
+	old, err := openRecords(m)
+	if err != nil {
+		return fmt.Errorf("opening the old ring: %w", err)
+	}
+	t.old = old
+	return nil
+}
+
+// readOld delivers what the ring of the layout before holds.
+func (t *Tracer) readOld(handle func(*Record)) error {
+	if t.old == nil {
+		return nil
+	}
+	t.mu.Lock()
+	current := t.ring
+	t.ring, t.ringID = t.old, t.pins.was.Ring
+	t.mu.Unlock()
+	var err error
+	if t.pins.was.Records == t.pins.now.Records {
+		err = t.drain(handle)
+	} else {
+		err = t.discard()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ring, t.ringID = current, t.pins.now.Ring
+	err = errors.Join(err, t.old.close())
+	t.old = nil
+	return err
+}
+
+// discard counts what the ring holds.
+func (t *Tracer) discard() error {
+	for {
+		data, err := t.ring.next()
+		if data == nil || err != nil {
+			return err
+		}
+		t.undecoded.Add(1)
+	}
+}
+
+// Pinning is how the tracer came by its programs and maps, and why nothing is pinned where it should be.
+func (t *Tracer) Pinning() (Pinning, error) {
+	if t.pins == nil {
+		return PinningOff, t.pinsErr
+	}
+	return t.pins.how, nil
+}
+
+// RingID is the identity of the ring that Positions are in; 0 when it ends with this process.
+func (t *Tracer) RingID() uint64 {
+	if t.pins == nil {
+		return 0
+	}
+	return t.pins.now.Ring
+}
+
+// RememberedSandbox is a sandbox that the tracer before watched, and this one goes on to watch.
+type RememberedSandbox struct {
+	// ID is the cgroup's id, Path its path below the cgroup2 mount. It may be gone; its last records tell so.
+	ID   uint64
+	Path string
+}
+
+// Remembered is the sandboxes that the tracer before watched. Untrack those that are not to be watched any more.
+func (t *Tracer) Remembered() []RememberedSandbox {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pins == nil || t.pins.how == PinningStarted {
+		return nil
+	}
+	var all []RememberedSandbox
+	for id, dir := range t.tracked {
+		all = append(all, RememberedSandbox{ID: id, Path: "/" + strings.Trim(strings.TrimPrefix(dir, t.mount), "/")})
+	}
+	return all
+}
+
+// closePins lets go of the pins, or removes them.
+func (t *Tracer) closePins() error {
+	keep := t.cfg.Pins.Keep && t.pins.now.Layout != ""
+	dir := t.cfg.Pins.Dir
+	if !keep {
+		if err := removePins(dir); err != nil {
+			return errors.Join(err, t.pins.close())
+		}
+	}
+	return t.pins.close()
+}
+
+func closeMaps(all []*ebpf.Map) {
+	for _, m := range all {
+		_ = m.Close()
+	}
+}
