@@ -80,8 +80,12 @@ func (p *Pump) noteCanary() {
 	}
 }
 
-// Notifiers is what the pump knows of canaries: nothing where the destination does not want them.
+// Notifiers is the destination's own word on what it told people, where it has one; else what the pump knows of
+// canaries, which is nothing where the destination does not want them.
 func (p *Pump) Notifiers() []event.NotifierStats {
+	if n, ok := p.settings.Destination.(interface{ Notifiers() []event.NotifierStats }); ok {
+		return n.Notifiers()
+	}
 	if !p.sings {
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// Destination is where events go in their durable form. Its methods are called from one goroutine.
+// Destination is where events go in their durable form. Its methods are called one after the other.
 type Destination interface {
 	// Name is the destination's name in cursors, metrics and logs: lower-case letters, digits, "-", "_" and ".".
 	Name() string
@@ -39,6 +39,11 @@ type DestinationSettings struct {
 	Destination Destination
 	// Wants says whether an event is for this destination; nil means all are.
 	Wants func(e *event.Encoded) bool
+	// Least is the least severity of what Wants chooses, losses and canaries excepted; it saves reading the rest.
+	Least event.Severity
+	// Oldest has a destination that is new begin with the oldest event of the journal, and not with what comes from
+	// now on.
+	Oldest bool
 	// BatchSize is the most events of one Send, 0 means DefaultBatchSize; BatchBytes the most bytes of their
 	// records and resources, unless one alone has more, 0 means DefaultBatchBytes.
 	BatchSize, BatchBytes int

@@ -26,7 +26,7 @@ type Pump struct {
 	journal  *journal.Journal
 	cursor   *journal.Cursor
 	log      *slog.Logger
-	batch    []event.Encoded // what of the cursor's batch is wanted
+	batch    []event.Encoded
 
 	deliveries
 	// lost is the rejected events but for reports of losses: they must not feed on themselves.
@@ -40,7 +40,9 @@ type Pump struct {
 // NewPump opens the destination's cursor, which the caller's journal closes.
 func NewPump(j *journal.Journal, s DestinationSettings, log *slog.Logger) (*Pump, error) {
 	s.setDefaults()
-	cursor, err := j.Cursor(s.Destination.Name())
+	cursor, err := j.OpenCursor(journal.CursorSettings{
+		Name: s.Destination.Name(), Wants: s.Wants, Least: s.Least, Oldest: s.Oldest,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("destination %s: %w", s.Destination.Name(), err)
 	}
@@ -64,15 +66,15 @@ func (p *Pump) Name() string { return p.settings.Destination.Name() }
 func (p *Pump) deliver(ctx context.Context) error {
 	limits := journal.Limits{Events: p.settings.BatchSize, Bytes: p.settings.BatchBytes}
 	for {
-		batch, err := p.cursor.Next(ctx, limits)
+		var err error
+		p.batch, err = p.cursor.Next(ctx, limits)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end, not an error
 		}
 		if err != nil {
 			return fmt.Errorf("destination %s: %w", p.Name(), err)
 		}
-		p.choose(batch)
-		if len(p.batch) > 0 && !p.send(ctx) {
+		if !p.send(ctx) {
 			return nil
 		}
 		if err := p.cursor.Commit(); err != nil {
@@ -85,21 +87,10 @@ func (p *Pump) deliver(ctx context.Context) error {
 	}
 }
 
-// choose takes from a batch what the destination wants.
-func (p *Pump) choose(batch []event.Encoded) {
-	p.batch = p.batch[:0]
-	for i := range batch {
-		if p.settings.Wants == nil || p.settings.Wants(&batch[i]) {
-			p.batch = append(p.batch, batch[i])
-		}
-	}
-	p.filtered.Add(uint64(len(batch) - len(p.batch)))
-}
-
 // send delivers the batch, as often as it takes. False means that ctx ended before.
 func (p *Pump) send(ctx context.Context) bool {
 	for pause := pumpPause; ; pause = min(2*pause, longPumpPause) {
-		rejected, err := p.settings.Destination.Send(ctx, p.batch)
+		rejected, err := p.attempt(ctx)
 		if err == nil {
 			p.delivered.Add(uint64(len(p.batch) - p.reject(rejected)))
 			p.noteCanary()
@@ -115,6 +106,35 @@ func (p *Pump) send(ctx context.Context) bool {
 		wait(ctx, pause)
 		if ctx.Err() != nil {
 			return false
+		}
+	}
+}
+
+// skimInterval is how often a destination that takes nothing lets pass what is not for it.
+const skimInterval = time.Second
+
+// attempt is one Send. While it waits for the destination, what is not for it does not wait.
+func (p *Pump) attempt(ctx context.Context) ([]Rejection, error) {
+	if p.settings.Wants == nil {
+		return p.settings.Destination.Send(ctx, p.batch) //nolint:wrapcheck // the pump's own words are added later
+	}
+	var rejected []Rejection
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rejected, err = p.settings.Destination.Send(ctx, p.batch)
+	}()
+	ticker := time.NewTicker(skimInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return rejected, err
+		case <-ticker.C:
+			if err := p.cursor.Skim(); err != nil {
+				p.trouble("the journal cannot be read on for the destination", err)
+			}
 		}
 	}
 }
@@ -154,7 +174,7 @@ func (p *Pump) trouble(what string, err error) {
 // Stats is the account of what was delivered.
 func (p *Pump) Stats() event.DestinationStats {
 	return event.DestinationStats{
-		Name: p.Name(), Delivered: p.delivered.Load(), Rejected: p.rejected.Load(), Filtered: p.filtered.Load(),
+		Name: p.Name(), Delivered: p.delivered.Load(), Rejected: p.rejected.Load(), Filtered: p.cursor.Passed(),
 	}
 }
 

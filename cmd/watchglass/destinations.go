@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/exporters"
+	"github.com/watchglass/watchglass/exporters/alertmanager"
 	"github.com/watchglass/watchglass/exporters/otlp"
+	"github.com/watchglass/watchglass/exporters/webhook"
 )
 
 // otlpName is the destination that exporters.otlp describes.
@@ -71,7 +74,7 @@ func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collec
 			return nil, err
 		}
 		destinations = append(destinations, collector.DestinationSettings{
-			Destination: logs, Wants: d.Filter.Wants(), BatchSize: otlpBatchSize, FlushInterval: otlpFlushInterval,
+			Destination: logs, Wants: d.Filter.Wants(), Least: d.Filter.Least(), BatchSize: otlpBatchSize, FlushInterval: otlpFlushInterval,
 			Delivered: metrics.Delivered,
 		})
 	}
@@ -96,6 +99,8 @@ func (c *exportersConfig) validateDestinations() error {
 		errs = append(errs, prefixed(prefix, d.WithDefaults().Validate()))
 		if d.Name == otlpName {
 			errs = append(errs, fmt.Errorf("%sname: %q is the name of exporters.otlp", prefix, d.Name))
+		} else if d.Name == alertmanager.DestinationName || strings.HasPrefix(d.Name, webhook.DestinationName("")) {
+			errs = append(errs, fmt.Errorf("%sname: %q is the name of an output of findings", prefix, d.Name))
 		} else if before, ok := first[d.Name]; ok {
 			errs = append(errs, fmt.Errorf("%sname: %q is the name of exporters.destinations[%d]", prefix, d.Name, before))
 		}

@@ -50,6 +50,8 @@ type toggles struct {
 	// usual is what was learned.
 	usual     *detectors.Baselines
 	oversight *detectors.Oversight
+	// titles is what the rules find, by their ids.
+	titles atomic.Pointer[map[string]string]
 }
 
 // newToggles makes the detectors, which ask the policy in force, and loads the rules.
@@ -77,12 +79,14 @@ func newToggles(cfg *detectorsConfig, live *policy.Live, log *slog.Logger) (*tog
 		ts.built = append(ts.built, &toggle{Detector: d, oversight: ts.oversight})
 	}
 	ts.set(cfg.Disabled)
+	ts.setTitles(set)
 	return ts, nil
 }
 
 // swap puts other rules and profiles in force.
 func (ts *toggles) swap(set *rules.Set, profiles *detectors.Profiles) {
 	ts.engine.Swap(set)
+	ts.setTitles(set)
 	ts.oversight.Use(profiles)
 }
 
@@ -129,6 +133,21 @@ func (c *detectorsConfig) profiles(set *rules.Set) (*detectors.Profiles, error) 
 		ids = append(ids, r.Declaration().ID)
 	}
 	return detectors.NewProfiles(c.Profiles, func(id string) bool { return slices.Contains(ids, id) })
+}
+
+// title is what the rule of that id finds; "" when there is none. It may be called from any goroutine.
+func (ts *toggles) title(id string) string { return (*ts.titles.Load())[id] }
+
+func (ts *toggles) setTitles(set *rules.Set) {
+	canary := event.CanaryRule()
+	titles := map[string]string{canary.ID: canary.Title}
+	for _, t := range ts.built {
+		titles[t.Rule().ID] = t.Rule().Title
+	}
+	for _, r := range set.Rules() {
+		titles[r.Declaration().ID] = r.Declaration().Title
+	}
+	ts.titles.Store(&titles)
 }
 
 // detectorIDs is the ids of the built-in detectors that are no rules.

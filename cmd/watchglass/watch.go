@@ -116,6 +116,11 @@ func (w *watch) open(s watchSettings) error {
 	if err != nil {
 		return err
 	}
+	tellers, err := w.openNotifiers(&s)
+	if err != nil {
+		return err
+	}
+	destinations = append(destinations, tellers.fromJournal...)
 	outputs, err := w.store.exporters(destinations, programResource(s.instance))
 	if err != nil {
 		return err
@@ -124,12 +129,7 @@ func (w *watch) open(s watchSettings) error {
 	if err != nil {
 		return err
 	}
-	outputs = append(outputs, traces...)
-	notifiers, err := s.config.Exporters.notifiers(programResource(s.instance), s.log)
-	if err != nil {
-		return err
-	}
-	outputs = append(outputs, notifiers...)
+	outputs = append(append(outputs, traces...), tellers.fromMemory...)
 	if s.metrics != nil { // before anything is loaded: an address in use is the most likely mistake
 		w.server, err = prometheus.Open(*s.metrics, prometheus.Settings{
 			Metrics: metrics, Logger: s.log, Healthy: w.healthy, Ready: w.ready,
@@ -143,6 +143,24 @@ func (w *watch) open(s watchSettings) error {
 		outputs = append(outputs, collector.ExporterSettings{Exporter: metrics})
 	}
 	return w.openPipeline(&s, append(outputs, s.outputs...))
+}
+
+// tellers is the outputs that tell people of findings: fed from the journal, or where there is none from memory.
+type tellers struct {
+	fromJournal []collector.DestinationSettings
+	fromMemory  []collector.ExporterSettings
+}
+
+func (w *watch) openNotifiers(s *watchSettings) (t tellers, err error) {
+	settings := &notifierSettings{
+		resource: programResource(s.instance), log: s.log, ruleTitle: w.detectors.title, canary: s.canaryInterval,
+	}
+	if w.store.journal == nil {
+		t.fromMemory, err = s.config.Exporters.notifiers(settings)
+		return t, err
+	}
+	t.fromJournal, err = s.config.Exporters.findings(s.journal.Dir, settings)
+	return t, err
 }
 
 func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSettings) error {

@@ -2,7 +2,11 @@
 
 package journal
 
-import "time"
+import (
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
 
 // How many events a sandbox has in the priority lane: so many at once, so many a second. What it makes
 // beyond that goes among the other events. Approvals are what sandboxes claim, and findings what they
@@ -21,7 +25,16 @@ type bucket struct {
 	last time.Time
 }
 
-// take says whether the sandbox has one left.
+// place says whose allowance an event uses: its sandbox's. What is of none is claims whose sender is not known, and
+// findings of the collector itself, among them the canary, which have one of their own.
+func place(e *event.Encoded) string {
+	if e.Sandbox == "" && e.Kind == event.KindFinding {
+		return "\x00finding"
+	}
+	return e.Sandbox
+}
+
+// take says whether there is one left in that place.
 func (a *allowance) take(sandbox string, now time.Time) bool {
 	b := (*a)[sandbox]
 	if b == nil {

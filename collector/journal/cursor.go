@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/watchglass/watchglass/event"
@@ -28,13 +30,21 @@ type Cursor struct {
 	journal *Journal
 	name    string
 	path    string
+	oldest  bool
+	wants   func(*event.Encoded) bool
 	readers [lanes]*laneReader
 	wakeup  chan struct{}
 
 	batch []event.Encoded
 	arena []byte
+	// count is how many events of the batch are of each lane; found is the next wanted one of a lane, when it was
+	// looked for before there was room for it.
+	count [lanes]int
+	found [lanes]*event.Encoded
 	saved time.Time
 	dirty bool
+	// passed is the events that were not wanted.
+	passed atomic.Uint64
 
 	// What follows is guarded by the journal's mu. The events before done are delivered, those before read
 	// were given by Next.
@@ -69,8 +79,26 @@ func CursorName(name string) bool {
 	return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`).MatchString(name)
 }
 
-// Cursor opens the cursor of a destination. A new one begins with what is appended from now on.
+// CursorSettings is what a destination wants of the journal.
+type CursorSettings struct {
+	// Name is the destination's.
+	Name string
+	// Oldest has a new cursor begin with the oldest event that there is, and not with what is appended from now on.
+	Oldest bool
+	// Wants says whether an event is given; nil means that all are. It is asked from the goroutine of Next.
+	Wants func(*event.Encoded) bool
+	// Least is the least severity of what Wants chooses outside of the priority lane: frames that have none are not read.
+	Least event.Severity
+}
+
+// Cursor opens the cursor of a destination that wants everything from now on.
 func (j *Journal) Cursor(name string) (*Cursor, error) {
+	return j.OpenCursor(CursorSettings{Name: name})
+}
+
+// OpenCursor opens the cursor of a destination.
+func (j *Journal) OpenCursor(s CursorSettings) (*Cursor, error) {
+	name := s.Name
 	if !CursorName(name) {
 		return nil, fmt.Errorf("journal: %q cannot name a cursor: lower-case letters, digits, dots, dashes and underscores", name)
 	}
@@ -79,6 +107,7 @@ func (j *Journal) Cursor(name string) (*Cursor, error) {
 	}
 	c := &Cursor{
 		journal: j, name: name, path: filepath.Join(j.cfg.Dir, "cursors", name+".json"), wakeup: make(chan struct{}, 1),
+		oldest: s.Oldest, wants: s.Wants,
 	}
 	for lane := range Lane(lanes) {
 		r, err := newLaneReader(lane, j.state.journal())
@@ -100,6 +129,9 @@ func (j *Journal) Cursor(name string) (*Cursor, error) {
 			defer j.mu.Unlock()
 			c.evicted += n
 		}
+		if lane == Events && s.Least > 0 {
+			r.wants = func(h *frameHeader) bool { return h.severity >= s.Least }
+		}
 		c.readers[lane] = r
 	}
 	c.load()
@@ -115,8 +147,8 @@ func (j *Journal) Cursor(name string) (*Cursor, error) {
 	return c, c.save()
 }
 
-// load takes the position from the file. One that is not there means the end of the journal, one that is
-// no cursor of this journal the beginning: better twice than never.
+// load takes the position from the file. One that is not there means the end of the journal, unless the destination
+// wants its history; one that is no cursor of this journal means the beginning: better twice than never.
 func (c *Cursor) load() {
 	j := c.journal
 	j.mu.Lock()
@@ -130,7 +162,7 @@ func (c *Cursor) load() {
 		}
 		position := first
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist) && !c.oldest:
 			position = v.head
 		case err == nil:
 			position = min(file.Next[lane.String()], v.head)
@@ -216,7 +248,7 @@ type Limits struct {
 	Events, Bytes int
 }
 
-// Next is the next events, those of the priority lane first: at most three quarters of a batch when both lanes have some.
+// Next is the next wanted events, those of the priority lane first: at most three quarters of a batch when both lanes have some.
 // It waits for the first one, and returns nil with the context's error when ctx ends. The events are valid until the next call.
 func (c *Cursor) Next(ctx context.Context, limits Limits) ([]event.Encoded, error) {
 	for {
@@ -226,8 +258,11 @@ func (c *Cursor) Next(ctx context.Context, limits Limits) ([]event.Encoded, erro
 		if len(c.batch) > 0 {
 			return c.batch, nil
 		}
-		if err := c.Commit(); err != nil { // damage alone moves it too
+		if err := c.Commit(); err != nil { // damage alone moves it too, and what is not wanted
 			return nil, err
+		}
+		if c.more && ctx.Err() == nil {
+			continue
 		}
 		if err := c.flush(); err != nil {
 			return nil, err
@@ -240,8 +275,11 @@ func (c *Cursor) Next(ctx context.Context, limits Limits) ([]event.Encoded, erro
 	}
 }
 
+// passAtOnce is how many unwanted events are passed over before the position is noted.
+const passAtOnce = 1 << 16
+
 func (c *Cursor) fill(limits Limits) error {
-	c.batch, c.arena, c.more = c.batch[:0], c.arena[:0], false
+	c.batch, c.arena, c.more, c.count = c.batch[:0], c.arena[:0], false, [lanes]int{}
 	if cap(c.arena) > 4*limits.Bytes {
 		c.arena = nil // one huge event must not keep its memory for ever
 	}
@@ -253,15 +291,13 @@ func (c *Cursor) fill(limits Limits) error {
 			most -= limits.Events / 4
 		}
 		r := c.readers[lane]
-		for len(c.batch) < most && r.position < heads[lane] && (size < limits.Bytes || size == 0) {
-			e, ok, err := r.next()
+		until := c.passed.Load() + passAtOnce
+		for len(c.batch) < most && (size < limits.Bytes || size == 0) {
+			e, ok, err := c.take(lane, heads[lane], until)
 			if err != nil {
-				return fmt.Errorf("read the journal: %w", err)
+				return err
 			}
 			if !ok {
-				if r.position < heads[lane] && c.journal.abandon(lane, r) {
-					continue
-				}
 				break
 			}
 			if oldest == 0 || r.frame.written < oldest {
@@ -272,11 +308,68 @@ func (c *Cursor) fill(limits Limits) error {
 			c.arena = append(c.arena, e.Record...)
 			e.Record = c.arena[at:len(c.arena):len(c.arena)]
 			c.batch = append(c.batch, e)
+			c.count[lane]++
 		}
-		c.more = c.more || r.position < heads[lane] && (len(c.batch) >= most || size >= limits.Bytes)
+		c.more = c.more || r.position < heads[lane] && (len(c.batch) >= most || size >= limits.Bytes || c.passed.Load() >= until)
 	}
 	c.settle(oldest)
 	return nil
+}
+
+// take is the next wanted event of a lane before head. False means that there is none, or that until events were
+// passed over already.
+func (c *Cursor) take(lane Lane, head, until uint64) (event.Encoded, bool, error) {
+	if found := c.found[lane]; found != nil {
+		c.found[lane] = nil
+		return *found, true, nil
+	}
+	r := c.readers[lane]
+	defer func() {
+		c.passed.Add(r.passed)
+		r.passed = 0
+	}()
+	for r.position < head && c.passed.Load()+r.passed < until {
+		e, ok, err := r.next()
+		switch {
+		case err != nil:
+			return event.Encoded{}, false, fmt.Errorf("read the journal: %w", err)
+		case ok && (c.wants == nil || c.wants(&e)):
+			return e, true, nil
+		case ok:
+			r.passed++
+		case r.position >= head || !c.journal.abandon(lane, r):
+			return event.Encoded{}, false, nil
+		}
+	}
+	return event.Encoded{}, false, nil
+}
+
+// Skim passes over events that are not wanted while what Next gave last is being delivered, in the lanes of which it
+// has none: they do not wait for the destination, and nothing is lost to it when they are evicted. It may be called
+// from the goroutine of Next.
+func (c *Cursor) Skim() error {
+	if c.wants == nil {
+		return nil
+	}
+	heads := c.heads()
+	for lane := range Lane(lanes) {
+		if c.count[lane] > 0 || c.found[lane] != nil {
+			continue
+		}
+		e, ok, err := c.take(lane, heads[lane], c.passed.Load()+passAtOnce)
+		if err != nil {
+			return err
+		}
+		if ok {
+			e.Record = bytes.Clone(e.Record)
+			c.found[lane] = &e
+		}
+		c.journal.mu.Lock()
+		c.note(lane)
+		c.advance(lane)
+		c.journal.mu.Unlock()
+	}
+	return c.flushSometimes()
 }
 
 // More says whether the latest batch ended at a limit, of events or of bytes, and not because there were no more.
@@ -295,20 +388,32 @@ func (c *Cursor) heads() (heads [lanes]uint64) {
 func (c *Cursor) settle(oldest int64) {
 	c.journal.mu.Lock()
 	defer c.journal.mu.Unlock()
-	c.damaged, c.since = 0, time.Time{}
-	for lane, r := range c.readers {
-		c.read[lane] = r.position
-		c.damaged += r.damaged
-		if r.segment != nil {
-			c.offset[lane] = r.segment.offset
-		} else {
-			c.open[lane] = 0
-		}
+	c.since = time.Time{}
+	for lane := range Lane(lanes) {
+		c.note(lane)
 	}
 	if len(c.batch) > 0 {
 		c.since = time.Unix(0, oldest)
 	}
 }
+
+// note tells the others how far a lane was read. The caller holds mu.
+func (c *Cursor) note(lane Lane) {
+	r := c.readers[lane]
+	c.read[lane] = r.position
+	if c.found[lane] != nil {
+		c.read[lane]--
+	}
+	c.damaged = c.readers[Priority].damaged + c.readers[Events].damaged
+	if r.segment != nil {
+		c.offset[lane] = r.segment.offset
+	} else {
+		c.open[lane] = 0
+	}
+}
+
+// Passed is how many events were passed over because they are not wanted. It may be called from any goroutine.
+func (c *Cursor) Passed() uint64 { return c.passed.Load() }
 
 // abandon begins a new segment when a reader finds the one being written damaged: readers go on there.
 func (j *Journal) abandon(lane Lane, r *laneReader) bool {
@@ -330,16 +435,26 @@ func (j *Journal) abandon(lane Lane, r *laneReader) bool {
 // Commit says that what Next gave last is delivered. Its error means that after a restart it is delivered again.
 func (c *Cursor) Commit() error {
 	c.journal.mu.Lock()
-	if c.done != c.read {
-		c.done, c.dirty = c.read, true
-	}
-	for lane := range c.ahead {
-		if v := &c.journal.view[lane]; len(v.segments) > 0 && c.done[lane] >= v.segments[0].base {
-			c.ahead[lane] = 0 // what was evicted lies behind now
-		}
+	for lane := range Lane(lanes) {
+		c.advance(lane)
 	}
 	c.since = time.Time{}
 	c.journal.mu.Unlock()
+	return c.flushSometimes()
+}
+
+// advance says that what was read of a lane is delivered. The caller holds mu.
+func (c *Cursor) advance(lane Lane) {
+	if c.done[lane] != c.read[lane] {
+		c.done[lane], c.dirty = c.read[lane], true
+	}
+	if v := &c.journal.view[lane]; len(v.segments) > 0 && c.done[lane] >= v.segments[0].base {
+		c.ahead[lane] = 0 // what was evicted lies behind now
+	}
+}
+
+// flushSometimes is flush, but not more often than the disk should be bothered.
+func (c *Cursor) flushSometimes() error {
 	if time.Since(c.saved) < saveInterval {
 		return nil
 	}

@@ -22,6 +22,8 @@ type Query struct {
 	Kinds []event.Kind
 	// MinSeverity is the least severity.
 	MinSeverity event.Severity
+	// PriorityOnly leaves out what is not in the priority lane, unread.
+	PriorityOnly bool
 }
 
 func (q *Query) frame(h *frameHeader) bool {
@@ -63,7 +65,12 @@ func OpenReader(dir string, q Query) (*Reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.list = func() ([]segment, error) { return listSegments(dir, lane) }
+		l.list = func() ([]segment, error) {
+			if q.PriorityOnly && lane != Priority {
+				return nil, nil
+			}
+			return listSegments(dir, lane)
+		}
 		l.position = 1
 		if q.MinSeverity > 0 || !q.Since.IsZero() || !q.Until.IsZero() {
 			l.wants = r.query.frame

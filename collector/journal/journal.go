@@ -313,7 +313,7 @@ func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 			continue
 		}
 		lane := Events
-		if InPriority(e.Kind) && (e.Kind == event.KindLoss || j.allowance.take(e.Sandbox, time.Now())) {
+		if InPriority(e.Kind) && (e.Kind == event.KindLoss || j.allowance.take(place(e), time.Now())) {
 			lane = Priority
 		}
 		j.split[lane] = append(j.split[lane], *e)

@@ -28,8 +28,8 @@ type laneReader struct {
 
 	// position is the ordinal of the next record.
 	position uint64
-	// damaged is how many records could not be read back.
-	damaged uint64
+	// damaged is how many records could not be read back; passed those in frames that are not wanted.
+	damaged, passed uint64
 
 	segment *segmentReader // nil when none is open
 	known   []*resource
@@ -128,6 +128,9 @@ func (r *laneReader) read(h *frameHeader) (bool, error) {
 	end := h.ordinal + uint64(h.count)
 	if h.kind == frameRecords && (end <= r.position || r.wants != nil && !r.wants(h)) {
 		r.segment.skip(h)
+		if end > r.position {
+			r.passed += end - max(r.position, h.ordinal)
+		}
 		r.position = max(r.position, end)
 		return false, nil
 	}

@@ -4,7 +4,8 @@
 //
 // A finding becomes an alert that is told again and again for as long as it is active, so that an
 // Alertmanager that was away learns of it when it is back, and one whose collector is gone lets it expire.
-// Each Alertmanager has a goroutine of its own; Export only notes what is to be told, and never waits.
+// Each Alertmanager has a goroutine of its own; Export only notes what is to be told, and never waits. Fed from the
+// journal (Destination) it waits until one of them knows of each finding, so that no crash takes one.
 //
 // It owns which alerts are active and who was told. It must not decide what is a finding, and nothing that
 // comes out of a sandbox becomes the name of a label.
@@ -56,6 +57,10 @@ type Exporter struct {
 	mu     sync.Mutex
 	alerts map[string]*alert
 	lost   uint64
+	// durable says that the journal feeds it: what nobody knows yet is not lost with the process.
+	durable bool
+	// progress is closed, and made anew, whenever a receiver answered.
+	progress chan struct{}
 	// now is the clock, which tests replace.
 	now func() time.Time
 
@@ -75,6 +80,12 @@ type alert struct {
 	ended time.Time
 	// version grows with each change that has to be told.
 	version uint64
+	// over says that it was resolved before anybody knew of it: its end is told soon after its beginning.
+	over bool
+	// recalled says that a start before this one may have told of it.
+	recalled bool
+	// evicted says that there was no room for it any more.
+	evicted bool
 }
 
 // receiver is one Alertmanager, and what it knows.
@@ -94,6 +105,8 @@ type receiver struct {
 type knowledge struct {
 	version uint64
 	at      time.Time
+	// refusal is why it takes none of this version; nil when it knows it.
+	refusal error
 }
 
 // Open starts an exporter. Nobody is asked whether the Alertmanagers are there: they may come later.
@@ -111,7 +124,7 @@ func open(cfg Config, s Settings) (*Exporter, error) {
 	}
 	e := &Exporter{
 		cfg: cfg, min: severity, labels: maps.Clone(cfg.Labels), log: s.Logger,
-		alerts: map[string]*alert{}, now: time.Now, stopping: make(chan struct{}),
+		alerts: map[string]*alert{}, now: time.Now, stopping: make(chan struct{}), progress: make(chan struct{}),
 	}
 	if e.labels == nil {
 		e.labels = map[string]string{}
@@ -152,44 +165,55 @@ func (e *Exporter) Export(_ context.Context, batch []*event.Event) error {
 	e.mu.Lock()
 	for _, ev := range batch {
 		if f, ok := ev.Payload.(*event.Finding); ok && e.Accepts(ev) {
-			e.note(ev, f)
+			e.note(ev, f, e.now())
 		}
 	}
 	e.mu.Unlock()
+	e.wake()
+	return nil
+}
+
+// wake has the receivers looked after.
+func (e *Exporter) wake() {
 	for _, r := range e.receivers {
 		select {
 		case r.wake <- struct{}{}:
 		default:
 		}
 	}
-	return nil
 }
 
-// note makes or renews the alert of a finding. The caller holds mu.
-func (e *Exporter) note(ev *event.Event, f *event.Finding) {
-	key, now := f.ID, e.now()
+// note makes or renews the alert of a finding that was seen at that time; nil when there is nothing to tell. The
+// caller holds mu.
+func (e *Exporter) note(ev *event.Event, f *event.Finding, at time.Time) *alert {
+	key := f.ID
 	a := e.alerts[key]
 	if f.State == event.FindingResolved {
-		// One that nobody knows yet is told first: it happened.
-		if a != nil && a.ended.IsZero() && !a.told.IsZero() {
-			a.ended = now
-			a.version++
+		switch {
+		case a == nil || !a.ended.IsZero() && !a.recalled:
+			return nil
+		case a.told.IsZero(): // one that nobody knows yet is told first: it happened
+			a.over = true
+			return a
 		}
-		return
+		a.ended = e.now()
+		a.version++
+		return a
 	}
 	labels := e.labelsOf(ev, f)
 	if a == nil || !a.ended.IsZero() || !maps.Equal(a.labels, labels) {
 		if a != nil {
 			e.forget(a)
 		}
-		a = &alert{labels: labels, severity: f.Severity(), canary: f.Canary(), started: now}
+		a = &alert{labels: labels, severity: f.Severity(), canary: f.Canary(), started: at}
 		e.makeRoom()
 		e.alerts[key] = a
 	}
-	a.seen, a.annotations = now, e.annotationsOf(ev, f)
+	a.seen, a.annotations, a.over = at, e.annotationsOf(ev, f), false
 	if f.State != event.FindingUpdate || a.version == 0 {
 		a.version++ // an update alone is told with the next refresh
 	}
+	return a
 }
 
 // forget takes an alert out of what is known of the receivers. Whoever was told of it lets it expire.
@@ -222,7 +246,8 @@ func (e *Exporter) makeRoom() {
 		}
 	}
 	a := e.alerts[victim]
-	if a.told.IsZero() {
+	a.evicted = true
+	if a.told.IsZero() && !e.durable {
 		e.lost++
 	}
 	e.forget(a)
@@ -235,6 +260,10 @@ func (e *Exporter) expire(now time.Time) {
 	for key, a := range e.alerts {
 		if a.told.IsZero() && a.ended.IsZero() {
 			continue // active until somebody knows, however long that takes
+		}
+		if a.over && a.ended.IsZero() && now.After(a.told.Add(e.cfg.RefreshInterval)) {
+			a.ended = now
+			a.version++
 		}
 		if until := later(a.seen, a.told).Add(e.cfg.ActiveFor); a.ended.IsZero() && now.After(until) {
 			a.ended = now
@@ -337,8 +366,8 @@ func (e *Exporter) due(r *receiver, refresh bool) ([]dueAlert, time.Duration) {
 			next = min(next, e.cfg.RefreshInterval-age)
 			continue
 		}
-		if !a.ended.IsZero() && !ok && !a.told.IsZero() {
-			r.known[a] = knowledge{a.version, now} // it never knew of what is over by now
+		if !a.ended.IsZero() && !ok && !a.told.IsZero() && !a.recalled {
+			r.known[a] = knowledge{version: a.version, at: now} // it never knew of what is over by now
 			continue
 		}
 		list = append(list, a)
@@ -357,7 +386,7 @@ func (e *Exporter) due(r *receiver, refresh bool) ([]dueAlert, time.Duration) {
 func (e *Exporter) send(ctx context.Context, r *receiver, batch []dueAlert) time.Duration {
 	err := r.post(ctx, batch)
 	failed, _ := errors.AsType[*web.Failure](err)
-	if failed != nil && !failed.Retry && refusesContent(failed.Status) && len(batch) > 1 {
+	if failed != nil && failed.Content() && len(batch) > 1 {
 		// One of them spoils the others.
 		for _, d := range batch {
 			if wait := e.send(ctx, r, []dueAlert{d}); wait > 0 && r.failing {
@@ -368,22 +397,23 @@ func (e *Exporter) send(ctx context.Context, r *receiver, batch []dueAlert) time
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	defer e.tellProgress()
 	now := e.now()
 	switch {
 	case err == nil:
 		r.learned(batch, now)
-	case failed != nil && refusesContent(failed.Status):
+	case failed != nil && failed.Content():
 		// It will not take this one, ever, nor will the others of its kind: it is lost, which is said and counted.
 		r.failed++
 		for _, d := range batch {
-			r.known[d.alert] = knowledge{d.version, now}
-			if d.alert.told.IsZero() {
+			r.known[d.alert] = knowledge{d.version, now, failed}
+			if d.alert.told.IsZero() && !e.durable {
 				e.lost++
 				d.alert.told = now // nobody is waited for: its time runs
 			}
 		}
 		if e.mayComplain(r) {
-			e.log.Error("Alertmanager refuses an alert: it is lost", "alertmanager", r.name, "error", err)
+			e.log.Error("Alertmanager refuses an alert", "alertmanager", r.name, "error", err)
 		}
 	default:
 		r.failed++
@@ -405,23 +435,26 @@ func (e *Exporter) send(ctx context.Context, r *receiver, batch []dueAlert) time
 	return 0
 }
 
-// refusesContent says whether a status is about what was sent, and not about who sent it or when.
-func refusesContent(status int) bool { return status == 400 || status == 413 || status == 422 }
-
 func (r *receiver) learned(batch []dueAlert, now time.Time) {
 	for _, d := range batch {
 		before := r.known[d.alert]
-		if before.version != d.version {
+		if before.version != d.version || before.refusal != nil {
 			r.delivered++
 			if d.alert.canary && d.alert.ended.IsZero() {
 				r.canary = now
 			}
 		}
-		r.known[d.alert] = knowledge{d.version, now}
+		r.known[d.alert] = knowledge{version: d.version, at: now}
 		if d.alert.told.IsZero() {
 			d.alert.told = now
 		}
 	}
+}
+
+// tellProgress wakes who waits for an answer. The caller holds mu.
+func (e *Exporter) tellProgress() {
+	close(e.progress)
+	e.progress = make(chan struct{})
 }
 
 // mayComplain says whether a failure may be logged: not all are.

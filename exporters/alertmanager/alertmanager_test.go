@@ -223,7 +223,7 @@ func TestLife(t *testing.T) {
 	e = openTest(t, cfg)
 	n := len(am.told())
 	export(t, e, finding("b", event.SeverityHigh))
-	eventually(t, "told", func() bool { return len(am.told()) == n+1 })
+	eventually(t, "told", func() bool { return len(am.told()) == n+1 && e.Notifiers()[0].Pending == 0 })
 	resolved := finding("b", event.SeverityHigh)
 	resolved.Payload.(*event.Finding).State = event.FindingResolved
 	export(t, e, resolved)

@@ -3,7 +3,6 @@
 package otlp
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"path"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
 )
 
 // Filter says which events a destination gets. A zero one lets all through.
@@ -50,11 +50,14 @@ func matches(pattern string, kind event.Kind) bool {
 	return ok && err == nil
 }
 
+// Least is the least severity that passes.
+func (f Filter) Least() event.Severity { return severities()[f.MinSeverity] }
+
 // Wants makes the function that says whether an event passes; nil when all do. A report of a loss always
 // passes: who gets a part of the events must know when some of it is missing. A canary passes wherever findings
 // of some severity do: it proves that these would arrive.
 func (f Filter) Wants() func(*event.Encoded) bool {
-	least := severities()[f.MinSeverity]
+	least := f.Least()
 	if len(f.Kinds) == 0 && least == 0 {
 		return nil
 	}
@@ -64,11 +67,6 @@ func (f Filter) Wants() func(*event.Encoded) bool {
 			slices.ContainsFunc(f.Kinds, func(pattern string) bool { return matches(pattern, k.Kind) })
 	}
 	return func(e *event.Encoded) bool {
-		return e.Kind == event.KindLoss || wanted[e.Kind] && (e.Severity >= least || canary(e))
+		return e.Kind == event.KindLoss || wanted[e.Kind] && (e.Severity >= least || exporters.MayBeCanary(e))
 	}
-}
-
-// canary says whether an event is the canary, or a finding that names it, which nobody is hurt to get.
-func canary(e *event.Encoded) bool {
-	return e.Kind == event.KindFinding && bytes.Contains(e.Record, []byte(event.CanaryRuleID))
 }

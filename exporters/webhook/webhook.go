@@ -8,7 +8,7 @@
 // back, and the next one that is told says how many were.
 //
 // It owns templates, signatures and rates. It must not decide what is a finding, and waits for the receiver
-// in the exporter's own goroutine: its queue, which takes findings alone, is the pipeline's.
+// in the caller's goroutine: what waits is in the journal (Destination), or without one in a queue of the pipeline's.
 package webhook
 
 import (
@@ -34,6 +34,10 @@ type Settings struct {
 	Resource []event.Attribute
 	// Logger takes what goes wrong besides what is returned.
 	Logger *slog.Logger
+	// RuleTitle is what the rule of that id finds; "" when it is not known, nil when none is.
+	RuleTitle func(rule string) string
+	// CanaryInterval is how often a canary is made; 0 never.
+	CanaryInterval time.Duration
 }
 
 // The headers of a signed request: see sign.
@@ -50,7 +54,9 @@ type Exporter struct {
 	client   *web.Client
 	template *template.Template
 	host     string
+	address  string
 	log      *slog.Logger
+	settings Settings
 	// now is the clock, which tests replace.
 	now func() time.Time
 
@@ -66,7 +72,7 @@ func Open(cfg Config, s Settings) (*Exporter, error) {
 		return nil, fmt.Errorf("webhook %s: %w", cfg.Name, err)
 	}
 	cfg = cfg.withDefaults()
-	e := &Exporter{cfg: cfg, log: s.Logger, now: time.Now, buckets: map[event.Severity]*bucket{}}
+	e := &Exporter{cfg: cfg, log: s.Logger, settings: s, now: time.Now, buckets: map[event.Severity]*bucket{}}
 	e.stats.Output, e.stats.Tells = e.Name(), true
 	for _, a := range s.Resource {
 		if a.Key == event.HostName {
@@ -88,12 +94,12 @@ func (e *Exporter) open() error {
 	if e.template, err = parseTemplate(e.cfg); err != nil {
 		return err
 	}
-	address := e.cfg.URL
+	e.address = e.cfg.URL
 	if e.cfg.URLFile != "" {
-		if address, err = web.ReadSecret(e.cfg.URLFile); err != nil {
+		if e.address, err = web.ReadSecret(e.cfg.URLFile); err != nil {
 			return fmt.Errorf("read url_file: %w", err)
 		}
-		if err := web.ValidateURL(address); err != nil {
+		if err := web.ValidateURL(e.address); err != nil {
 			return fmt.Errorf("url_file: the URL in it %w", err)
 		}
 	}
@@ -102,7 +108,7 @@ func (e *Exporter) open() error {
 			return fmt.Errorf("read hmac_secret_file: %w", err)
 		}
 	}
-	e.client, err = web.New(web.Settings{URL: address, Auth: e.cfg.Auth, TLS: e.cfg.TLS, Timeout: e.cfg.Timeout})
+	e.client, err = web.New(web.Settings{URL: e.address, Auth: e.cfg.Auth, TLS: e.cfg.TLS, Timeout: e.cfg.Timeout})
 	return err
 }
 
@@ -187,11 +193,7 @@ func (b *bucket) take(perMinute float64, now time.Time) bool {
 }
 
 func (e *Exporter) tell(ctx context.Context, ev *event.Event, f *event.Finding) error {
-	document := e.newFinding(ev, f)
-	e.mu.Lock()
-	held := e.suppressed
-	e.mu.Unlock()
-	document.Suppressed = held
+	document := e.document(ev, f)
 	err := e.post(ctx, document)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -200,12 +202,26 @@ func (e *Exporter) tell(ctx context.Context, ev *event.Event, f *event.Finding) 
 		e.stats.Lost++
 		return fmt.Errorf("tell webhook %s of finding %s: %w", e.cfg.Name, f.ID, err)
 	}
+	e.told(document)
+	return nil
+}
+
+// document is a finding as templates see it, with how many were held back before it.
+func (e *Exporter) document(ev *event.Event, f *event.Finding) *Finding {
+	d := e.newFinding(ev, f)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d.Suppressed = e.suppressed
+	return d
+}
+
+// told takes note of what was taken. The caller holds mu.
+func (e *Exporter) told(d *Finding) {
 	e.stats.Delivered++
-	e.suppressed -= held
-	if f.Canary() {
+	e.suppressed -= d.Suppressed
+	if d.Canary {
 		e.stats.Canary = e.now().Unix()
 	}
-	return nil
 }
 
 func (e *Exporter) post(ctx context.Context, document *Finding) error {
@@ -213,17 +229,26 @@ func (e *Exporter) post(ctx context.Context, document *Finding) error {
 	if err != nil {
 		return err
 	}
-	header := http.Header{"Content-Type": {e.cfg.ContentType}, deliveryHeader: {document.UID}}
-	if e.cfg.HMACSecretFile != "" {
-		secret, err := web.ReadSecret(e.cfg.HMACSecretFile)
-		if err != nil {
-			return fmt.Errorf("read hmac_secret_file: %w", err)
-		}
-		timestamp := strconv.FormatInt(e.now().Unix(), 10)
-		header.Set(timestampHeader, timestamp)
-		header.Set(signatureHeader, sign(secret, timestamp, body))
+	header, err := e.header(document, body)
+	if err != nil {
+		return err
 	}
 	return e.client.Deliver(ctx, body, header, e.cfg.Retry)
+}
+
+func (e *Exporter) header(document *Finding, body []byte) (http.Header, error) {
+	header := http.Header{"Content-Type": {e.cfg.ContentType}, deliveryHeader: {document.UID}}
+	if e.cfg.HMACSecretFile == "" {
+		return header, nil
+	}
+	secret, err := web.ReadSecret(e.cfg.HMACSecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("read hmac_secret_file: %w", err)
+	}
+	timestamp := strconv.FormatInt(e.now().Unix(), 10)
+	header.Set(timestampHeader, timestamp)
+	header.Set(signatureHeader, sign(secret, timestamp, body))
+	return header, nil
 }
 
 // sign is "sha256=" and the hexadecimal HMAC-SHA-256 of the timestamp, a dot and the body. A receiver that

@@ -17,11 +17,13 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/watchglass/watchglass/exporters"
@@ -78,6 +80,11 @@ func (f *Failure) Error() string { return f.err.Error() }
 
 // Unwrap is the cause.
 func (f *Failure) Unwrap() error { return f.err }
+
+// Content says whether it is about what was sent, and not about who sent it, where or when.
+func (f *Failure) Content() bool {
+	return f.Status == http.StatusBadRequest || f.Status == http.StatusRequestEntityTooLarge || f.Status == http.StatusUnprocessableEntity
+}
 
 // ValidateURL says what is wrong with a URL, without repeating what in it may be secret.
 func ValidateURL(text string) error {
@@ -248,7 +255,7 @@ func (c *Client) Post(ctx context.Context, body []byte, header http.Header) erro
 	}
 	answer, err := c.client.Do(r)
 	if err != nil {
-		return &Failure{err: withoutURL(err), Retry: !hopeless(err)}
+		return &Failure{err: explained(withoutURL(err)), Retry: !hopeless(err)}
 	}
 	defer func() { _ = answer.Body.Close() }()
 	reply, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
@@ -354,6 +361,37 @@ func hopeless(err error) bool {
 	var verification *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	return errors.As(err, &verification) || errors.As(err, &record)
+}
+
+// explained adds what a person can do about a connection that failed.
+func explained(err error) error {
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	var dns *net.DNSError
+	advice := ""
+	switch {
+	case errors.As(err, &unknown):
+		advice = "set tls.ca_file to the authority that signed the server's certificate"
+	case errors.As(err, &host):
+		advice = "use a host name in the URL that is in the server's certificate"
+	case errors.As(err, &invalid):
+		advice = "the server needs a valid certificate; compare the clocks"
+	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		advice = "the server does not speak TLS: use http:// in the URL, or enable TLS there"
+	case strings.Contains(err.Error(), "remote error: tls: "):
+		advice = "if the server wants a client certificate that it trusts, set tls.cert_file and tls.key_file"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		advice = "nothing listens there: is it running, and is the port right?"
+	case errors.As(err, &dns):
+		advice = "the host name cannot be resolved"
+	case errors.Is(err, context.DeadlineExceeded):
+		advice = "the server did not answer within the timeout"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, advice)
 }
 
 // withoutURL takes off the wrapper that repeats the URL.
