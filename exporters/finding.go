@@ -47,9 +47,22 @@ func (r *Recorded) Finding() (*event.Event, bool) {
 		Rule: &event.Rule{
 			ID: rule, UUID: r.text(event.SecurityRuleUUID), Version: r.text(event.SecurityRuleVersion), Severity: r.Severity,
 			Attack: r.texts(event.FindingAttack), ASI: r.texts(event.FindingASI), Runbook: r.text(event.FindingRunbook),
+			Confidence: event.FindingConfidence(r.text(event.FindingConfidenceKey)), Next: r.texts(event.FindingNext),
 		},
+		Chain: r.texts(event.FindingChain), Context: r.context(),
 	}
 	return e, true
+}
+
+func (r *Recorded) context() *event.FindingContext {
+	c := &event.FindingContext{
+		Prompt: r.text(event.FindingPrompt), PromptLength: int(r.number(event.PromptLength)), Command: r.text(event.ToolCommand),
+		Approval: event.ApprovalState(r.text(event.ApprovalStateKey)), Decider: r.text(event.ApprovalSource),
+	}
+	if c.Empty() {
+		return nil
+	}
+	return c
 }
 
 func (r *Recorded) sandbox() *event.Sandbox {
@@ -67,7 +80,7 @@ func (r *Recorded) process() *event.Process {
 	}
 	uid, _ := strconv.ParseUint(r.text(event.ProcessUID), 16, 64)
 	p := &event.Process{
-		UID: event.ProcessID(uid), PID: uint32(r.number(event.ProcessPID)),
+		UID: event.ProcessID(uid), PID: uint32(r.number(event.ProcessPID)), UserID: uint32(r.number(event.ProcessUserID)),
 		Name: r.text(event.ProcessExecutableName), Executable: r.text(event.ProcessExecutablePath),
 	}
 	agent := event.Agent{

@@ -40,7 +40,7 @@ func TestFindingComesBack(t *testing.T) {
 		}
 		found++
 		rule := *f.Rule
-		rule.Title, rule.Kinds, rule.MemoryBound, rule.FalsePositives = "", nil, "", ""
+		rule.Title, rule.Kinds, rule.MemoryBound, rule.FalsePositives, rule.Confidence = "", nil, "", "", f.Confidence()
 		finding := *f
 		finding.Rule, finding.Level = &rule, f.Severity()
 		if diff := cmp.Diff(&finding, got.Payload); diff != "" {
@@ -59,7 +59,7 @@ func TestFindingComesBack(t *testing.T) {
 			t.Errorf("sandbox %+v", got.Sandbox)
 		}
 		a, b := got.Process, want.Process
-		if a.UID != b.UID || a.PID != b.PID || a.Name != b.Name || a.Executable != b.Executable {
+		if a.UID != b.UID || a.PID != b.PID || a.Name != b.Name || a.Executable != b.Executable || a.UserID != b.UserID {
 			t.Errorf("process %+v", a)
 		}
 		agent := *b.Agent
