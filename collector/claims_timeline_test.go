@@ -19,7 +19,8 @@ import (
 // The claim is the process's that has the pid, in the sandbox of the last "in". KIND is start, end, prompt, model,
 // call-start, call-end, turn-end, requested, granted, denied, decision, sandbox, error. TEXT is the prompt, the command line
 // or the message. KEYs are id, tool, turn, exit, took, ago (how long before now it happened), success, error,
-// running, shell, path, channel, span, trace, client, parent, mode.
+// running, shell, path, channel, span, trace, client, parent, mode, server (of a proxy's
+// decision), verdict.
 func (tl *timeline) say(words []string) {
 	pid := uint32(tl.number(words[0]))
 	words = words[1:]
@@ -106,9 +107,17 @@ func (tl *timeline) claimed(kind string, c event.Claim, values map[string]string
 			State: event.ApprovalState(kind), Decider: "user",
 		}
 	case "decision":
-		return &event.PolicyDecision{
-			Claim: c, Decision: event.DecisionDeny, Subject: text, Client: netip.MustParseAddrPort(values["client"]),
+		d := &event.PolicyDecision{Claim: c, Decision: event.DecisionDeny, Subject: text}
+		if values["client"] != "" {
+			d.Client = netip.MustParseAddrPort(values["client"])
 		}
+		if server, port, ok := strings.Cut(values["server"], ":"); ok {
+			d.Server, d.ServerPort, d.Enforcement = server, uint16(tl.number(port)), "proxy"
+		}
+		if values["verdict"] != "" {
+			d.Decision = event.Decision(values["verdict"])
+		}
+		return d
 	case "sandbox":
 		return &event.SandboxOutcome{Claim: c, CallID: values["id"], Outcome: text}
 	case "error":

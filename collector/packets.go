@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/session"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -171,4 +172,8 @@ func (p *Pipeline) stream(state *sandboxState, r *bpf.Record, s *bpf.Stream) {
 	}
 	who := p.whoIs(r)
 	p.publish(&event.Event{Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: request})
+	if who != nil {
+		p.sessions.Observe(session.Fact{Sandbox: state.sandbox, Process: who, Payload: request, Time: r.Time})
+		p.publishSessions()
+	}
 }

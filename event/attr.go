@@ -371,7 +371,8 @@ const (
 	// PolicyReason is why, as the one who decided says.
 	PolicyReason Key = "watchglass.policy.reason"
 	// MismatchType is how claim and fact disagree: exit_code, sandbox, command, denied_but_ran,
-	// effect_without_call, call_without_effect, claims_stopped, foreign_session, call_conflict.
+	// effect_without_call, call_without_effect, claims_stopped, foreign_session, call_conflict,
+	// proxy_denied, proxy_bypassed, proxy_elsewhere.
 	MismatchType Key = "watchglass.mismatch.type"
 	// MismatchClaimed is what was claimed.
 	MismatchClaimed Key = "watchglass.mismatch.claimed"

@@ -442,6 +442,12 @@ const (
 	MismatchForeignSession Mismatch = "foreign_session"
 	// MismatchCallConflict is a process that names another call than the one it belongs to.
 	MismatchCallConflict Mismatch = "call_conflict"
+	// MismatchProxyDenied is a connection to what the agent's proxy had denied.
+	MismatchProxyDenied Mismatch = "proxy_denied"
+	// MismatchProxyBypassed is a connection around the proxy that the agent's tools go through.
+	MismatchProxyBypassed Mismatch = "proxy_bypassed"
+	// MismatchProxyElsewhere is a verdict on another server than the one that the connection asked the proxy for.
+	MismatchProxyElsewhere Mismatch = "proxy_elsewhere"
 )
 
 // ClaimMismatch is a claim and a fact that disagree.

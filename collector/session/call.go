@@ -374,6 +374,7 @@ func (t *Tracker) decided(s *session, said *event.PolicyDecision, at time.Time) 
 	if len(*list) < maxTold {
 		*list = append(*list, view)
 	}
+	t.ruled(s, said, at)
 }
 
 func (t *Tracker) sandboxed(s *session, said *event.SandboxOutcome, at time.Time) {

@@ -37,6 +37,8 @@ func (t *Tracker) Observe(f Fact) {
 		t.connected(r, e, f.Time)
 	case *event.NetworkFlow:
 		t.flowed(r, e, f.Time)
+	case *event.NetworkRequest:
+		t.request(r, e, f.Time)
 	}
 }
 
@@ -119,9 +121,9 @@ func (t *Tracker) openedFile(r *root, f *event.FileOpen, at time.Time) {
 
 // localEnd is the local end of a connection that a root's processes made.
 type localEnd struct {
-	local netip.AddrPort
-	root  event.ProcessID
-	at    time.Time
+	local, peer netip.AddrPort
+	root        event.ProcessID
+	at          time.Time
 }
 
 // maxEnds bounds the local ends that are remembered of one sandbox.
@@ -134,7 +136,10 @@ func (t *Tracker) connected(r *root, n *event.NetworkConnect, at time.Time) {
 			copy(p.ends, p.ends[1:])
 			p.ends = p.ends[:maxEnds-1]
 		}
-		p.ends = append(p.ends, localEnd{n.Local, r.uid, at})
+		p.ends = append(p.ends, localEnd{n.Local, n.Peer, r.uid, at})
+	}
+	if n.Error == 0 {
+		defer t.checkProxy(r, &reached{peer: n.Peer, name: n.PeerName, udp: n.Transport == event.TransportUDP, at: at})
 	}
 	o := t.object(r, objectKey{kind: connection, peer: n.Peer, udp: n.Transport == event.TransportUDP}, at)
 	if o == nil {

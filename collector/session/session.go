@@ -3,6 +3,7 @@
 package session
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +54,9 @@ type session struct {
 	byCall               map[string]*call
 	bySpan               map[[8]byte]*call
 	decisions            []event.DecisionView
+	verdicts             []verdict // of its network proxy, the oldest first
+	proxied              time.Time // when the first of them was
+	proxies              []netip.AddrPort
 	errors               int
 	turnCount, callCount int
 	processes            int

@@ -88,8 +88,10 @@ type place struct {
 	bytes int
 	// ends is the local ends of the last connections, to find who a proxy speaks of.
 	ends []localEnd
-	live int // sessions
-	told map[string]bool
+	// asked is what processes asked proxies for lately.
+	asked []asked
+	live  int // sessions
+	told  map[string]bool
 }
 
 // New makes a Tracker that knows nothing yet.

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/watchglass/watchglass/collector/agent"
+	"github.com/watchglass/watchglass/event"
+)
+
+const (
+	// skewProxy is how far a proxy's clock, and the way of its news, may be off for a connection to be of a verdict.
+	skewProxy = 2 * time.Second
+	// maxVerdicts bounds the verdicts of one session that connections are compared with, maxAsked the requests to
+	// proxies of one sandbox.
+	maxVerdicts, maxAsked = 64, 64
+	// maxProxies bounds the proxies of one session.
+	maxProxies = 8
+	portDNS    = 53
+)
+
+// verdict is what an agent's proxy said of one destination.
+type verdict struct {
+	server string // a name in lower case, or an address
+	port   uint16
+	denied bool
+	at     time.Time
+}
+
+// asked is what a process asked a proxy for, by the first bytes of its connection.
+type asked struct {
+	local netip.AddrPort
+	name  string
+	root  event.ProcessID
+	at    time.Time
+}
+
+// reached is a connection that a tool's process made.
+type reached struct {
+	peer netip.AddrPort
+	name string // "" when not known
+	udp  bool
+	at   time.Time // of its last connect
+}
+
+func (v *verdict) covers(c *reached) bool {
+	if v.port != 0 && v.port != c.peer.Port() {
+		return false
+	}
+	return c.name != "" && strings.EqualFold(strings.TrimSuffix(c.name, "."), v.server) ||
+		v.server == c.peer.Addr().Unmap().String()
+}
+
+// ruled takes a verdict, and compares it with what was connected to before: its news comes later than the kernel's.
+func (t *Tracker) ruled(s *session, said *event.PolicyDecision, at time.Time) {
+	if said.Enforcement != enforcedByProxy || said.Server == "" || said.Decision == event.DecisionAsk {
+		return
+	}
+	v := verdict{
+		server: strings.ToLower(strings.TrimSuffix(t.keep(s.place, said.Server, maxName), ".")),
+		port:   said.ServerPort, denied: said.Decision == event.DecisionDeny, at: at,
+	}
+	if v.server == "" {
+		return // no room for it
+	}
+	if len(s.verdicts) >= maxVerdicts {
+		s.place.bytes -= len(s.verdicts[0].server)
+		s.verdicts = slices.Delete(s.verdicts, 0, 1)
+		t.counts.objects++
+	}
+	s.verdicts = append(s.verdicts, v)
+	if s.proxied.IsZero() {
+		s.proxied = at
+	}
+	s.meet(said, at)
+	t.otherServer(s, said, at)
+	for _, r := range s.place.roots {
+		if r.session != s {
+			continue
+		}
+		for i := range r.objects {
+			if o := &r.objects[i]; o.kind == connection && o.n > o.failed {
+				t.checkProxy(r, &reached{peer: o.peer, name: o.host, udp: o.udp, at: o.last})
+			}
+		}
+	}
+}
+
+// meet learns where a session's proxy is: at the other end of the connection that it speaks of.
+func (s *session) meet(said *event.PolicyDecision, at time.Time) {
+	for _, e := range slices.Backward(s.place.ends) {
+		if e.local == said.Client && within(e.at, at, maxKeptAlive) {
+			if !slices.Contains(s.proxies, e.peer) && len(s.proxies) < maxProxies {
+				s.proxies = append(s.proxies, e.peer)
+			}
+			return
+		}
+	}
+}
+
+// enforcedByProxy is what the adapters say of a proxy's decisions.
+const enforcedByProxy = "proxy"
+
+// otherServer finds a verdict on another server than the one that the connection asks for. A connection that is kept
+// alive may ask for one after the other: only CONNECT holds for all of it.
+func (t *Tracker) otherServer(s *session, said *event.PolicyDecision, at time.Time) {
+	if !said.Client.IsValid() {
+		return
+	}
+	for _, a := range slices.Backward(s.place.asked) {
+		if a.local != said.Client || !within(a.at, at, maxKeptAlive) {
+			continue
+		}
+		if r := t.roots[a.root]; r != nil && !strings.EqualFold(a.name, said.Server) {
+			t.disagreeProxy(r, event.MismatchProxyElsewhere, string(said.Decision)+" "+said.Server, "it asked the proxy for "+a.name)
+		}
+		return
+	}
+}
+
+// request remembers what a process asks a proxy for, and learns the names of its connections.
+func (t *Tracker) request(r *root, n *event.NetworkRequest, at time.Time) {
+	if i, ok := r.index[objectKey{kind: connection, peer: n.Peer, udp: n.Transport == event.TransportUDP}]; ok && n.Name != "" && n.Source != "proxy" {
+		o := &r.objects[i]
+		o.host = cmp.Or(o.host, t.keep(r.place, n.Name, maxName))
+		t.checkProxy(r, &reached{peer: n.Peer, name: n.Name, at: at})
+	}
+	local := n.Local
+	for _, e := range slices.Backward(r.place.ends) {
+		if !local.IsValid() && e.root == r.uid && e.peer == n.Peer {
+			local = e.local // the first bytes of a connection do not tell it
+		}
+	}
+	if n.Source != "proxy" || n.Method != "CONNECT" || !local.IsValid() {
+		return
+	}
+	name := t.keep(r.place, n.Name, maxName)
+	if name == "" {
+		return
+	}
+	p := r.place
+	if len(p.asked) >= maxAsked {
+		p.bytes -= len(p.asked[0].name)
+		p.asked = slices.Delete(p.asked, 0, 1)
+	}
+	p.asked = append(p.asked, asked{local: local, name: name, root: r.uid, at: at})
+}
+
+// checkProxy compares a connection of a tool's process with what the session's proxy said.
+func (t *Tracker) checkProxy(r *root, c *reached) {
+	s := r.session
+	if s == nil || len(s.verdicts) == 0 || !r.tool || r.excused() {
+		return
+	}
+	scope := event.ScopeOf(c.peer.Addr())
+	if scope == event.ScopeLoopback || scope == event.ScopeUnspecified || scope == event.ScopeMulticast || c.peer.Port() == portDNS ||
+		c.peer.Port() == 0 || slices.Contains(s.proxies, c.peer) {
+		return
+	}
+	where := c.peer.String()
+	if c.name != "" {
+		where += " (" + cutText(c.name) + ")"
+	}
+	fact := cutText(r.process.Name) + "'s process connected to " + where
+	var last *verdict
+	for i := range s.verdicts {
+		v := &s.verdicts[i]
+		if !v.covers(c) || v.at.After(c.at.Add(skewProxy)) {
+			continue
+		}
+		if !v.denied && within(v.at, c.at, skewProxy) {
+			return // allowed about then, whatever else was said
+		}
+		last = v
+	}
+	switch {
+	case last != nil && last.denied:
+		t.disagreeProxy(r, event.MismatchProxyDenied, "deny "+last.server+":"+strconv.Itoa(int(cmp.Or(last.port, c.peer.Port()))), fact)
+	case !c.at.Before(s.proxied):
+		t.disagreeProxy(r, event.MismatchProxyBypassed, "all connections go through the proxy", fact)
+	}
+}
+
+// excused says whether a process may go around the proxy: somebody let it, or the agent tells that it left the sandbox.
+func (r *root) excused() bool {
+	if r.confidence != agent.ConfidenceExact && r.confidence != agent.ConfidenceStrong {
+		return true
+	}
+	c := r.call
+	return c != nil && (c.sandbox != "" || slices.ContainsFunc(c.approvals, func(a event.ApprovalView) bool {
+		return a.State == event.ApprovalGranted && a.Decider != "config"
+	}))
+}
+
+// disagreeProxy publishes, once for each session and destination, that a proxy's word and the kernel's differ.
+func (t *Tracker) disagreeProxy(r *root, kind event.Mismatch, claimed, fact string) {
+	s := r.session
+	if s == nil {
+		return
+	}
+	key := string(kind) + ":" + claimed + ":" + fact
+	if s.told[key] || len(s.told) >= maxTold {
+		return
+	}
+	s.told[key] = true
+	m := t.mismatch(s, kind)
+	m.Claimed, m.Fact, m.Method, m.Confidence = claimed, fact, r.method, r.confidence
+	m.Roots = []event.ProcessID{r.uid}
+	if c := r.call; c != nil {
+		m.CallID, m.Tool = c.id, c.tool
+		if c.turn != nil {
+			m.Turn = c.turn.id
+		}
+	}
+	t.emit(&event.Event{Time: r.latestOf(), Sandbox: r.place.sandbox, Process: r.now(), Payload: m})
+}
+
+// latestOf is when a root's processes were last heard of.
+func (r *root) latestOf() time.Time {
+	last := r.began
+	if r.latest.After(last) {
+		last = r.latest
+	}
+	for i := range r.objects {
+		if r.objects[i].last.After(last) {
+			last = r.objects[i].last
+		}
+	}
+	return last
+}
