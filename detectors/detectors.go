@@ -34,6 +34,9 @@ type Config struct {
 	// Canaries is what nobody has a reason to touch: absolute paths, host names, and tokens of at least 16 bytes
 	// without a dot.
 	Canaries []string `yaml:"canaries"`
+	// SaturationFloor is the processor time of one process, outside of builds and tests, from which on resource-hijack
+	// reports it; and for how long a sandbox may keep a processor busy so.
+	SaturationFloor time.Duration `yaml:"saturation_floor"`
 	// MaxSandboxes is how many sandboxes each detector remembers, MaxEntries how much of each.
 	// The least recently used is forgotten first; a finding may then be reported anew.
 	MaxSandboxes int `yaml:"max_sandboxes"`
@@ -59,7 +62,7 @@ type Policy struct {
 
 // DefaultConfig is the configuration without a file. It lacks the Policy.
 func DefaultConfig() Config {
-	return Config{FreshFor: 10 * time.Minute, MaxSandboxes: 256, MaxEntries: 1024, Baselines: defaultBaselines()}
+	return Config{FreshFor: 10 * time.Minute, SaturationFloor: 10 * time.Minute, MaxSandboxes: 256, MaxEntries: 1024, Baselines: defaultBaselines()}
 }
 
 // The limits of the configuration, so that a typing error does not become the memory bound.
@@ -68,6 +71,8 @@ const (
 	mostEntries   = 1 << 16
 	mostCanaries  = 256
 	mostFreshFor  = 30 * 24 * time.Hour
+	leastFloor    = time.Second
+	mostFloor     = 24 * time.Hour
 )
 
 var errNoPolicy = errors.New("detectors: the policy's questions are not all set")
@@ -81,6 +86,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("detectors.max_entries: %d is not between 1 and %d", c.MaxEntries, mostEntries)
 	case c.FreshFor < 0 || c.FreshFor > mostFreshFor:
 		return fmt.Errorf("detectors.fresh_for: %s is not between 0s and %s", c.FreshFor, mostFreshFor)
+	case c.SaturationFloor < leastFloor || c.SaturationFloor > mostFloor:
+		return fmt.Errorf("detectors.saturation_floor: %s is not between %s and %s", c.SaturationFloor, leastFloor, mostFloor)
 	}
 	if len(c.Canaries) > mostCanaries {
 		return fmt.Errorf("detectors.canaries: there are %d, the most are %d", len(c.Canaries), mostCanaries)
@@ -118,6 +125,8 @@ func New(cfg *Config) ([]Detector, error) {
 		newWeakSandbox(cfg),
 		newMassDestruction(cfg),
 		newCanary(cfg),
+		newResourceHijack(cfg),
+		newMCPDrift(cfg),
 		newBurst(cfg, base),
 		newFirstSeen(cfg, base),
 		newBeaconing(cfg, base),

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 // The timelines in testdata are text: a case starts with "## title", then come steps, one a line,
 // and after a step the findings it made, each as "=> …" and its explanation as "   …".
 //
-//	process PID [parent=PID] [agent=NAME] [call=ID] [session=ID] [root=PID] EXECUTABLE [ARG…]
+//	process PID [parent=PID] [agent=NAME] [method=env] [call=ID] [session=ID] [root=PID] EXECUTABLE [ARG…]
 //	    a process as the tree knows it; steps name it by pid. Arguments are separated by blanks, %20 is a blank
 //	open PID read+write [class=secret] [error=2] [inode=N] [mode=755] [created=yes] PATH
 //	connect PID tcp|udp ADDRESS:PORT [error=111] [name=NAME] [abandoned=yes]
@@ -30,6 +30,10 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	files PID unlink N PREFIX     one after the other: PREFIX1 to PREFIXN
 //	posture PID [user=0] [userns=own] [caps=A+B] [seccomp=filter] [nnp=yes] [ns=net+pid] [mounts=/a+/b] [sockets=/a] [devices=/a]
 //	    [network=own] [metadata=yes] [pids=N] [memory=N] [policy=yes]
+//	exit PID cpu=DURATION [lived=DURATION]
+//	usage CPU         the sandbox has used so much processor time so far
+//	call PID SERVER [end]       a call of a tool server's tool, by the agent's word; end: its end
+//	granted PID SERVER
 //	sandbox NAME      the steps that follow happen in this sandbox; it was watched from now on
 //	repeat N STEP [; STEP…]     the steps N times
 //	forget NAME       the sandbox is gone
@@ -127,7 +131,7 @@ func (tl *timeline) process(pid string) *event.Process {
 func (tl *timeline) step(line string) {
 	words := strings.Fields(line)
 	options, rest := map[string]string{}, []string(nil)
-	if len(words) > 2 {
+	if len(words) > 2 && words[0] != "usage" {
 		options, rest = fields(words[2:])
 	}
 	switch words[0] {
@@ -161,6 +165,18 @@ func (tl *timeline) step(line string) {
 		tl.oversight.judge(e, &event.Finding{Rule: &event.Rule{ID: "another"}, ID: "another-1", Level: level})
 	case "dns":
 		tl.publish(words[1], &event.DNSQuery{Name: words[2]})
+	case "exit":
+		lived := options["lived"]
+		if lived == "" {
+			lived = options["cpu"]
+		}
+		tl.publish(words[1], &event.ProcessExit{
+			Exited: tl.now, Duration: tl.duration(lived), Usage: &event.Usage{User: tl.duration(options["cpu"])},
+		})
+	case "usage":
+		tl.measure(tl.duration(words[1]))
+	case "call", "granted":
+		tl.claim(words)
 	case "files":
 		for i := range tl.number(words[3]) {
 			tl.alter(words[1], words[2], []string{words[4] + strconv.FormatUint(i+1, 10)})
@@ -202,6 +218,11 @@ func (tl *timeline) addProcess(pid string, options map[string]string, rest []str
 	if parent := options["parent"]; parent != "" {
 		p.Parent = tl.process(parent)
 		p.ParentPID, p.ParentUID, p.RootUID, p.Agent = p.Parent.PID, p.Parent.UID, p.Parent.RootUID, p.Parent.Agent
+		if p.Agent != nil && p.Agent.Method == "executable" {
+			inherited := *p.Agent
+			inherited.Method = "inherited"
+			p.Agent = &inherited
+		}
 	}
 	if root := options["root"]; root != "" {
 		p.RootUID = event.ProcessID(tl.number(root))
@@ -209,6 +230,9 @@ func (tl *timeline) addProcess(pid string, options map[string]string, rest []str
 	if name := options["agent"]; name != "" {
 		p.Agent = &event.Agent{
 			Name: name, CallID: options["call"], SessionID: options["session"], Method: "env", Confidence: "exact",
+		}
+		if options["method"] != "" {
+			p.Agent.Method = options["method"]
 		}
 	}
 	tl.processes[pid] = p
@@ -258,6 +282,24 @@ func (tl *timeline) connect(words []string) {
 		Transport: event.Transport(words[2]), Peer: peer, PeerName: options["name"],
 		Error: event.Errno(tl.number(options["error"])), Abandoned: options["abandoned"] == "yes",
 	})
+}
+
+// claim is "call PID SERVER [end]" or "granted PID SERVER".
+func (tl *timeline) claim(words []string) {
+	said := event.Claim{Agent: "codex", Session: "s-1", Sender: event.SenderOwner}
+	if words[0] == "granted" {
+		tl.publish(words[1], &event.Approval{Claim: said, State: event.ApprovalGranted, Tool: "mcp__" + words[2] + "__x"})
+		return
+	}
+	call := &event.ToolCall{Claim: said, Phase: event.PhaseStart, ID: "c", Name: "x", MCPServer: words[2]}
+	if len(words) > 3 {
+		call.Phase = event.PhaseEnd
+	}
+	tl.publish(words[1], call)
+}
+
+func (tl *timeline) measure(cpu time.Duration) {
+	tl.show(nil, &event.ResourceUsage{CPU: &event.CPUUsage{Total: cpu}})
 }
 
 func (tl *timeline) exec(pid string, options map[string]string) {
