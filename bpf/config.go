@@ -33,6 +33,8 @@ type Config struct {
 	BulkBudget, KeptBudget int
 	// SyscallCounts turns on counting of system calls. Every process of the machine pays for the hook.
 	SyscallCounts bool
+	// FileIO turns on counting of what processes read and write of files.
+	FileIO bool
 	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
 	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
 	Watched func(path string) bool
@@ -63,6 +65,7 @@ func DefaultConfig() Config {
 			"WATCHGLASS_CALL_ID", "WATCHGLASS_SESSION_ID",
 		},
 		SyscallCounts: true,
+		FileIO:        true,
 	}
 }
 

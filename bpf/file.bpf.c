@@ -23,6 +23,7 @@
 #include "lib/repeat.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
+#include "lib/transfer.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -55,15 +56,37 @@ enum call {
 	CALL_OPEN_HANDLE = 0x15,
 	CALL_MMAP = 0x16,
 	CALL_OPENS = 0x10,
+
+	/* What moves bytes, from or to the first argument; the sockets' own calls are not among them. */
+	CALL_READ = 0x17,
+	CALL_WRITE = 0x18,
+	/* To the first argument, from the second; from the first, to the third. */
+	CALL_SENDFILE = 0x19,
+	CALL_SPLICE = 0x1a,
+	/* What ends descriptors. */
+	CALL_CLOSE = 0x1b,
+	CALL_DUP2 = 0x1c,
+	/* A mapping that is not to be run. */
+	CALL_MMAP_DATA = 0x1d,
+	CALL_TRANSFERS = CALL_READ,
 };
 
 /* CALLS is above every number below; a multiple of two, for the mask. */
-#define CALLS 512
+#define CALLS 1024
 
 /* calls64 is by number of the 64-bit calls, which x32 shares, calls32 by that of i386. */
 static const __u8 calls64[CALLS] = {
+	[0] = CALL_READ,
+	[1] = CALL_WRITE,
 	[2] = CALL_OPEN,
+	[3] = CALL_CLOSE,
 	[9] = CALL_MMAP,
+	[17] = CALL_READ,
+	[18] = CALL_WRITE,
+	[19] = CALL_READ,
+	[20] = CALL_WRITE,
+	[33] = CALL_DUP2,
+	[40] = CALL_SENDFILE,
 	[76] = FILE_TRUNCATE,
 	[77] = FILE_TRUNCATE | CALL_DESCRIPTOR,
 	[82] = FILE_RENAME | CALL_TWO,
@@ -88,14 +111,31 @@ static const __u8 calls64[CALLS] = {
 	[265] = FILE_LINK | CALL_AT | CALL_TWO,
 	[266] = FILE_SYMLINK | CALL_AT,
 	[268] = FILE_CHMOD | CALL_AT,
+	[275] = CALL_SPLICE,
+	[292] = CALL_DUP2,
+	[295] = CALL_READ,
+	[296] = CALL_WRITE,
 	[304] = CALL_OPEN_HANDLE,
 	[316] = FILE_RENAME | CALL_AT | CALL_TWO,
+	[326] = CALL_SPLICE,
+	[327] = CALL_READ,
+	[328] = CALL_WRITE,
 	[437] = CALL_OPENAT2,
 	[452] = FILE_CHMOD | CALL_AT,
+	/* Those of x32 alone: readv, writev, preadv, pwritev, preadv2, pwritev2. */
+	[515] = CALL_READ,
+	[516] = CALL_WRITE,
+	[534] = CALL_READ,
+	[535] = CALL_WRITE,
+	[546] = CALL_READ,
+	[547] = CALL_WRITE,
 };
 
 static const __u8 calls32[CALLS] = {
+	[3] = CALL_READ,
+	[4] = CALL_WRITE,
 	[5] = CALL_OPEN,
+	[6] = CALL_CLOSE,
 	[8] = CALL_CREAT,
 	[9] = FILE_LINK | CALL_TWO,
 	[10] = FILE_UNLINK,
@@ -105,19 +145,26 @@ static const __u8 calls32[CALLS] = {
 	[38] = FILE_RENAME | CALL_TWO,
 	[39] = FILE_MKDIR,
 	[40] = FILE_RMDIR,
+	[63] = CALL_DUP2,
 	[83] = FILE_SYMLINK,
 	[90] = CALL_MMAP,
 	[92] = FILE_TRUNCATE,
 	[93] = FILE_TRUNCATE | CALL_DESCRIPTOR,
 	[94] = FILE_CHMOD | CALL_DESCRIPTOR,
 	[95] = FILE_CHOWN | CALL_DESCRIPTOR,
+	[145] = CALL_READ,
+	[146] = CALL_WRITE,
+	[180] = CALL_READ,
+	[181] = CALL_WRITE,
 	[182] = FILE_CHOWN,
+	[187] = CALL_SENDFILE,
 	[192] = CALL_MMAP,
 	[193] = FILE_TRUNCATE,
 	[194] = FILE_TRUNCATE | CALL_DESCRIPTOR,
 	[198] = FILE_CHOWN,
 	[207] = FILE_CHOWN | CALL_DESCRIPTOR,
 	[212] = FILE_CHOWN,
+	[239] = CALL_SENDFILE,
 	[295] = CALL_OPENAT,
 	[296] = FILE_MKDIR | CALL_AT,
 	[297] = FILE_MKNOD | CALL_AT,
@@ -127,8 +174,15 @@ static const __u8 calls32[CALLS] = {
 	[303] = FILE_LINK | CALL_AT | CALL_TWO,
 	[304] = FILE_SYMLINK | CALL_AT,
 	[306] = FILE_CHMOD | CALL_AT,
+	[313] = CALL_SPLICE,
+	[330] = CALL_DUP2,
+	[333] = CALL_READ,
+	[334] = CALL_WRITE,
 	[342] = CALL_OPEN_HANDLE,
 	[353] = FILE_RENAME | CALL_AT | CALL_TWO,
+	[377] = CALL_SPLICE,
+	[378] = CALL_READ,
+	[379] = CALL_WRITE,
 	[437] = CALL_OPENAT2,
 	[452] = FILE_CHMOD | CALL_AT,
 };
@@ -465,6 +519,17 @@ __noinline int map_report(void)
 	return 0;
 }
 
+/* map_of_data says whether a finished mmap made a mapping of a file that cannot be run. */
+static __always_inline bool map_of_data(const struct pt_regs *regs, __u32 compat, __u32 number,
+					long ret)
+{
+	/* The arguments of the old mmap of i386 lie in memory: too dear for what they tell. */
+	if ((ret < 0 && ret >= -4095) || (compat && number == 90))
+		return false;
+	return !(syscall_argument_2(regs, compat) & PROT_EXEC) &&
+	       !(syscall_argument_3(regs, compat) & MAP_ANONYMOUS);
+}
+
 /* map_of_file says whether a finished mmap made a mapping of a file that can be run. */
 static __always_inline bool map_of_file(const struct pt_regs *regs, __u32 compat, __u32 number,
 					long ret)
@@ -480,6 +545,68 @@ static __always_inline bool map_of_file(const struct pt_regs *regs, __u32 compat
 		       (words[2] & PROT_EXEC) && !(words[3] & MAP_ANONYMOUS);
 	return (syscall_argument_2(regs, compat) & PROT_EXEC) &&
 	       !(syscall_argument_3(regs, compat) & MAP_ANONYMOUS);
+}
+
+/* transfer_side counts one end of a call that moved bytes. */
+static __always_inline void transfer_side(struct transfer_room *room, __u32 descriptor, __u64 read,
+					  __u64 written)
+{
+	room->file = descriptor_file(descriptor);
+	room->descriptor = descriptor;
+	room->read = read;
+	room->written = written;
+	transfer_add();
+}
+
+/* transfer_report counts what a call moved, and notes descriptors that it closed. */
+static __always_inline void transfer_report(const struct finished *done)
+{
+	struct transfer_room *room = transfer_room();
+	__u32 first = (__u32)done->arguments[0];
+	__u64 moved = (__u64)done->result;
+
+	if (!room)
+		return;
+	room->sandbox = done->sandbox;
+	room->marks = 0;
+	switch (done->call) {
+	case CALL_READ:
+		transfer_side(room, first, moved, 0);
+		return;
+	case CALL_WRITE:
+		transfer_side(room, first, 0, moved);
+		return;
+	case CALL_SENDFILE:
+		transfer_side(room, first, 0, moved);
+		transfer_side(room, (__u32)done->arguments[1], moved, 0);
+		return;
+	case CALL_SPLICE:
+		transfer_side(room, first, moved, 0);
+		transfer_side(room, (__u32)done->arguments[2], 0, moved);
+		return;
+	case CALL_CLOSE:
+		transfer_close(first);
+		return;
+	case CALL_DUP2:
+		/* What the new number stood for was closed by it. */
+		if (first != (__u32)done->arguments[1])
+			transfer_close((__u32)done->arguments[1]);
+		return;
+	case CALL_MMAP_DATA:
+		room->marks = TRANSFER_MAPPED;
+		transfer_side(room, (__u32)done->arguments[4], 0, 0);
+		return;
+	}
+}
+
+/* transfer_worth says whether a call moved anything, or closed what may have been used. */
+static __always_inline bool transfer_worth(__u32 kind, long ret)
+{
+	if (!transfers_counted)
+		return false;
+	if (kind == CALL_CLOSE || kind == CALL_DUP2)
+		return ret >= 0;
+	return ret > 0;
 }
 
 /*
@@ -511,7 +638,9 @@ int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 		return 0;
 	kind = call.compat ? calls32[call.number & (CALLS - 1)]
 			   : calls64[call.number & (CALLS - 1)];
-	if (!kind || (kind == CALL_MMAP && !map_of_file(regs, call.compat, call.number, ret)))
+	if (kind == CALL_MMAP && !map_of_file(regs, call.compat, call.number, ret))
+		kind = map_of_data(regs, call.compat, call.number, ret) ? CALL_MMAP_DATA : 0;
+	if (!kind || (kind >= CALL_TRANSFERS && kind < CALL_AT && !transfer_worth(kind, ret)))
 		return 0;
 	sandbox = sandbox_current();
 	if (!sandbox)
@@ -530,6 +659,8 @@ int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 	done->compat = call.compat ? call.number : 0;
 	if (kind == CALL_MMAP)
 		map_report();
+	else if (kind >= CALL_TRANSFERS && kind < CALL_AT)
+		transfer_report(done);
 	else if (kind & CALL_OPENS && kind < CALL_AT)
 		open_report();
 	else
@@ -541,3 +672,5 @@ ABI_STRUCT(open);
 ABI_STRUCT(change);
 ABI_STRUCT(repeat_key);
 ABI_STRUCT(repeat);
+ABI_STRUCT(transfer_key);
+ABI_STRUCT(transfer);

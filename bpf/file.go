@@ -17,11 +17,12 @@ const (
 	fileKindOpen = 1 + iota
 	fileKindChange
 	fileKindMap
+	fileKindUse
 )
 
 // fileKinds is the names of the kinds of records about files.
 func fileKinds() []string {
-	return []string{string(event.KindFileOpen), "watchglass.file.change", string(event.KindFileMap)}
+	return []string{string(event.KindFileOpen), "watchglass.file.change", string(event.KindFileMap), string(event.KindFileIO)}
 }
 
 // Marks of a file record (enum file_marks).
@@ -51,7 +52,7 @@ const (
 // decodeFile decodes a record about a file, of whichever probe.
 func decodeFile(r *Record, kind uint16, data []byte) error {
 	switch kind {
-	case fileKindOpen, fileKindMap:
+	case fileKindOpen, fileKindMap, fileKindUse:
 		return decodeOpen(r, kind, data)
 	case fileKindChange:
 		return decodeChange(r, data)
@@ -60,7 +61,7 @@ func decodeFile(r *Record, kind uint16, data []byte) error {
 	}
 }
 
-// decodeOpen decodes an open, or a mapping, which is told in the same form.
+// decodeOpen decodes an open, or a mapping or first use, which are told in the same form.
 func decodeOpen(r *Record, kind uint16, data []byte) error {
 	open, rest, err := view[fileOpen](data)
 	if err != nil {
@@ -77,6 +78,12 @@ func decodeOpen(r *Record, kind uint16, data []byte) error {
 			Path: path, HostPath: host, Claimed: open.Marks&fileClaimed != 0,
 			Inode: open.Inode, Device: open.Device, Mode: open.Mode, Deleted: open.PathFlags&pathDeleted != 0,
 		}
+		return nil
+	}
+	if kind == fileKindUse {
+		r.Payload = &FileUse{event.FileIO{
+			Path: path, HostPath: host, Inode: open.Inode, Device: open.Device, Mode: open.Mode, Deleted: open.PathFlags&pathDeleted != 0,
+		}}
 		return nil
 	}
 	r.mix = open.Mix

@@ -100,36 +100,64 @@ type fileRepeatKey struct {
 	Pid    uint32
 }
 
+type fileTransfer struct {
+	_       structs.HostLayout
+	Sandbox uint64
+	Read    uint64
+	Written uint64
+	Reads   uint64
+	Writes  uint64
+	Marks   uint32
+	Last    uint32
+	Open    uint32
+	Closed  uint32
+}
+
+type fileTransferKey struct {
+	_      structs.HostLayout
+	Inode  uint64
+	Start  uint64
+	Device uint32
+	Pid    uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	fileMapChangeRecords  = "change_records"
-	fileMapClaims         = "claims"
-	fileMapEventCounts    = "event_counts"
-	fileMapEvents         = "events"
-	fileMapFinishedCalls  = "finished_calls"
-	fileMapHostSearches   = "host_searches"
-	fileMapOpenRecords    = "open_records"
-	fileMapPathWalks      = "path_walks"
-	fileMapRepeatLooks    = "repeat_looks"
-	fileMapRepeats        = "repeats"
-	fileMapSandboxes      = "sandboxes"
-	fileMapStrayCounts    = "stray_counts"
-	fileMapStrays         = "strays"
-	fileProgFileOnSysExit = "file_on_sys_exit"
-	fileVarAbiChange      = "abi_change"
-	fileVarAbiOpen        = "abi_open"
-	fileVarAbiRepeat      = "abi_repeat"
-	fileVarAbiRepeatKey   = "abi_repeat_key"
-	fileVarEventBudgets   = "event_budgets"
-	fileVarEventKinds     = "event_kinds"
-	fileVarEventLimits    = "event_limits"
-	fileVarEventSlot      = "event_slot"
-	fileVarEventWakeBytes = "event_wake_bytes"
-	fileVarHostMounts     = "host_mounts"
-	fileVarProbeIndex     = "probe_index"
-	fileVarRepeatsCounted = "repeats_counted"
+	fileMapChangeRecords    = "change_records"
+	fileMapClaims           = "claims"
+	fileMapEventCounts      = "event_counts"
+	fileMapEvents           = "events"
+	fileMapFinishedCalls    = "finished_calls"
+	fileMapHostSearches     = "host_searches"
+	fileMapOpenRecords      = "open_records"
+	fileMapOtherTransfers   = "other_transfers"
+	fileMapPathWalks        = "path_walks"
+	fileMapRepeatLooks      = "repeat_looks"
+	fileMapRepeats          = "repeats"
+	fileMapSandboxes        = "sandboxes"
+	fileMapStrayCounts      = "stray_counts"
+	fileMapStrays           = "strays"
+	fileMapTransferRooms    = "transfer_rooms"
+	fileMapTransfers        = "transfers"
+	fileMapUsedDescriptors  = "used_descriptors"
+	fileProgFileOnSysExit   = "file_on_sys_exit"
+	fileVarAbiChange        = "abi_change"
+	fileVarAbiOpen          = "abi_open"
+	fileVarAbiRepeat        = "abi_repeat"
+	fileVarAbiRepeatKey     = "abi_repeat_key"
+	fileVarAbiTransfer      = "abi_transfer"
+	fileVarAbiTransferKey   = "abi_transfer_key"
+	fileVarEventBudgets     = "event_budgets"
+	fileVarEventKinds       = "event_kinds"
+	fileVarEventLimits      = "event_limits"
+	fileVarEventSlot        = "event_slot"
+	fileVarEventWakeBytes   = "event_wake_bytes"
+	fileVarHostMounts       = "host_mounts"
+	fileVarProbeIndex       = "probe_index"
+	fileVarRepeatsCounted   = "repeats_counted"
+	fileVarTransfersCounted = "transfers_counted"
 )
 
 // loadFile returns the embedded CollectionSpec for file.
@@ -181,37 +209,44 @@ type fileProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileMapSpecs struct {
-	ChangeRecords *ebpf.MapSpec `ebpf:"change_records"`
-	Claims        *ebpf.MapSpec `ebpf:"claims"`
-	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	FinishedCalls *ebpf.MapSpec `ebpf:"finished_calls"`
-	HostSearches  *ebpf.MapSpec `ebpf:"host_searches"`
-	OpenRecords   *ebpf.MapSpec `ebpf:"open_records"`
-	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
-	RepeatLooks   *ebpf.MapSpec `ebpf:"repeat_looks"`
-	Repeats       *ebpf.MapSpec `ebpf:"repeats"`
-	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays        *ebpf.MapSpec `ebpf:"strays"`
+	ChangeRecords   *ebpf.MapSpec `ebpf:"change_records"`
+	Claims          *ebpf.MapSpec `ebpf:"claims"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
+	FinishedCalls   *ebpf.MapSpec `ebpf:"finished_calls"`
+	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
+	OpenRecords     *ebpf.MapSpec `ebpf:"open_records"`
+	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
+	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
+	RepeatLooks     *ebpf.MapSpec `ebpf:"repeat_looks"`
+	Repeats         *ebpf.MapSpec `ebpf:"repeats"`
+	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
+	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
+	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
 }
 
 // fileVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileVariableSpecs struct {
-	AbiChange      *ebpf.VariableSpec `ebpf:"abi_change"`
-	AbiOpen        *ebpf.VariableSpec `ebpf:"abi_open"`
-	AbiRepeat      *ebpf.VariableSpec `ebpf:"abi_repeat"`
-	AbiRepeatKey   *ebpf.VariableSpec `ebpf:"abi_repeat_key"`
-	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	HostMounts     *ebpf.VariableSpec `ebpf:"host_mounts"`
-	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
-	RepeatsCounted *ebpf.VariableSpec `ebpf:"repeats_counted"`
+	AbiChange        *ebpf.VariableSpec `ebpf:"abi_change"`
+	AbiOpen          *ebpf.VariableSpec `ebpf:"abi_open"`
+	AbiRepeat        *ebpf.VariableSpec `ebpf:"abi_repeat"`
+	AbiRepeatKey     *ebpf.VariableSpec `ebpf:"abi_repeat_key"`
+	AbiTransfer      *ebpf.VariableSpec `ebpf:"abi_transfer"`
+	AbiTransferKey   *ebpf.VariableSpec `ebpf:"abi_transfer_key"`
+	EventBudgets     *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds       *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits      *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot        *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes   *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HostMounts       *ebpf.VariableSpec `ebpf:"host_mounts"`
+	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
+	RepeatsCounted   *ebpf.VariableSpec `ebpf:"repeats_counted"`
+	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
 
 // fileObjects contains all objects after they have been loaded into the kernel.
@@ -234,19 +269,23 @@ func (o *fileObjects) Close() error {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileMaps struct {
-	ChangeRecords *ebpf.Map `ebpf:"change_records"`
-	Claims        *ebpf.Map `ebpf:"claims"`
-	EventCounts   *ebpf.Map `ebpf:"event_counts"`
-	Events        *ebpf.Map `ebpf:"events"`
-	FinishedCalls *ebpf.Map `ebpf:"finished_calls"`
-	HostSearches  *ebpf.Map `ebpf:"host_searches"`
-	OpenRecords   *ebpf.Map `ebpf:"open_records"`
-	PathWalks     *ebpf.Map `ebpf:"path_walks"`
-	RepeatLooks   *ebpf.Map `ebpf:"repeat_looks"`
-	Repeats       *ebpf.Map `ebpf:"repeats"`
-	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
-	Strays        *ebpf.Map `ebpf:"strays"`
+	ChangeRecords   *ebpf.Map `ebpf:"change_records"`
+	Claims          *ebpf.Map `ebpf:"claims"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	Events          *ebpf.Map `ebpf:"events"`
+	FinishedCalls   *ebpf.Map `ebpf:"finished_calls"`
+	HostSearches    *ebpf.Map `ebpf:"host_searches"`
+	OpenRecords     *ebpf.Map `ebpf:"open_records"`
+	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
+	PathWalks       *ebpf.Map `ebpf:"path_walks"`
+	RepeatLooks     *ebpf.Map `ebpf:"repeat_looks"`
+	Repeats         *ebpf.Map `ebpf:"repeats"`
+	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
+	Strays          *ebpf.Map `ebpf:"strays"`
+	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
+	Transfers       *ebpf.Map `ebpf:"transfers"`
+	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
 }
 
 func (m *fileMaps) Close() error {
@@ -258,12 +297,16 @@ func (m *fileMaps) Close() error {
 		m.FinishedCalls,
 		m.HostSearches,
 		m.OpenRecords,
+		m.OtherTransfers,
 		m.PathWalks,
 		m.RepeatLooks,
 		m.Repeats,
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.TransferRooms,
+		m.Transfers,
+		m.UsedDescriptors,
 	)
 }
 
@@ -271,18 +314,21 @@ func (m *fileMaps) Close() error {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileVariables struct {
-	AbiChange      *ebpf.Variable `ebpf:"abi_change"`
-	AbiOpen        *ebpf.Variable `ebpf:"abi_open"`
-	AbiRepeat      *ebpf.Variable `ebpf:"abi_repeat"`
-	AbiRepeatKey   *ebpf.Variable `ebpf:"abi_repeat_key"`
-	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
-	HostMounts     *ebpf.Variable `ebpf:"host_mounts"`
-	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
-	RepeatsCounted *ebpf.Variable `ebpf:"repeats_counted"`
+	AbiChange        *ebpf.Variable `ebpf:"abi_change"`
+	AbiOpen          *ebpf.Variable `ebpf:"abi_open"`
+	AbiRepeat        *ebpf.Variable `ebpf:"abi_repeat"`
+	AbiRepeatKey     *ebpf.Variable `ebpf:"abi_repeat_key"`
+	AbiTransfer      *ebpf.Variable `ebpf:"abi_transfer"`
+	AbiTransferKey   *ebpf.Variable `ebpf:"abi_transfer_key"`
+	EventBudgets     *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds       *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits      *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot        *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes   *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HostMounts       *ebpf.Variable `ebpf:"host_mounts"`
+	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
+	RepeatsCounted   *ebpf.Variable `ebpf:"repeats_counted"`
+	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
 }
 
 // filePrograms contains all programs after they have been loaded into the kernel.

@@ -255,6 +255,11 @@ func helperActions() map[string]helperAction {
 		"notable 32":         helperNotable32,
 		"thread moves":       helperThreadMoves,
 
+		"transfer":        helperTransfer,
+		"transfer slowly": helperTransferSlowly,
+		"transfer ring":   helperTransferRing,
+		"transfer many":   helperTransferMany,
+
 		"bench getppid": helperBench("getppid"),
 		"bench open":    helperBench("open"),
 		"bench exec":    helperBench("exec"),

@@ -9,11 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prepareFile tells the object which mount namespace is the host's, and whether opens are told by counts.
+// prepareFile tells the object which mount namespace is the host's, whether opens are told by counts, and
+// whether what is read and written is counted.
 func prepareFile(spec *ebpf.CollectionSpec, cfg *Config) error {
 	if counted := spec.Variables["repeats_counted"]; counted != nil && cfg.Watched != nil {
 		if err := counted.Set(uint32(1)); err != nil {
 			return fmt.Errorf("setting repeats_counted: %w", err)
+		}
+	}
+	if counted := spec.Variables["transfers_counted"]; counted != nil && cfg.FileIO {
+		if err := counted.Set(uint32(1)); err != nil {
+			return fmt.Errorf("setting transfers_counted: %w", err)
 		}
 	}
 	if err := spec.Variables["host_mounts"].Set(hostMounts()); err != nil {

@@ -56,7 +56,7 @@ func probes() []probe {
 // sharedMaps is the maps that all probes must see the same content of, by name.
 // Every other map is one object's own.
 func sharedMaps() []string {
-	return []string{"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts"}
+	return []string{"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors"}
 }
 
 // eventSlots is how many accounts the kernel side has room for in each sandbox (EVENT_SLOTS).

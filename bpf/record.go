@@ -23,9 +23,12 @@ type Record struct {
 	// Position is where the record ends in the ring, in bytes since the ring was made; 0 when it comes from elsewhere.
 	// Ring is the ring's identity, 0 when it ends with this process.
 	Position, Ring uint64
+	// Counted is true when it was made from counters that the kernel side keeps: then it is no record of the ring, and
+	// none of the account that Counts gives.
+	Counted bool
 	// Payload is an event's payload (*event.ProcessExec, *event.ProcessExit, *event.FileOpen,
 	// *event.NetworkConnect, *event.NetworkFlow), or one of this package's: *Fork, *Existing,
-	// *CgroupMade, *CgroupGone, *DNSMessage, *Stream.
+	// *CgroupMade, *CgroupGone, *DNSMessage, *Stream, *FileUse.
 	Payload any
 
 	// mix is what makes an open the same as another one, besides its process and file; 0 for what is always told.

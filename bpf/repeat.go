@@ -151,7 +151,7 @@ func (t *repeats) tellCount(o *repeatedOpen, counted fileRepeat, handle func(*Re
 	o.told = counted.Count
 	r, open := o.record, o.open
 	r.Time, open.Count = t.clock.wall(counted.Last), n
-	r.Payload = &open
+	r.Payload, r.Counted = &open, true
 	handle(&r)
 	return true
 }

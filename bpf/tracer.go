@@ -45,6 +45,8 @@ type Tracer struct {
 	ringID uint64
 	// old is the ring of a layout before, until it is read.
 	old *recordRing
+	// transfers is nil where what is read and written is not counted.
+	transfers *transfers
 
 	running    atomic.Bool
 	closed     atomic.Bool
@@ -184,6 +186,9 @@ func (t *Tracer) open() error {
 		return fmt.Errorf("opening the ring: %w", err)
 	}
 	t.openRepeats()
+	if m := t.shared["transfers"]; t.cfg.FileIO && m != nil {
+		t.transfers = newTransfers([...]*ebpf.Map{m, t.shared["other_transfers"]}, t.cfg.Watched)
+	}
 	if err := t.takeOver(); err != nil {
 		return err
 	}
@@ -356,9 +361,7 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		if err != nil {
 			return err
 		}
-		if t.repeats != nil {
-			t.repeats.sweep(time.Now(), handle)
-		}
+		t.sweep(time.Now(), handle)
 		if read == contextInterval {
 			continue
 		}
@@ -370,9 +373,7 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		return nil
 	}
 	err := t.drain(handle)
-	if t.repeats != nil {
-		t.repeats.flush(handle)
-	}
+	t.flush(handle)
 	return err
 }
 
@@ -422,12 +423,7 @@ func (t *Tracer) deliver(data []byte, handle func(*Record)) {
 	if existing, ok := record.Payload.(*Existing); ok {
 		existing.Args, record.Truncated = readArguments(&record.Task)
 	}
-	if t.repeats != nil {
-		if _, ended := record.Payload.(*event.ProcessExit); ended {
-			t.repeats.ended(record.Task.Start, handle)
-		}
-		t.repeats.note(record)
-	}
+	t.account(record, handle)
 	handle(record)
 }
 

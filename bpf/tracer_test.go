@@ -409,7 +409,7 @@ func TestKernelLosses(t *testing.T) {
 						return
 					}
 					switch r.Payload.(type) {
-					case *event.FileOpen, *event.FileChange, *event.FileMap:
+					case *event.FileOpen, *event.FileChange, *event.FileMap, *FileUse:
 						delivered["file"]++
 					case *Fork, *event.ProcessExec, *event.ProcessExit:
 						delivered["process"]++

@@ -16,7 +16,7 @@
  * The task that submits is the ring's owner, also for SQPOLL: the kernel's thread is one of the process
  * that made the ring, in its cgroup.
  *
- * Misses: reads and writes; the result and the file of what completes without a word
+ * Misses: the result and the file of what completes without a word
  * (IOSQE_CQE_SKIP_SUCCESS), or beyond URING_PENDING at once: that is told when it is submitted, and marked
  * as unfinished; the file of an open into a direct descriptor, whose path is then the one asked for.
  */
@@ -33,18 +33,29 @@
 #include "lib/filerecord.h"
 #include "lib/path.h"
 #include "lib/sandbox.h"
+#include "lib/transfer.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Numbers of the kernel's interface, which BTF does not carry under a name that can be asked for. */
+#define IORING_READV 1
+#define IORING_WRITEV 2
+#define IORING_READ_FIXED 4
+#define IORING_WRITE_FIXED 5
 #define IORING_OPENAT 18
+#define IORING_READ 22
+#define IORING_WRITE 23
 #define IORING_OPENAT2 28
+#define IORING_SPLICE 30
 #define IORING_RENAMEAT 35
 #define IORING_UNLINKAT 36
 #define IORING_MKDIRAT 37
 #define IORING_SYMLINKAT 38
 #define IORING_LINKAT 39
+#define IORING_READ_MULTISHOT 49
 #define IORING_FTRUNCATE 55
+#define IORING_READV_FIXED 60
+#define IORING_WRITEV_FIXED 61
 /* IOSQE_CQE_SKIP_SUCCESS: the request's flags start with those of its entry. */
 #define REQUEST_SKIPS_SUCCESS (1 << 6)
 #define AT_REMOVEDIR 0x200
@@ -303,13 +314,58 @@ static __always_inline int request_submitted(struct io_kiocb *request)
 	return 0;
 }
 
-/* request_completed tells of an operation that was noted. */
+/*
+ * request_moved counts what a completed operation read or wrote. Of a splice only what it wrote: its other end is
+ * kept where it cannot be found any more.
+ */
+static __always_inline void request_moved(struct io_kiocb *request, __s32 result)
+{
+	__u32 opcode = BPF_CORE_READ(request, opcode);
+	struct transfer_room *room;
+	__u64 read = 0, written = 0;
+	__u64 sandbox;
+
+	switch (opcode) {
+	case IORING_READV:
+	case IORING_READ_FIXED:
+	case IORING_READ:
+	case IORING_READ_MULTISHOT:
+	case IORING_READV_FIXED:
+		read = (__u32)result;
+		break;
+	case IORING_WRITEV:
+	case IORING_WRITE_FIXED:
+	case IORING_WRITE:
+	case IORING_WRITEV_FIXED:
+	case IORING_SPLICE:
+		written = (__u32)result;
+		break;
+	default:
+		return;
+	}
+	sandbox = sandbox_current();
+	room = transfer_room();
+	if (!sandbox || !room)
+		return;
+	room->sandbox = sandbox;
+	room->file = BPF_CORE_READ(request, file);
+	room->read = read;
+	room->written = written;
+	room->marks = TRANSFER_URING;
+	room->descriptor = TRANSFER_NO_DESCRIPTOR;
+	transfer_add();
+}
+
+/* request_completed tells of an operation that was noted, and counts what one moved. */
 static __always_inline int request_completed(__u64 request, __s32 result)
 {
 	struct pending *pending = bpf_map_lookup_elem(&pending_calls, &request);
 
-	if (!pending)
+	if (!pending) {
+		if (transfers_counted && request && result > 0)
+			request_moved((struct io_kiocb *)request, result);
 		return 0;
+	}
 	pending_tell(pending, result, 0);
 	bpf_map_delete_elem(&pending_calls, &request);
 	return 0;

@@ -95,12 +95,17 @@ const (
 	uringMapEvents                 = "events"
 	uringMapHostSearches           = "host_searches"
 	uringMapOpenRecords            = "open_records"
+	uringMapOtherTransfers         = "other_transfers"
 	uringMapPathWalks              = "path_walks"
 	uringMapPendingCalls           = "pending_calls"
 	uringMapPendingRooms           = "pending_rooms"
+	uringMapRepeatLooks            = "repeat_looks"
 	uringMapSandboxes              = "sandboxes"
 	uringMapStrayCounts            = "stray_counts"
 	uringMapStrays                 = "strays"
+	uringMapTransferRooms          = "transfer_rooms"
+	uringMapTransfers              = "transfers"
+	uringMapUsedDescriptors        = "used_descriptors"
 	uringProgUringOnComplete       = "uring_on_complete"
 	uringProgUringOnCompleteValues = "uring_on_complete_values"
 	uringProgUringOnSubmitReq      = "uring_on_submit_req"
@@ -114,6 +119,7 @@ const (
 	uringVarEventWakeBytes         = "event_wake_bytes"
 	uringVarHostMounts             = "host_mounts"
 	uringVarProbeIndex             = "probe_index"
+	uringVarTransfersCounted       = "transfers_counted"
 )
 
 // loadUring returns the embedded CollectionSpec for uring.
@@ -168,33 +174,39 @@ type uringProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uringMapSpecs struct {
-	ChangeRecords *ebpf.MapSpec `ebpf:"change_records"`
-	Claims        *ebpf.MapSpec `ebpf:"claims"`
-	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	HostSearches  *ebpf.MapSpec `ebpf:"host_searches"`
-	OpenRecords   *ebpf.MapSpec `ebpf:"open_records"`
-	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
-	PendingCalls  *ebpf.MapSpec `ebpf:"pending_calls"`
-	PendingRooms  *ebpf.MapSpec `ebpf:"pending_rooms"`
-	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays        *ebpf.MapSpec `ebpf:"strays"`
+	ChangeRecords   *ebpf.MapSpec `ebpf:"change_records"`
+	Claims          *ebpf.MapSpec `ebpf:"claims"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
+	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
+	OpenRecords     *ebpf.MapSpec `ebpf:"open_records"`
+	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
+	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
+	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
+	PendingRooms    *ebpf.MapSpec `ebpf:"pending_rooms"`
+	RepeatLooks     *ebpf.MapSpec `ebpf:"repeat_looks"`
+	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
+	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
+	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
 }
 
 // uringVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uringVariableSpecs struct {
-	AbiChange      *ebpf.VariableSpec `ebpf:"abi_change"`
-	AbiOpen        *ebpf.VariableSpec `ebpf:"abi_open"`
-	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	HostMounts     *ebpf.VariableSpec `ebpf:"host_mounts"`
-	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
+	AbiChange        *ebpf.VariableSpec `ebpf:"abi_change"`
+	AbiOpen          *ebpf.VariableSpec `ebpf:"abi_open"`
+	EventBudgets     *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds       *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits      *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot        *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes   *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HostMounts       *ebpf.VariableSpec `ebpf:"host_mounts"`
+	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
+	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
 
 // uringObjects contains all objects after they have been loaded into the kernel.
@@ -217,18 +229,23 @@ func (o *uringObjects) Close() error {
 //
 // It can be passed to loadUringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uringMaps struct {
-	ChangeRecords *ebpf.Map `ebpf:"change_records"`
-	Claims        *ebpf.Map `ebpf:"claims"`
-	EventCounts   *ebpf.Map `ebpf:"event_counts"`
-	Events        *ebpf.Map `ebpf:"events"`
-	HostSearches  *ebpf.Map `ebpf:"host_searches"`
-	OpenRecords   *ebpf.Map `ebpf:"open_records"`
-	PathWalks     *ebpf.Map `ebpf:"path_walks"`
-	PendingCalls  *ebpf.Map `ebpf:"pending_calls"`
-	PendingRooms  *ebpf.Map `ebpf:"pending_rooms"`
-	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
-	Strays        *ebpf.Map `ebpf:"strays"`
+	ChangeRecords   *ebpf.Map `ebpf:"change_records"`
+	Claims          *ebpf.Map `ebpf:"claims"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	Events          *ebpf.Map `ebpf:"events"`
+	HostSearches    *ebpf.Map `ebpf:"host_searches"`
+	OpenRecords     *ebpf.Map `ebpf:"open_records"`
+	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
+	PathWalks       *ebpf.Map `ebpf:"path_walks"`
+	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
+	PendingRooms    *ebpf.Map `ebpf:"pending_rooms"`
+	RepeatLooks     *ebpf.Map `ebpf:"repeat_looks"`
+	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
+	Strays          *ebpf.Map `ebpf:"strays"`
+	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
+	Transfers       *ebpf.Map `ebpf:"transfers"`
+	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
 }
 
 func (m *uringMaps) Close() error {
@@ -239,12 +256,17 @@ func (m *uringMaps) Close() error {
 		m.Events,
 		m.HostSearches,
 		m.OpenRecords,
+		m.OtherTransfers,
 		m.PathWalks,
 		m.PendingCalls,
 		m.PendingRooms,
+		m.RepeatLooks,
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.TransferRooms,
+		m.Transfers,
+		m.UsedDescriptors,
 	)
 }
 
@@ -252,15 +274,16 @@ func (m *uringMaps) Close() error {
 //
 // It can be passed to loadUringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uringVariables struct {
-	AbiChange      *ebpf.Variable `ebpf:"abi_change"`
-	AbiOpen        *ebpf.Variable `ebpf:"abi_open"`
-	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
-	HostMounts     *ebpf.Variable `ebpf:"host_mounts"`
-	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
+	AbiChange        *ebpf.Variable `ebpf:"abi_change"`
+	AbiOpen          *ebpf.Variable `ebpf:"abi_open"`
+	EventBudgets     *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds       *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits      *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot        *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes   *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HostMounts       *ebpf.Variable `ebpf:"host_mounts"`
+	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
+	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
 }
 
 // uringPrograms contains all programs after they have been loaded into the kernel.

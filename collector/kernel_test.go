@@ -33,7 +33,7 @@ type countingSource struct {
 
 func (s *countingSource) Run(ctx context.Context, handle func(*bpf.Record)) error {
 	return s.Tracer.Run(ctx, func(r *bpf.Record) {
-		if r.Sandbox == s.sandbox {
+		if r.Sandbox == s.sandbox && !r.Counted {
 			s.mu.Lock()
 			s.n++
 			s.mu.Unlock()

@@ -298,7 +298,9 @@ func (p *Pipeline) handle(r *bpf.Record) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.records++
+	if !r.Counted {
+		p.records++
+	}
 	switch payload := r.Payload.(type) {
 	case *bpf.CgroupMade:
 		if s := p.s.Sandboxes.Made(payload.ID, payload.Path); s != nil {
@@ -325,6 +327,8 @@ func (p *Pipeline) handle(r *bpf.Record) {
 // attribute joins a record to its process and publishes the event that it makes, if any.
 func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 	switch payload := r.Payload.(type) {
+	case *bpf.FileUse:
+		return // the counts follow
 	case *bpf.NameAnswers:
 		state.names.add(payload, r.Time)
 		return

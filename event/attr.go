@@ -403,9 +403,21 @@ const (
 	// FileAskedPath is the path that was asked for, the caller's word, where another thread could have replaced the
 	// descriptor since and the kernel's path of it is another one: a symlink on the way, or that.
 	FileAskedPath Key = "watchglass.file.asked_path"
-	// FileCount is how many more opens of the same kind, by the same process, the event tells of; absent for one that
-	// is told by itself.
+	// FileCount is how many more opens of the same kind, by the same process, the event tells of, or of how many files at
+	// least; absent for one that is told by itself.
 	FileCount Key = "watchglass.file.count"
+	// FileBytesRead is how many bytes the process read of the file since that was told last.
+	FileBytesRead Key = "watchglass.file.io.read"
+	// FileBytesWritten is how many bytes it wrote.
+	FileBytesWritten Key = "watchglass.file.io.written"
+	// FileReads is by how many calls that read any.
+	FileReads Key = "watchglass.file.io.reads"
+	// FileWrites is by how many calls that wrote any.
+	FileWrites Key = "watchglass.file.io.writes"
+	// FileMapped is true when the process mapped the file into memory: what goes through that is not counted.
+	FileMapped Key = "watchglass.file.io.mapped"
+	// FileStillOpen is true when the process had the file still open, as far as is known.
+	FileStillOpen Key = "watchglass.file.io.open"
 	// FileRaced is true when another thread has likely put the file in the place of the one that was opened.
 	FileRaced Key = "watchglass.file.raced"
 	// FileTargetPath is the second path of an operation: the new name of a rename or hard link, the text of a symlink.

@@ -28,6 +28,7 @@ func payloads() []Payload {
 		&FileChange{Operation: FileMkdir, Path: "/d"}, &FileChange{Operation: FileUnlink, Path: "/d"},
 		&FileChange{Operation: FileRenamed, Path: "/a", Target: "/b"}, &FileChange{Operation: FileSymlink, Path: "/a", Target: "b"},
 		&FileChange{Operation: FileTruncate, Path: "/a"}, &FileChange{Operation: FileChown, Path: "/a"}, &FileMap{Path: "/lib/a.so"},
+		&FileIO{Path: "/a", Read: 1},
 		&NetworkConnect{Transport: TransportTCP, Peer: peer},
 		&NetworkFlow{Transport: TransportTCP, Peer: peer},
 		&NetworkSocket{Operation: SocketConnect, Family: "unix", Name: "/run/x"}, &NetworkSocket{Operation: SocketBind, Family: "inet", Local: peer},

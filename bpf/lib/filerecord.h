@@ -30,6 +30,8 @@ enum file_kind {
 	FILE_OPEN = 1,
 	FILE_CHANGE = 2,
 	FILE_MAP = 3,
+	/* The first use of a file by a process: see lib/transfer.h. */
+	FILE_USE = 4,
 };
 
 enum file_marks {
@@ -215,16 +217,19 @@ static __always_inline void open_record_asked(struct open_record *record, __u32 
 				    claim->bytes, claim->size);
 }
 
-/* open_record_submit sends the record. kind is its kind: a constant, which the 6.1 verifier needs to see. */
-static __always_inline void open_record_submit(__u64 sandbox, struct open_record *record,
+/*
+ * open_record_submit sends the record; false means that it was refused, and counted. kind is its kind: a constant,
+ * which the 6.1 verifier needs to see.
+ */
+static __always_inline bool open_record_submit(__u64 sandbox, struct open_record *record,
 					       __u32 kind)
 {
 	__u64 size = record->open.path_size + record->open.host_size + record->open.asked_size;
 
 	if (record->open.path_flags & PATH_TRUNCATED)
 		record->open.header.flags |= EVENT_TRUNCATED;
-	event_output_as(sandbox, EVENT_BULK | kind, record,
-			sizeof(record->open) + (size & FILE_TAIL_MASK));
+	return event_output_as(sandbox, EVENT_BULK | kind, record,
+			       sizeof(record->open) + (size & FILE_TAIL_MASK));
 }
 
 /* change_record_file fills in what is known of a file that was changed through a descriptor. */

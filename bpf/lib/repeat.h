@@ -21,6 +21,7 @@
 #include "claim.h"
 #include "compat.h"
 #include "event.h"
+#include "look.h"
 
 /* REPEAT_TAIL is how much of the end of a path that was asked for is compared, besides its length. */
 #define REPEAT_TAIL 32
@@ -59,30 +60,6 @@ static __always_inline __u64 repeat_mix(__u64 mix, __u64 value)
 	mix = (mix ^ value) * REPEAT_MIX;
 	return mix ^ (mix >> 32);
 }
-
-/*
- * repeat_look is copies of kernel objects: one read of each, since reads of single fields are most of what this
- * costs. LOOK_FILE and LOOK_OBJECT hold all fields that are asked for, on every kernel that the loader accepts.
- */
-#define LOOK_FILE 256
-#define LOOK_OBJECT 192
-
-struct repeat_look {
-	__u8 file[LOOK_FILE];
-	__u8 dentry[LOOK_OBJECT];
-	__u8 inode[LOOK_OBJECT];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct repeat_look);
-} repeat_looks SEC(".maps");
-
-/* LOOK is a field of a copy. */
-#define LOOK(copy, type, field)                                                                    \
-	(*(typeof(((type *)0)->field) *)((copy) + bpf_core_field_offset(type, field)))
 
 /* repeat_mix_name mixes in a name and returns the directory that it is in. */
 static __always_inline struct dentry *repeat_mix_name(struct repeat_look *look, __u64 *mix,

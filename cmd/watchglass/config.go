@@ -62,6 +62,7 @@ type kernelConfig struct {
 	MaxSandboxes  int      `yaml:"max_sandboxes"`
 	Environment   []string `yaml:"environment"`
 	SyscallCounts bool     `yaml:"syscall_counts"`
+	FileIO        bool     `yaml:"file_io"`
 }
 
 type detectorsConfig struct {
@@ -194,7 +195,7 @@ func (c *sandboxesConfig) validate() error {
 func (c *kernelConfig) tracer() bpf.Config {
 	return bpf.Config{
 		RingBytes: c.RingBytes, BulkBudget: c.BulkBudget, KeptBudget: c.KeptBudget,
-		MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts,
+		MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts, FileIO: c.FileIO,
 	}
 }
 

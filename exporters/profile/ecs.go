@@ -154,7 +154,7 @@ func (r *Record) ecsCategory() (kind string, category, types []string) {
 		return "event", []string{"api"}, []string{"error"}
 	case event.KindApproval, event.KindPolicyDecision:
 		return "event", []string{"api"}, r.decisionTypes()
-	case event.KindFileOpen, event.KindFileCreate, event.KindFileDelete:
+	case event.KindFileOpen, event.KindFileCreate, event.KindFileDelete, event.KindFileIO:
 		return "event", []string{"file"}, r.fileTypes()
 	default:
 	}
@@ -182,6 +182,11 @@ func (r *Record) fileTypes() []string {
 		return []string{"creation"}
 	case event.KindFileDelete:
 		return []string{"deletion"}
+	case event.KindFileIO:
+		if r.find(event.FileBytesWritten).AsInt() > 0 {
+			return []string{"change"}
+		}
+		return []string{"access"}
 	default:
 	}
 	switch _, activity := r.openActivity(); activity {

@@ -124,6 +124,11 @@ func (r *Record) activity() (int64, string) {
 		return 2, "Terminate"
 	case event.KindFileOpen:
 		return r.openActivity()
+	case event.KindFileIO:
+		if r.find(event.FileBytesWritten).AsInt() > 0 {
+			return 3, "Update"
+		}
+		return 2, "Read"
 	case event.KindFileCreate:
 		return 1, "Create"
 	case event.KindFileDelete:

@@ -60,6 +60,11 @@ func Others() []event.Payload {
 		&event.FileChange{Operation: event.FileMkdir, Path: "/src/build", Claimed: true, Asked: 0o755, Class: event.FileClassSource},
 		&event.FileChange{Operation: event.FileUnlink, Path: "/src/old.go", Claimed: true, Class: event.FileClassSource},
 		&event.FileChange{Operation: event.FileUnlink, Path: "/etc/passwd", Claimed: true, Error: 13, Class: event.FileClassSystem},
+		&event.FileIO{
+			Path: "/src/data.bin", Read: 8192, Reads: 2, Written: 1 << 20, Writes: 16, Mapped: true, Inode: 11, Device: 8<<20 | 1,
+			Class: event.FileClassSource,
+		},
+		&event.FileIO{Files: 3, Read: 4096, Reads: 3},
 		&event.FileChange{
 			Operation: event.FileRenamed, Path: "/src/a.go", Target: "/src/b.go", Claimed: true,
 			Class: event.FileClassSource, TargetClass: event.FileClassSource,

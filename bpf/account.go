@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// account notes what a record says of the things that the kernel side counts instead of telling each, and tells what
+// was counted of a process that ended before its end is told.
+func (t *Tracer) account(r *Record, handle func(*Record)) {
+	_, ended := r.Payload.(*event.ProcessExit)
+	if t.repeats != nil {
+		if ended {
+			t.repeats.ended(r.Task.Start, handle)
+		}
+		t.repeats.note(r)
+	}
+	if t.transfers != nil {
+		if ended {
+			t.transfers.ended(r, handle)
+		}
+		t.transfers.note(r)
+	}
+}
+
+// sweep tells what was counted and is due.
+func (t *Tracer) sweep(now time.Time, handle func(*Record)) {
+	if t.repeats != nil {
+		t.repeats.sweep(now, handle)
+	}
+	if t.transfers != nil {
+		t.transfers.sweep(now, handle)
+	}
+}
+
+// flush tells everything that was counted.
+func (t *Tracer) flush(handle func(*Record)) {
+	if t.repeats != nil {
+		t.repeats.flush(handle)
+	}
+	if t.transfers != nil {
+		t.transfers.flush(time.Now(), handle)
+	}
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How much each process reads and writes of each file.
+ *
+ * Owns the counters, by process and inode, so that descriptors which were duplicated, inherited or passed count
+ * for whoever uses them and for the file that is really behind them; and which of a process's descriptors
+ * were used for a file, so that its last close is known. It must not send a record for each read or write:
+ * the first use of a file by a process tells its path, user space reads the counters when the file is
+ * closed, when it is idle, and when the process ends.
+ *
+ * Only regular files and block devices: what goes through sockets is told by flows; pipes and terminals
+ * have no place to look for what went through.
+ */
+#ifndef WATCHGLASS_TRANSFER_H
+#define WATCHGLASS_TRANSFER_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "descriptor.h"
+#include "event.h"
+#include "filerecord.h"
+#include "look.h"
+
+/* Macros of the kernel, which BTF does not carry. */
+#define TRANSFER_IFMT 0170000
+#define TRANSFER_IFREG 0100000
+#define TRANSFER_IFBLK 0060000
+
+/* Whether transfers are counted at all; the loader sets it. */
+const volatile __u32 transfers_counted;
+
+enum transfer_marks {
+	/* Some of it was mapped into memory, where nobody counts. */
+	TRANSFER_MAPPED = 1,
+	/* Some of it went through io_uring. */
+	TRANSFER_URING = 2,
+};
+
+/* transfer_key is a file of a process. */
+struct transfer_key {
+	__u64 inode;
+	__u64 start;
+	__u32 device;
+	__u32 pid;
+};
+
+/* transfer is how much was read and written, in how many calls. */
+struct transfer {
+	__u64 sandbox;
+	__u64 read;
+	__u64 written;
+	__u64 reads;
+	__u64 writes;
+	/* enum transfer_marks. */
+	__u32 marks;
+	/* One more than the descriptor that was used last, which need not be noted again. */
+	__u32 last;
+	/* How many descriptors were used for it and not closed since; whether the last of them was closed. */
+	__u32 open;
+	__u32 closed;
+};
+
+/* transfers is emptied by user space alone, so that nothing counted is ever pushed out untold. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct transfer_key);
+	__type(value, struct transfer);
+} transfers SEC(".maps");
+
+/* other_transfers is, by process, of all files that found no room there: of inode 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 2048);
+	__type(key, struct transfer_key);
+	__type(value, struct transfer);
+} other_transfers SEC(".maps");
+
+/* used_descriptor is a descriptor of a process. */
+struct used_descriptor {
+	__u64 start;
+	__u32 pid;
+	__u32 descriptor;
+};
+
+/* used_descriptors is LRU: of a descriptor that is pushed out the close is not seen, only that it is idle. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct used_descriptor);
+	__type(value, struct transfer_key);
+} used_descriptors SEC(".maps");
+
+/* transfer_identify makes out which file it is; false for what is not counted. */
+static __always_inline bool transfer_identify(struct transfer_key *key, struct file *file)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct super_block *block;
+	struct repeat_look *look;
+	struct inode *inode;
+	__u32 zero = 0;
+	__u32 type;
+
+	look = bpf_map_lookup_elem(&repeat_looks, &zero);
+	if (!look || bpf_core_read(&inode, sizeof(inode), &file->f_inode) ||
+	    bpf_probe_read_kernel(look->inode, sizeof(look->inode), inode))
+		return false;
+	type = LOOK(look->inode, struct inode, i_mode) & TRANSFER_IFMT;
+	if (type != TRANSFER_IFREG && type != TRANSFER_IFBLK)
+		return false;
+	key->inode = LOOK(look->inode, struct inode, i_ino);
+	block = LOOK(look->inode, struct inode, i_sb);
+	if (bpf_core_read(&key->device, sizeof(key->device), &block->s_dev))
+		return false;
+	key->pid = task->tgid;
+	key->start = task->group_leader->start_boottime;
+	return true;
+}
+
+/* transfer_closed notes that a descriptor no longer stands for the file of a key. */
+static __always_inline void transfer_closed(const struct transfer_key *key)
+{
+	struct transfer *transfer = bpf_map_lookup_elem(&transfers, key);
+
+	if (!transfer)
+		return;
+	if ((__s32)__sync_fetch_and_add(&transfer->open, -1) <= 1)
+		transfer->closed = 1;
+	/* The number may stand for the file again: then it must be noted again. */
+	transfer->last = 0;
+}
+
+/* transfer_descriptor notes that a descriptor is used for the file of a key. */
+static __always_inline void transfer_descriptor(struct transfer *transfer,
+						const struct transfer_key *key, __u32 descriptor)
+{
+	struct used_descriptor used = {
+		.start = key->start, .pid = key->pid, .descriptor = descriptor};
+	struct transfer_key *before = bpf_map_lookup_elem(&used_descriptors, &used);
+	struct transfer_key old;
+
+	transfer->last = descriptor + 1;
+	if (before) {
+		old = *before;
+		if (old.inode == key->inode && old.device == key->device)
+			return;
+		/* It was closed where nobody looked: by an exec, by close_range, under another thread. */
+		transfer_closed(&old);
+	}
+	if (!bpf_map_update_elem(&used_descriptors, &used, key, BPF_ANY))
+		__sync_fetch_and_add(&transfer->open, 1);
+}
+
+/*
+ * transfer_begin makes the counters of a file that a process uses for the first time, and tells its path. Where
+ * one of both finds no room the process's other files take it.
+ */
+static __always_inline struct transfer *transfer_begin(__u64 sandbox, struct transfer_key *key,
+						       struct file *file, __u32 marks)
+{
+	struct open_record *record = open_record_begin(sandbox, FILE_USE);
+	struct transfer none = {.sandbox = sandbox};
+	struct transfer *rest;
+
+	if (record && !bpf_map_update_elem(&transfers, key, &none, BPF_NOEXIST)) {
+		open_record_file(record, file);
+		record->open.marks = marks & TRANSFER_URING ? FILE_URING : 0;
+		if (open_record_submit(sandbox, record, FILE_USE))
+			return bpf_map_lookup_elem(&transfers, key);
+		bpf_map_delete_elem(&transfers, key);
+	}
+	key->inode = 0;
+	key->device = 0;
+	rest = bpf_map_lookup_elem(&other_transfers, key);
+	if (rest)
+		return rest;
+	bpf_map_update_elem(&other_transfers, key, &none, BPF_NOEXIST);
+	rest = bpf_map_lookup_elem(&other_transfers, key);
+	if (!rest)
+		event_lose(sandbox, FILE_USE);
+	return rest;
+}
+
+/* transfer_room passes what a global function cannot take: a pointer. */
+struct transfer_room {
+	__u64 sandbox;
+	struct file *file;
+	__u64 read;
+	__u64 written;
+	__u32 marks;
+	/* TRANSFER_NO_DESCRIPTOR where it did not come through one. */
+	__u32 descriptor;
+};
+
+#define TRANSFER_NO_DESCRIPTOR 0xffffffffu
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct transfer_room);
+} transfer_rooms SEC(".maps");
+
+static __always_inline struct transfer_room *transfer_room(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&transfer_rooms, &zero);
+}
+
+/* transfer_add counts what the room says. A global function: verified once, not in each of its callers. */
+__noinline int transfer_add(void)
+{
+	struct transfer_room *room = transfer_room();
+	struct transfer_key key = {};
+	struct transfer *transfer;
+
+	if (!room || !room->file || !transfer_identify(&key, room->file))
+		return 0;
+	transfer = bpf_map_lookup_elem(&transfers, &key);
+	if (!transfer)
+		transfer = transfer_begin(room->sandbox, &key, room->file, room->marks);
+	if (!transfer)
+		return 0;
+	if (room->read) {
+		__sync_fetch_and_add(&transfer->read, room->read);
+		__sync_fetch_and_add(&transfer->reads, 1);
+	}
+	if (room->written) {
+		__sync_fetch_and_add(&transfer->written, room->written);
+		__sync_fetch_and_add(&transfer->writes, 1);
+	}
+	if ((transfer->marks & room->marks) != room->marks)
+		transfer->marks |= room->marks;
+	if (transfer->closed)
+		transfer->closed = 0;
+	if (key.inode && room->descriptor != TRANSFER_NO_DESCRIPTOR &&
+	    transfer->last != room->descriptor + 1)
+		transfer_descriptor(transfer, &key, room->descriptor);
+	return 0;
+}
+
+/* transfer_close notes that the current process closed a descriptor. */
+static __always_inline void transfer_close(__u32 descriptor)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct used_descriptor used = {
+		.start = task->group_leader->start_boottime,
+		.pid = task->tgid,
+		.descriptor = descriptor,
+	};
+	struct transfer_key *before = bpf_map_lookup_elem(&used_descriptors, &used);
+	struct transfer_key key;
+
+	if (!before)
+		return;
+	key = *before;
+	if (!bpf_map_delete_elem(&used_descriptors, &used))
+		transfer_closed(&key);
+}
+
+#endif

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+const (
+	// transferSweep is how often the kernel's counters are looked at: a file that was closed is told so soon.
+	transferSweep = time.Second
+	// transferIdle is after how many looks that found no change a file counts as closed, and transferLong after
+	// how many one that is in use is told so far.
+	transferIdle, transferLong = 30, 60
+	// transferSmall is the bytes from which on what was read of a file that is not watched is told by itself.
+	transferSmall = 64 << 10
+)
+
+// Marks of the kernel's counters (enum transfer_marks).
+const (
+	transferMapped = 1 << iota
+	transferURing
+)
+
+// FileUse is the first use of a file by a process: its path for the counts that follow, as *event.FileIO.
+type FileUse struct {
+	io event.FileIO
+}
+
+// transfers is what processes read and write of files, as the kernel counts it. It is used by the goroutine of Run
+// alone.
+type transfers struct {
+	// kernel is the counters by file, and those of files that found no room, by process.
+	kernel [2]*ebpf.Map
+	// watched is nil where every file is told by itself.
+	watched func(path string) bool
+	swept   time.Time
+	// files is the files in use, processes those who use them, by their start.
+	files     map[fileTransferKey]*transferred
+	processes map[uint64]*transferring
+}
+
+// transferring is what a process uses.
+type transferring struct {
+	keys []fileTransferKey
+	// small is what is told together, nil for nothing.
+	small *Record
+}
+
+// transferred is a file that a process uses.
+type transferred struct {
+	record Record
+	io     event.FileIO
+	// seen is the counts at the last look.
+	seen fileTransfer
+	// still and long are looks since the last change, and since it was told.
+	still, long int
+	// unnamed is true while no record has told its path, which may still wait in the ring.
+	unnamed bool
+}
+
+func newTransfers(kernel [2]*ebpf.Map, watched func(string) bool) *transfers {
+	return &transfers{
+		kernel: kernel, watched: watched, swept: time.Now(),
+		files: map[fileTransferKey]*transferred{}, processes: map[uint64]*transferring{},
+	}
+}
+
+// note takes the first use of a file.
+func (t *transfers) note(r *Record) {
+	use, ok := r.Payload.(*FileUse)
+	if !ok {
+		return
+	}
+	key := fileTransferKey{Inode: use.io.Inode, Start: r.Task.Start, Device: use.io.Device, Pid: r.Task.PID}
+	t.adopt(key, &transferred{record: *r, io: use.io})
+}
+
+// adopt keeps a file under its key. One that is there already was told by two threads at once, or was counted among
+// the unknown before its record was read: then it gets its name.
+func (t *transfers) adopt(key fileTransferKey, f *transferred) {
+	if known := t.files[key]; known != nil {
+		known.record, known.io, known.unnamed = f.record, f.io, false
+		return
+	}
+	t.files[key] = f
+	p := t.processes[key.Start]
+	if p == nil {
+		p = &transferring{}
+		t.processes[key.Start] = p
+	}
+	p.keys = append(p.keys, key)
+}
+
+// sweep tells of the files that were closed or are idle, and now and then of the others.
+func (t *transfers) sweep(now time.Time, handle func(*Record)) {
+	if now.Sub(t.swept) < transferSweep {
+		return
+	}
+	t.swept = now
+	t.discover(now)
+	for start := range t.processes {
+		t.tellProcess(start, now, handle, func(f *transferred, counted *fileTransfer) bool {
+			f.long++
+			f.still++
+			if *counted != f.seen {
+				f.still, f.seen = 0, *counted
+			}
+			return counted.Closed != 0 && !f.unnamed || f.still >= transferIdle || f.long >= transferLong
+		})
+	}
+}
+
+// discover adopts counters that no record told of: what found no room, and what was begun by an earlier collector.
+func (t *transfers) discover(now time.Time) {
+	var key fileTransferKey
+	var counted fileTransfer
+	for _, m := range t.kernel {
+		for entries := m.Iterate(); entries.Next(&key, &counted); {
+			if t.files[key] != nil {
+				continue
+			}
+			r := Record{Time: now, Sandbox: counted.Sandbox, Cgroup: counted.Sandbox, Task: Task{PID: key.Pid, TID: key.Pid, Start: key.Start}}
+			if same := t.processes[key.Start]; same != nil && len(same.keys) > 0 {
+				r = t.files[same.keys[0]].record
+			}
+			r.Payload = nil
+			t.adopt(key, &transferred{record: r, io: event.FileIO{Inode: key.Inode, Device: key.Device}, unnamed: true})
+		}
+	}
+}
+
+// ended tells of all files of a process that has ended.
+func (t *transfers) ended(exit *Record, handle func(*Record)) {
+	rest := fileTransferKey{Start: exit.Task.Start, Pid: exit.Task.PID}
+	if t.files[rest] == nil {
+		t.adopt(rest, &transferred{record: *exit})
+	}
+	t.end(exit.Task.Start, exit.Time, handle)
+}
+
+func (t *transfers) end(start uint64, at time.Time, handle func(*Record)) {
+	t.tellProcess(start, at, handle, func(_ *transferred, counted *fileTransfer) bool {
+		counted.Closed = 1
+		return true
+	})
+	delete(t.processes, start)
+}
+
+// flush tells everything that was counted.
+func (t *transfers) flush(now time.Time, handle func(*Record)) {
+	t.discover(now)
+	for start := range t.processes {
+		t.end(start, now, handle)
+	}
+}
+
+// tellProcess tells of the files of a process that are due, those that are small together once they are not.
+func (t *transfers) tellProcess(
+	start uint64, at time.Time, handle func(*Record), due func(*transferred, *fileTransfer) bool,
+) {
+	p := t.processes[start]
+	if p == nil {
+		return
+	}
+	kept := p.keys[:0]
+	for _, key := range p.keys {
+		f := t.files[key]
+		counted, err := t.counted(key)
+		if err != nil {
+			delete(t.files, key) // it is gone, or never was: nothing was counted
+			continue
+		}
+		if !due(f, &counted) {
+			kept = append(kept, key)
+			continue
+		}
+		// The kernel forgets it, so that nothing is told twice, by a later collector either. It begins anew with the
+		// next use.
+		closed := counted.Closed
+		if counted, err = t.take(key); err == nil {
+			counted.Closed = closed
+			t.tell(p, f, counted, at, handle)
+		}
+		delete(t.files, key)
+	}
+	if p.keys = kept; len(kept) == 0 && p.small == nil {
+		delete(t.processes, start)
+	}
+}
+
+// tell tells what was counted since the last time, by itself or added to what is told together.
+func (t *transfers) tell(p *transferring, f *transferred, counted fileTransfer, at time.Time, handle func(*Record)) {
+	io := f.io
+	io.Read, io.Written, io.Reads, io.Writes = counted.Read, counted.Written, counted.Reads, counted.Writes
+	io.Mapped, io.Open = counted.Marks&transferMapped != 0, counted.Closed == 0
+	if counted.Marks&transferURing != 0 {
+		io.Via = event.ViaURing
+	}
+	if io.Reads+io.Writes == 0 && !io.Mapped {
+		return
+	}
+	r := f.record
+	r.Time, r.Counted, r.Position, r.Ring = at, true, 0, 0
+	if io.Inode != 0 && !t.isSmall(&io) {
+		r.Payload = &io
+		handle(&r)
+		return
+	}
+	if p.small == nil {
+		r.Payload = &event.FileIO{}
+		p.small = &r
+	}
+	sum := p.small.Payload.(*event.FileIO) //nolint:forcetypeassert // made above
+	sum.Files++
+	sum.Read, sum.Written, sum.Reads, sum.Writes = sum.Read+io.Read, sum.Written+io.Written, sum.Reads+io.Reads, sum.Writes+io.Writes
+	sum.Mapped, sum.Open = sum.Mapped || io.Mapped, sum.Open || io.Open
+	if io.Via != "" {
+		sum.Via = io.Via
+	}
+	if p.small.Time = at; sum.Read >= transferSmall || sum.Written > 0 {
+		handle(p.small)
+		p.small = nil
+	}
+}
+
+// isSmall says whether a file is told together with others: little was read of it, nothing written, and it is not
+// watched. What of that is little too when the process ends is not told: its end tells what it read in all.
+func (t *transfers) isSmall(io *event.FileIO) bool {
+	return t.watched != nil && io.Written == 0 && io.Read < transferSmall &&
+		!t.watched(io.Path) && (io.HostPath == "" || !t.watched(io.HostPath))
+}
+
+func (t *transfers) counted(key fileTransferKey) (counted fileTransfer, err error) {
+	err = t.of(key).Lookup(key, &counted)
+	return counted, err
+}
+
+// take is the counts of a file, which the kernel forgets.
+func (t *transfers) take(key fileTransferKey) (counted fileTransfer, err error) {
+	m := t.of(key)
+	err = m.LookupAndDelete(key, &counted)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		if err = m.Lookup(key, &counted); err == nil {
+			err = m.Delete(key)
+		}
+	}
+	return counted, err
+}
+
+// of is the map that has a key.
+func (t *transfers) of(key fileTransferKey) *ebpf.Map {
+	if key.Inode == 0 {
+		return t.kernel[1]
+	}
+	return t.kernel[0]
+}

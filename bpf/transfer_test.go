@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// transferCase moves bytes in one way, in a directory of its own, and says what must be told of which file there.
+type transferCase struct {
+	name string
+	do   func() error
+	want map[string]event.FileIO
+}
+
+// opened opens a file for reading and writing, making it.
+func opened(name string) (int, error) { return unix.Open(name, unix.O_RDWR|unix.O_CREAT, 0o600) }
+
+// filled opens a file of so many bytes, which another process wrote.
+func filled(size int) (int, error) {
+	fd, err := unix.Open("filled", unix.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	return fd, unix.Ftruncate(fd, int64(size))
+}
+
+func wantMoved(n int, want int, err error) error {
+	if err == nil && n != want {
+		err = fmt.Errorf("moved %d bytes, want %d", n, want)
+	}
+	return err
+}
+
+func transferCases() []transferCase {
+	return []transferCase{
+		{"write and read", transferReadWrite, map[string]event.FileIO{"a": {Written: 3500, Writes: 4, Read: 1500, Reads: 2}}},
+		{"duplicates", transferDuplicates, map[string]event.FileIO{"a": {Written: 300, Writes: 3}}},
+		{"replaced", transferReplaced, map[string]event.FileIO{"a": {Written: 10, Writes: 1}, "b": {Written: 20, Writes: 1}}},
+		{"sendfile", transferSendfile, map[string]event.FileIO{"filled": {Read: 6000, Reads: 1}, "a": {Written: 6000, Writes: 1}}},
+		{"copy_file_range", transferCopy, map[string]event.FileIO{"filled": {Read: 7000, Reads: 1}, "a": {Written: 7000, Writes: 1}}},
+		{"splice", transferSplice, map[string]event.FileIO{"filled": {Read: 4096, Reads: 1}, "a": {Written: 4096, Writes: 1}}},
+		{"mapped", transferMappedFile, map[string]event.FileIO{"filled": {Mapped: true}}},
+		{"end of file", transferNothing, map[string]event.FileIO{}},
+	}
+}
+
+func transferReadWrite() error {
+	fd, err := opened("a")
+	if err != nil {
+		return err
+	}
+	buffer := make([]byte, 1000)
+	_, e1 := unix.Write(fd, buffer)
+	_, e2 := unix.Pwrite(fd, buffer[:500], 100)
+	_, e3 := unix.Writev(fd, [][]byte{buffer[:700], buffer[:300]})
+	_, e4 := unix.Pwritev(fd, [][]byte{buffer}, 0)
+	n, e5 := unix.Pread(fd, buffer, 0)
+	m, e6 := unix.Preadv(fd, [][]byte{buffer[:250], buffer[:250]}, 0)
+	return errors.Join(e1, e2, e3, e4, e5, e6, wantMoved(n+m, 1500, nil))
+}
+
+// transferDuplicates writes through a descriptor, one that was duplicated from it, and one of the same file opened anew.
+func transferDuplicates() error {
+	fd, err := opened("a")
+	if err != nil {
+		return err
+	}
+	second, err := unix.Dup(fd)
+	if err != nil {
+		return err
+	}
+	third, err := opened("a")
+	if err != nil {
+		return err
+	}
+	buffer := make([]byte, 100)
+	for _, fd := range []int{fd, second, third} {
+		if n, err := unix.Write(fd, buffer); err != nil || n != 100 {
+			return wantMoved(n, 100, err)
+		}
+	}
+	return nil
+}
+
+// transferReplaced writes to two files by the same descriptor, over which the second was duplicated.
+func transferReplaced() error {
+	fd, err := opened("a")
+	if err != nil {
+		return err
+	}
+	_, e1 := unix.Write(fd, make([]byte, 10))
+	other, err := opened("b")
+	if err != nil {
+		return err
+	}
+	e2 := unix.Dup3(other, fd, 0)
+	_, e3 := unix.Write(fd, make([]byte, 20))
+	return errors.Join(e1, e2, e3)
+}
+
+func transferSendfile() error {
+	from, err := filled(6000)
+	if err != nil {
+		return err
+	}
+	to, err := opened("a")
+	if err != nil {
+		return err
+	}
+	n, err := unix.Sendfile(to, from, nil, 6000)
+	return wantMoved(n, 6000, err)
+}
+
+func transferCopy() error {
+	from, err := filled(7000)
+	if err != nil {
+		return err
+	}
+	to, err := opened("a")
+	if err != nil {
+		return err
+	}
+	n, err := unix.CopyFileRange(from, nil, to, nil, 7000, 0)
+	return wantMoved(n, 7000, err)
+}
+
+func transferSplice() error {
+	var pipe [2]int
+	from, err := filled(4096)
+	if err != nil {
+		return err
+	}
+	to, e1 := opened("a")
+	if err := errors.Join(e1, unix.Pipe(pipe[:])); err != nil {
+		return err
+	}
+	n, err := unix.Splice(from, nil, pipe[1], nil, 4096, 0)
+	if err := wantMoved(int(n), 4096, err); err != nil {
+		return err
+	}
+	n, err = unix.Splice(pipe[0], nil, to, nil, 4096, 0)
+	return wantMoved(int(n), 4096, err)
+}
+
+func transferMappedFile() error {
+	fd, err := filled(4096)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Mmap(fd, 0, 4096, unix.PROT_READ, unix.MAP_PRIVATE)
+	return err
+}
+
+// transferNothing reads where nothing is, and what is no file.
+func transferNothing() error {
+	fd, err := opened("a")
+	if err != nil {
+		return err
+	}
+	null, err := unix.Open("/dev/zero", unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, e1 := unix.Read(fd, make([]byte, 10))
+	_, e2 := unix.Read(null, make([]byte, 10))
+	return errors.Join(e1, e2)
+}
+
+// helperTransfer does all cases, each in a directory of its name below the one that is given.
+func helperTransfer(args []string) (string, error) {
+	for _, c := range transferCases() {
+		if err := unix.Chdir(filepath.Join(args[0], c.name)); err != nil {
+			return "", err
+		}
+		if err := c.do(); err != nil {
+			return "", fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return "", nil
+}
+
+func ioOf(r *Record) *event.FileIO {
+	io, _ := r.Payload.(*event.FileIO)
+	return io
+}
+
+// moved is what was told of the files below a directory that a process used, by their paths below it.
+func (w *watch) moved(pid uint32, dir string) map[string]event.FileIO {
+	all := map[string]event.FileIO{}
+	for _, r := range w.seen(func(r *Record) bool { return ioOf(r) != nil && (pid == 0 || r.Task.PID == pid) }) {
+		io := *ioOf(r)
+		name, below := strings.CutPrefix(io.Path, dir+"/")
+		if !below {
+			continue
+		}
+		sum := all[name]
+		sum.Read, sum.Written, sum.Reads, sum.Writes = sum.Read+io.Read, sum.Written+io.Written, sum.Reads+io.Reads, sum.Writes+io.Writes
+		sum.Mapped, sum.Via = sum.Mapped || io.Mapped, io.Via
+		all[name] = sum
+	}
+	return all
+}
+
+func TestKernelTransfers(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	dir := t.TempDir()
+	want := map[string]event.FileIO{}
+	for _, c := range transferCases() {
+		if err := os.Mkdir(filepath.Join(dir, c.name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, c.name, "filled"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for name, io := range c.want {
+			want[c.name+"/"+name] = io
+		}
+	}
+	helper := w.run(helperRun{action: "transfer", args: []string{dir}})
+	exits := w.await(1, of[*event.ProcessExit](int(helper.pid)))
+	if len(exits) != 1 {
+		t.Fatalf("%d exits, want 1", len(exits))
+	}
+	if diff := cmp.Diff(want, w.moved(helper.pid, dir)); diff != "" {
+		t.Errorf("what was read and written (-want +got):\n%s", diff)
+	}
+	var last *Record
+	for _, r := range w.seen(func(r *Record) bool {
+		return r.Task.PID == helper.pid && (ioOf(r) != nil || of[*event.ProcessExit](int(helper.pid))(r))
+	}) {
+		last = r
+	}
+	if ioOf(last) != nil {
+		t.Error("the end of the process is told before what it read and wrote")
+	}
+	outside := w.run(helperRun{action: "transfer", args: []string{dir}, outside: true})
+	if got := w.moved(outside.pid, dir); len(got) != 0 {
+		t.Errorf("what a process outside of the sandbox moved is told: %v", got)
+	}
+}
+
+// helperTransferSlowly writes a file, closes its two descriptors with a pause between, and waits until it may end.
+func helperTransferSlowly(args []string) (string, error) {
+	fd, err := opened(filepath.Join(args[0], "a"))
+	if err != nil {
+		return "", err
+	}
+	second, err := unix.Dup(fd)
+	if err != nil {
+		return "", err
+	}
+	for _, fd := range []int{fd, second} {
+		if _, err := unix.Write(fd, make([]byte, 100)); err != nil {
+			return "", err
+		}
+	}
+	for i, fd := range []int{fd, second} {
+		if err := waitForFile(filepath.Join(args[0], fmt.Sprintf("close %d", i))); err != nil {
+			return "", err
+		}
+		if err := unix.Close(fd); err != nil {
+			return "", err
+		}
+	}
+	return "", waitForFile(filepath.Join(args[0], "end"))
+}
+
+func waitForFile(path string) error {
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		if _, err := os.Lstat(path); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("%s did not come", path)
+}
+
+// TestKernelTransferClose: the close of the last descriptor that was used is told while the process goes on, that of
+// another one is not.
+func TestKernelTransferClose(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	dir := t.TempDir()
+	done := make(chan helperResult, 1)
+	go func() { done <- w.run(helperRun{action: "transfer slowly", args: []string{dir}}) }()
+	touch := func(name string) {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	isA := func(r *Record) bool { return ioOf(r) != nil && ioOf(r).Path == filepath.Join(dir, "a") }
+	touch("close 0")
+	time.Sleep(2 * transferSweep)
+	if got := w.seen(isA); len(got) != 0 {
+		t.Errorf("told while a descriptor was open: %+v", ioOf(got[0]))
+	}
+	touch("close 1")
+	found := w.await(1, isA)
+	touch("end")
+	<-done
+	if len(found) != 1 {
+		t.Fatalf("%d events when the file was closed, want 1", len(found))
+	}
+	want := event.FileIO{Path: filepath.Join(dir, "a"), Written: 200, Writes: 2}
+	if diff := cmp.Diff(want, *ioOf(found[0]), cmpopts.IgnoreFields(event.FileIO{}, "Inode", "Device", "Mode", "HostPath")); diff != "" {
+		t.Errorf("what was told (-want +got):\n%s", diff)
+	}
+}
+
+// TestKernelTransferRing: reads and writes through a ring count, in every mode, for the process that made the ring.
+func TestKernelTransferRing(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	for mode := range ringModes() {
+		t.Run(mode, func(t *testing.T) {
+			dir := makeFiles(t)
+			helper := w.run(helperRun{action: "transfer ring", args: []string{mode, dir}})
+			requireRing(t, helper.said)
+			w.await(1, of[*event.ProcessExit](int(helper.pid)))
+			want := event.FileIO{Written: 5000, Writes: 1, Read: 2000, Reads: 1, Via: event.ViaURing}
+			if diff := cmp.Diff(want, w.moved(helper.pid, dir)["moved"]); diff != "" {
+				t.Errorf("what was read and written (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// helperTransferRing writes and reads a file through a ring.
+func helperTransferRing(args []string) (string, error) {
+	const opRead, opWrite = 22, 23
+	mode := ringModes()[args[0]]
+	r, err := newRing(mode.setup)
+	if err != nil {
+		return "no io_uring: " + err.Error(), nil
+	}
+	defer r.close()
+	fd, err := opened(filepath.Join(args[1], "moved"))
+	if err != nil {
+		return "", err
+	}
+	buffer := make([]byte, 5000)
+	for _, entry := range []ringEntry{{Op: opWrite, Len: 5000}, {Op: opRead, Len: 2000}} {
+		entry.FD, entry.Address, entry.Flags = int32(fd), r.keep(unsafe.Pointer(&buffer[0]), buffer), mode.entry
+		if n, err := r.do(entry); err != nil || n != int(entry.Len) {
+			return "", wantMoved(n, int(entry.Len), err)
+		}
+	}
+	return "", nil
+}
+
+// TestKernelTransferOverflow: of more files than there is room for, the bytes are told all the same, together.
+func TestKernelTransferOverflow(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	const files, each = 10_000, 7 // more than the kernel side has room for
+	dir := t.TempDir()
+	helper := w.run(helperRun{action: "transfer many", args: []string{dir}})
+	w.await(1, of[*event.ProcessExit](int(helper.pid)))
+	var sum uint64
+	var named int
+	for _, r := range w.seen(func(r *Record) bool { return ioOf(r) != nil && r.Task.PID == helper.pid }) {
+		if sum += ioOf(r).Written; ioOf(r).Inode != 0 {
+			named++
+		}
+	}
+	if sum != files*each {
+		t.Errorf("%d bytes are told, want %d", sum, files*each)
+	}
+	if named == 0 || named == files {
+		t.Errorf("%d of %d files are told by name, want some", named, files)
+	}
+	t.Logf("%d of %d files are told by name", named, files)
+}
+
+// helperTransferMany writes to many files without closing any.
+func helperTransferMany(args []string) (string, error) {
+	const files, each = 10_000, 7
+	limit := unix.Rlimit{Cur: 2 * files, Max: 2 * files}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return "", err
+	}
+	for i := range files {
+		fd, err := opened(filepath.Join(args[0], fmt.Sprintf("f%d", i)))
+		if err != nil {
+			return "", err
+		}
+		if n, err := unix.Write(fd, make([]byte, each)); err != nil {
+			return "", wantMoved(n, each, err)
+		}
+	}
+	return "", nil
+}
+
+// TestTransfersTogether: what is small and not watched is told together, once it is not small any more.
+func TestTransfersTogether(t *testing.T) {
+	table := newTransfers([2]*ebpf.Map{}, func(path string) bool { return path == "/secret" })
+	var told []event.FileIO
+	process := &transferring{}
+	tell := func(io event.FileIO, counted fileTransfer) {
+		table.tell(process, &transferred{io: io}, counted, time.Time{}, func(r *Record) { told = append(told, *ioOf(r)) })
+	}
+	tell(event.FileIO{Path: "/lib/a", Inode: 1}, fileTransfer{Read: 832, Reads: 1, Marks: transferMapped})
+	tell(event.FileIO{Path: "/unused", Inode: 7}, fileTransfer{})
+	if len(told) != 0 || process.small == nil {
+		t.Fatalf("little was told at once: %+v", told)
+	}
+	tell(event.FileIO{Path: "/lib/b", Inode: 2}, fileTransfer{Read: transferSmall - 1, Reads: 2})
+	tell(event.FileIO{Path: "/secret", Inode: 3}, fileTransfer{Read: 5, Reads: 1})
+	tell(event.FileIO{Path: "/inner", HostPath: "/secret", Inode: 4}, fileTransfer{Read: 6, Reads: 1})
+	tell(event.FileIO{Path: "/out", Inode: 5}, fileTransfer{Written: 1, Writes: 1, Closed: 1})
+	tell(event.FileIO{Path: "/big", Inode: 6}, fileTransfer{Read: transferSmall, Reads: 1})
+	tell(event.FileIO{}, fileTransfer{Written: 9, Writes: 1})
+	want := []event.FileIO{
+		{Files: 2, Read: transferSmall + 831, Reads: 3, Mapped: true, Open: true},
+		{Path: "/secret", Inode: 3, Read: 5, Reads: 1, Open: true},
+		{Path: "/inner", HostPath: "/secret", Inode: 4, Read: 6, Reads: 1, Open: true},
+		{Path: "/out", Inode: 5, Written: 1, Writes: 1},
+		{Path: "/big", Inode: 6, Read: transferSmall, Reads: 1, Open: true},
+		{Files: 1, Written: 9, Writes: 1, Open: true},
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}
