@@ -302,6 +302,9 @@ func (r *Record) completeOCSF(o *Object, c *class) {
 		r.completeProcess(o)
 	case fileActivity().uid:
 		o.put("file.type_id", int64(0)) // not known
+		if r.find(event.FilePath).Kind() == event.ValueInvalid {
+			o.put("file.name", "several files") // required
+		}
 		if r.find(event.FileTargetPath).Kind() != event.ValueInvalid {
 			o.put("file_result.type_id", int64(0))
 		}
