@@ -623,7 +623,7 @@ static __always_inline bool transfer_worth(__u32 kind, long ret)
  * The test for the number goes before the scope: it is cheaper, and nearly every call of the machine
  * ends there.
  *
- * Misses: mprotect that makes a mapping executable later. Of unlink, rename, link, chmod and the like by
+ * Misses: mprotect that makes a mapping executable later, of which the notable probe tells. Of unlink, rename, link, chmod and the like by
  * path the real path is not known, since no object is left to ask: symlinks in it are not resolved.
  */
 SEC("tp_btf/sys_exit")

@@ -255,6 +255,8 @@ func helperActions() map[string]helperAction {
 		"notable 32":         helperNotable32,
 		"thread moves":       helperThreadMoves,
 
+		"memory":          helperMemory,
+		"memory 32":       helperMemory32,
 		"transfer":        helperTransfer,
 		"transfer slowly": helperTransferSlowly,
 		"transfer ring":   helperTransferRing,

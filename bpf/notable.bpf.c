@@ -8,7 +8,8 @@
  * arguments and results, and signals to other processes. It must not decode arguments: user space does.
  * Counting calls is the syscall probe's, files and sockets are those of their own.
  *
- * Misses: calls that do not return (the reboot that succeeds); what a call pointed to beyond its strings and
+ * Misses: memory that was made executable by remap_file_pages or before its sandbox was watched; calls that do not
+ * return (the reboot that succeeds); what a call pointed to beyond its strings and
  * 16 bytes.
  */
 #include "vmlinux.h"
@@ -33,6 +34,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* NOTABLE_VALUES is how many first arguments a call can be narrowed to. */
 #define NOTABLE_VALUES 16
 #define EPERM 1
+#define COMPAT_SYS_OLD_MMAP 90
+#define SYS_MMAP 9
+#define COMPAT_SYS_MMAP2 192
+#define PROT_EXEC 4
+#define VM_WRITE 2
+#define VM_EXEC 4
 
 enum notable_kind {
 	NOTABLE_CALL = 1,
@@ -52,6 +59,13 @@ enum notable_flags {
 	NOTABLE_DENIED = 1,
 	/* 16 bytes that an argument points to were read. */
 	NOTABLE_POINTED = 2,
+	/* Told only when it makes memory executable that is no unchanged file: once a process, for each form of it. */
+	NOTABLE_MEMORY = 4,
+	/* What that memory is, as the kernel says: of no file, of a file; changed since it was mapped; writable still. */
+	NOTABLE_ANONYMOUS = 8,
+	NOTABLE_FILE = 16,
+	NOTABLE_CHANGED = 32,
+	NOTABLE_WRITABLE = 64,
 };
 
 /* notable_spec says what to tell of a system call. */
@@ -150,6 +164,82 @@ static __always_inline bool call_wanted(const struct notable_spec *spec, __u32 f
 	return false;
 }
 
+/* memory_form is what a process was told of once. */
+struct memory_form {
+	__u64 start;
+	__u32 pid;
+	/* enum notable_flags. */
+	__u32 flags;
+};
+
+/* memory_forms is LRU: what is pushed out is told again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct memory_form);
+	__type(value, __u8);
+} memory_forms SEC(".maps");
+
+/* memory_look takes what a mapping is. */
+struct memory_look {
+	__u32 flags;
+};
+
+static long memory_see(struct task_struct *task, struct vm_area_struct *area,
+		       struct memory_look *look)
+{
+	look->flags = area->vm_file ? NOTABLE_FILE : NOTABLE_ANONYMOUS;
+	/* A private mapping of a file has memory of its own once it was written to. */
+	if (area->vm_file && area->anon_vma)
+		look->flags |= NOTABLE_CHANGED;
+	if (area->vm_flags & VM_WRITE)
+		look->flags |= NOTABLE_WRITABLE;
+	if (!(area->vm_flags & VM_EXEC))
+		look->flags = 0;
+	return 0;
+}
+
+/* memory_executable says whether a call of mmap, mprotect or pkey_mprotect asked for memory to execute, and got it. */
+static __always_inline bool memory_executable(const struct pt_regs *regs, __u32 compat,
+					      __u32 number, long ret)
+{
+	__u32 words[4];
+
+	if (ret < 0 && ret >= -4095)
+		return false;
+	if (!compat || number != COMPAT_SYS_OLD_MMAP)
+		return call_argument(regs, compat, 2) & PROT_EXEC;
+	return !bpf_probe_read_user(words, sizeof(words), (void *)call_argument(regs, 1, 0)) &&
+	       (words[2] & PROT_EXEC);
+}
+
+/*
+ * memory_notable finds out what the memory is that a call made executable: the mapping itself, as it is now. 0 for
+ * what is told elsewhere, a file that is mapped as it is, and for what the process was told of before.
+ */
+static __always_inline __u32 memory_notable(__u64 sandbox, const struct pt_regs *regs, __u32 compat,
+					    __u32 number, long ret)
+{
+	bool maps = compat ? number == COMPAT_SYS_OLD_MMAP || number == COMPAT_SYS_MMAP2
+			   : number == SYS_MMAP;
+	__u64 address = maps ? (__u64)ret : call_argument(regs, compat, 0);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct memory_form form = {.start = task->group_leader->start_boottime, .pid = task->tgid};
+	struct memory_look look = {};
+	__u8 seen = 1;
+
+	/* Where the mappings are being changed at this moment nobody can look: told as it is asked for. */
+	if (bpf_find_vma(task, address, memory_see, &look, 0))
+		look.flags = NOTABLE_MEMORY;
+	if (!look.flags || look.flags == NOTABLE_FILE)
+		return 0;
+	form.flags = look.flags;
+	if (!bpf_map_update_elem(&memory_forms, &form, &seen, BPF_NOEXIST))
+		return look.flags;
+	event_aggregate(sandbox, NOTABLE_CALL);
+	return 0;
+}
+
 /* call_strings reads the strings that arguments point to. */
 static __always_inline void call_strings(struct call *call, __u32 mask)
 {
@@ -187,6 +277,7 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 	struct notable_spec *spec;
 	struct call *call;
 	__u64 sandbox;
+	__u32 memory = 0;
 	__u32 key;
 	__u32 i;
 
@@ -201,9 +292,16 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 	if (!spec || !spec->listed ||
 	    !call_wanted(spec, (__u32)call_argument(regs, compat, 0), ret))
 		return 0;
+	if ((spec->flags & NOTABLE_MEMORY) && !memory_executable(regs, compat, number, ret))
+		return 0;
 	sandbox = sandbox_current();
 	if (!sandbox)
 		return 0;
+	if (spec->flags & NOTABLE_MEMORY) {
+		memory = memory_notable(sandbox, regs, compat, number, ret);
+		if (!memory)
+			return 0;
+	}
 	call = event_reserve_as(sandbox, EVENT_KEPT | NOTABLE_CALL, sizeof(*call));
 	if (!call)
 		return 0;
@@ -213,7 +311,7 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 	call->result = ret;
 	call->number = number;
 	call->abi = abi;
-	call->flags = 0;
+	call->flags = memory;
 	__builtin_memset(call->sizes, 0, sizeof(call->sizes));
 	call->pointed[0] = 0;
 	call->pointed[1] = 0;

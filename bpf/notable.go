@@ -27,6 +27,8 @@ type notable struct {
 	denied bool
 	// namespaces is whether it changes namespaces, so that those after it are told.
 	namespaces bool
+	// memory is whether it is only told when it makes memory executable that is no unchanged file.
+	memory bool
 }
 
 // argument is how one argument is told.
@@ -111,6 +113,9 @@ func (n *notable) spec() (notableNotableSpec, error) {
 	if n.denied {
 		s.Flags |= uint8(notableNotableFlagsNOTABLE_DENIED)
 	}
+	if n.memory {
+		s.Flags |= uint8(notableNotableFlagsNOTABLE_MEMORY)
+	}
 	return s, nil
 }
 
@@ -186,8 +191,15 @@ func (t *notableTable) decodeCall(r *Record, data []byte) error {
 			Cgroup: ns.Cgroup, IPC: ns.Ipc, Mount: ns.Mnt, Net: ns.Net, PID: ns.Pid, Time: ns.Time, User: ns.User, UTS: ns.Uts,
 		}
 	}
-	if p.Arguments, err = n.decode(&call); err != nil {
-		return err
+	// The arguments of the old mmap of i386 lie in memory: only what became of them is told.
+	const compatOldMmap = 90
+	if call.Abi != uint32(notableNotableAbiNOTABLE_I386) || call.Number != compatOldMmap {
+		if p.Arguments, err = n.decode(&call); err != nil {
+			return err
+		}
+	}
+	if n.memory {
+		p.Arguments = append(p.Arguments, event.SyscallArgument{Name: "memory", Value: memoryForm(call.Flags)})
 	}
 	r.Payload = p
 	return nil
@@ -232,6 +244,28 @@ func (n *notable) decode(call *notableCall) ([]event.SyscallArgument, error) {
 		}
 	}
 	return all, nil
+}
+
+// memoryForm is what the memory of a call is, in words: "anonymous", "file changed", and "writable" with each.
+func memoryForm(flags uint32) string {
+	var words []string
+	for _, w := range []struct {
+		flag notableNotableFlags
+		word string
+	}{
+		{notableNotableFlagsNOTABLE_ANONYMOUS, "anonymous"},
+		{notableNotableFlagsNOTABLE_FILE, "file"},
+		{notableNotableFlagsNOTABLE_CHANGED, "changed"},
+		{notableNotableFlagsNOTABLE_WRITABLE, "writable"},
+	} {
+		if flags&uint32(w.flag) != 0 {
+			words = append(words, w.word)
+		}
+	}
+	if len(words) == 0 {
+		return "unknown"
+	}
+	return strings.Join(words, " ")
 }
 
 // pointed writes the memory that the argument pointed to.

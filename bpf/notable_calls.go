@@ -156,11 +156,36 @@ func memoryCalls() []notable {
 			{unix.MFD_NOEXEC_SEAL, "MFD_NOEXEC_SEAL"},
 			{unix.MFD_EXEC, "MFD_EXEC"},
 		})}},
+		// Of these only what makes memory executable that is no unchanged file, the first of each form in a process.
+		{name: "mmap", arguments: protected(bitsOf("flags", mapFlags()), number("fd")), memory: true},
+		{name: "mmap2", arguments: protected(bitsOf("flags", mapFlags()), number("fd")), memory: true},
+		{name: "mprotect", arguments: protected(), memory: true},
+		{name: "pkey_mprotect", arguments: protected(number("pkey")), memory: true},
 		{name: "memfd_secret", arguments: []argument{hex("flags")}},
 		{name: "userfaultfd", arguments: []argument{hex("flags")}},
 		{name: "io_uring_setup", arguments: []argument{
 			number("entries"), {name: "params", format: formatPointed, table: []named{{}, {}, {0, "flags"}}},
 		}},
+	}
+}
+
+// protected is the arguments of the calls that say what may be done to memory.
+func protected(more ...argument) []argument {
+	return append([]argument{hex("addr"), hex("len"), bitsOf("prot", []named{
+		{unix.PROT_READ, "PROT_READ"}, {unix.PROT_WRITE, "PROT_WRITE"}, {unix.PROT_EXEC, "PROT_EXEC"},
+		{unix.PROT_GROWSDOWN, "PROT_GROWSDOWN"}, {unix.PROT_GROWSUP, "PROT_GROWSUP"},
+	})}, more...)
+}
+
+// mapFlags is the bits of mmap(2) that say what memory it is.
+func mapFlags() []named {
+	return []named{
+		{unix.MAP_SHARED, "MAP_SHARED"},
+		{unix.MAP_PRIVATE, "MAP_PRIVATE"},
+		{unix.MAP_FIXED, "MAP_FIXED"},
+		{unix.MAP_ANONYMOUS, "MAP_ANONYMOUS"},
+		{unix.MAP_NORESERVE, "MAP_NORESERVE"},
+		{unix.MAP_STACK, "MAP_STACK"},
 	}
 }
 

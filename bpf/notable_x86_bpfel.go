@@ -84,8 +84,13 @@ const (
 type notableNotableFlags uint32
 
 const (
-	notableNotableFlagsNOTABLE_DENIED  notableNotableFlags = 1
-	notableNotableFlagsNOTABLE_POINTED notableNotableFlags = 2
+	notableNotableFlagsNOTABLE_DENIED    notableNotableFlags = 1
+	notableNotableFlagsNOTABLE_POINTED   notableNotableFlags = 2
+	notableNotableFlagsNOTABLE_MEMORY    notableNotableFlags = 4
+	notableNotableFlagsNOTABLE_ANONYMOUS notableNotableFlags = 8
+	notableNotableFlagsNOTABLE_FILE      notableNotableFlags = 16
+	notableNotableFlagsNOTABLE_CHANGED   notableNotableFlags = 32
+	notableNotableFlagsNOTABLE_WRITABLE  notableNotableFlags = 64
 )
 
 type notableNotableKind uint32
@@ -143,6 +148,7 @@ type notableSignal struct {
 const (
 	notableMapEventCounts       = "event_counts"
 	notableMapEvents            = "events"
+	notableMapMemoryForms       = "memory_forms"
 	notableMapNotableSpecs      = "notable_specs"
 	notableMapSandboxes         = "sandboxes"
 	notableMapStrayCounts       = "stray_counts"
@@ -215,6 +221,7 @@ type notableProgramSpecs struct {
 type notableMapSpecs struct {
 	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
+	MemoryForms  *ebpf.MapSpec `ebpf:"memory_forms"`
 	NotableSpecs *ebpf.MapSpec `ebpf:"notable_specs"`
 	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
@@ -261,6 +268,7 @@ func (o *notableObjects) Close() error {
 type notableMaps struct {
 	EventCounts  *ebpf.Map `ebpf:"event_counts"`
 	Events       *ebpf.Map `ebpf:"events"`
+	MemoryForms  *ebpf.Map `ebpf:"memory_forms"`
 	NotableSpecs *ebpf.Map `ebpf:"notable_specs"`
 	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
@@ -271,6 +279,7 @@ func (m *notableMaps) Close() error {
 	return _NotableClose(
 		m.EventCounts,
 		m.Events,
+		m.MemoryForms,
 		m.NotableSpecs,
 		m.Sandboxes,
 		m.StrayCounts,
