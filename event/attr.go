@@ -226,7 +226,7 @@ const (
 	// GenAIToolCallID is the agent's id of the tool call that owns the process.
 	GenAIToolCallID Key = "gen_ai.tool.call.id"
 	// JoinMethod is how the process was joined to the session and tool call: env, hook, group, proxy, command, candidate, path,
-	// interval, session, executable, inherited.
+	// interval, shell, session, executable, inherited.
 	JoinMethod Key = "watchglass.join.method"
 	// JoinConfidence is how sure the join is: exact, strong, inferred.
 	JoinConfidence Key = "watchglass.join.confidence"

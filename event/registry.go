@@ -102,7 +102,7 @@ func Attributes() []AttributeInfo {
 		{GenAIConversationID, ValueString, "The agent's own id of the conversation."},
 		{GenAIAgentName, ValueString, "The agent: codex, claude-code, gemini-cli, opencode, or generic."},
 		{GenAIToolCallID, ValueString, "The agent's id of the tool call that owns the process."},
-		{JoinMethod, ValueString, "How the process was joined to the session and tool call: env, hook, group, proxy, command, candidate, path, interval, session, executable, inherited."},
+		{JoinMethod, ValueString, "How the process was joined to the session and tool call: env, hook, group, proxy, command, candidate, path, interval, shell, session, executable, inherited."},
 		{JoinConfidence, ValueString, "How sure the join is: exact, strong, inferred."},
 		{GenAIAgentVersion, ValueString, "The agent's version, as it says."},
 		{GenAIAgentID, ValueString, "The sub-agent that speaks, as the agent names it; absent for the main one."},

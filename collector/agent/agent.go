@@ -42,6 +42,8 @@ const (
 	MethodPath = "path"
 	// MethodInterval is a shell that outlives its call, and another call that wrote to it.
 	MethodInterval = "interval"
+	// MethodShell is a shell that the agent starts for its tools alone, and of which it tells nothing.
+	MethodShell = "shell"
 	// MethodSession is the only session of the agent that started the process.
 	MethodSession = "session"
 
@@ -233,12 +235,20 @@ func (j *Joiner) fromEnvironment(env []event.EnvVar) *event.Agent {
 	return nil
 }
 
+// Recognise is the name of the agent whose own program an exec starts; "" for none.
+func (j *Joiner) Recognise(exec *event.ProcessExec) string {
+	for i := range j.adapters {
+		if j.adapters[i].runs(exec) {
+			return j.adapters[i].Name
+		}
+	}
+	return ""
+}
+
 // fromExecutable recognises the agent's own process, nil when it is none.
 func (j *Joiner) fromExecutable(exec *event.ProcessExec) *event.Agent {
-	for i := range j.adapters {
-		if a := &j.adapters[i]; a.runs(exec) {
-			return &event.Agent{Name: a.Name, Method: MethodExecutable, Confidence: ConfidenceStrong}
-		}
+	if name := j.Recognise(exec); name != "" {
+		return &event.Agent{Name: name, Method: MethodExecutable, Confidence: ConfidenceStrong}
 	}
 	return nil
 }

@@ -119,6 +119,7 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 		part = toldEnd
 	}
 	c := t.callSaid(s, said, part, at)
+	t.adopt(c)
 	c.claimed = true
 	keep := func(field *string, text string, limit int) {
 		if *field == "" {
@@ -158,6 +159,23 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 	}
 	if c.method == "" {
 		t.find(c, true)
+	}
+}
+
+// adopt takes what an agent says as said of a call that the kernel alone told of. Which of several with the same command
+// the agent speaks of is not known.
+func (t *Tracker) adopt(c *call) {
+	if c.claimed || c.method != agent.MethodShell {
+		return
+	}
+	c.method = agent.MethodCommand
+	for _, other := range c.session.calls {
+		if other != c && other.command.same(c.command) {
+			c.confidence, c.doubt = agent.ConfidenceInferred, true
+		}
+	}
+	for _, r := range c.roots {
+		r.method, r.confidence = c.method, c.confidence
 	}
 }
 

@@ -56,8 +56,13 @@ func (t *Tracker) Admit(e *event.Event, via *event.Process) *Heard {
 	if h.host == nil && inside == nil && e.Process != nil {
 		h.host = t.hostOf(e.Process)
 	}
+	if inner := t.speaker(e.Process); inside != nil && inner != nil && t.sameSpeaker(inner, via) {
+		h.host, inside = inner, nil
+	}
 	h.session = t.sessionOf(p, said, h.host)
 	switch s := h.session; {
+	case s != nil && h.host != nil && h.host.outer != nil && s.host != h.host:
+		return t.refuse(h, "session "+cutID(id), "its agent is another process")
 	case inside != nil && (s == nil || s.host == inside.host):
 		if s == nil && id != "" {
 			return t.nested(h, p, inside)
@@ -93,6 +98,11 @@ func (t *Tracker) refuse(h *Heard, claimed, fact string) *Heard {
 	h.mismatch = &event.ClaimMismatch{Claim: *said, Type: event.MismatchForeignSession, Claimed: claimed, Fact: fact}
 	h.mismatch.Channel, h.mismatch.TimeSource = event.ChannelFacts, event.TimeKernel
 	return h
+}
+
+// sameSpeaker says whether whoever handed a statement over for an inner agent can speak for it.
+func (t *Tracker) sameSpeaker(h *host, via *event.Process) bool {
+	return via == nil || t.speaker(via) == h
 }
 
 // nested opens the session of an agent that a tool call of another started.

@@ -46,6 +46,8 @@ type host struct {
 	opens    []opened
 	// privileges is what the agent's own program may do, nil when not known.
 	privileges *event.Privileges
+	// outer is the process of another agent's call in which this one runs, nil for none.
+	outer *root
 	// own is what the agent's own processes work for, nil while that is what the process tree says.
 	own *event.Agent
 }
@@ -99,19 +101,29 @@ func (t *Tracker) join(pl *place, p *event.Process, now time.Time) *host {
 	}
 	h := t.hosts[p.ParentUID]
 	if h == nil || h.agent != p.Agent.Name || len(h.uids) >= maxHostSessions {
-		if len(pl.hosts) >= maxHosts {
-			t.dropHost(pl.hosts[0])
-			pl.hosts = slices.Delete(pl.hosts, 0, 1)
-			t.counts.roots++
-		}
-		h = &host{place: pl, agent: p.Agent.Name, since: now}
-		pl.hosts = append(pl.hosts, h)
+		h = t.newHost(pl, p.Agent.Name, now)
 	}
+	t.own(h, p)
+	return h
+}
+
+func (t *Tracker) newHost(pl *place, name string, now time.Time) *host {
+	if len(pl.hosts) >= maxHosts {
+		t.dropHost(pl.hosts[0])
+		pl.hosts = slices.Delete(pl.hosts, 0, 1)
+		t.counts.roots++
+	}
+	h := &host{place: pl, agent: name, since: now}
+	pl.hosts = append(pl.hosts, h)
+	return h
+}
+
+// own makes a process one of a host's own.
+func (t *Tracker) own(h *host, p *event.Process) {
 	h.uid, h.process = p.UID, p
 	h.alive, h.uids = append(h.alive, p.UID), append(h.uids, p.UID)
 	h.exited = time.Time{}
 	t.hosts[p.UID] = h
-	return h
 }
 
 func (t *Tracker) dropHost(h *host) {

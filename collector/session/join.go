@@ -92,11 +92,13 @@ func (t *Tracker) guess(c *call) {
 	if len(fits) == 0 {
 		return
 	}
-	l := link{method: agent.MethodCommand}
+	l := link{agent.MethodCommand, agent.ConfidenceStrong}
 	if c.hook {
 		l.method = agent.MethodHook
 	}
-	l.guess(fits, t.rivals(c, fits[0]))
+	if rivals := t.rivals(c, fits[0]); len(fits) > 1 || len(rivals) > 0 || !fits[0].tool {
+		l.guess(fits, rivals)
+	}
 	t.attach(c, fits[0], l)
 }
 

@@ -11,12 +11,22 @@ import (
 
 // Forked takes the birth of a process.
 func (t *Tracker) Forked(p *event.Process) {
-	if r := t.roots[p.RootUID]; r != nil && p.UID != r.uid {
-		r.alive++
-		r.totals.Processes++
-		if r.session != nil {
-			r.session.processes++
-		}
+	r := t.roots[p.RootUID]
+	if r == nil || p.UID == r.uid {
+		return
+	}
+	r.born()
+	if _, nr := t.inner(r, p); nr != nil && nr.uid != p.UID {
+		nr.born()
+	}
+}
+
+// born counts a new process of a root.
+func (r *root) born() {
+	r.alive++
+	r.totals.Processes++
+	if r.session != nil {
+		r.session.processes++
 	}
 }
 
@@ -28,6 +38,12 @@ func (t *Tracker) Observe(f Fact) {
 		t.observeHost(f)
 		return
 	}
+	t.observeRoot(r, f)
+	t.observeInner(r, f)
+}
+
+func (t *Tracker) observeRoot(r *root, f Fact) {
+	p := f.Process
 	switch e := f.Payload.(type) {
 	case *event.ProcessExit:
 		t.exit(r, p, e)

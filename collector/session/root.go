@@ -32,6 +32,10 @@ type root struct {
 	// marked is true when its environment has what the agent gives its tools; tool when it is a tool call's for
 	// certain: its environment names the call, or it runs in the wrapper of the agent's tools.
 	marked, tool bool
+	// shelled is true once it ran a shell; nested when an agent runs in it. outer is the call's process in which the
+	// agent runs that started this one, nil for what is in no call.
+	shelled, nested bool
+	outer           *root
 	doubt        bool // another process may be of the same call
 	commands     []command
 	// base is what the process tree makes of it; agent is what it works for, inherited what its descendants do,
@@ -113,7 +117,11 @@ func (t *Tracker) Relate(f Fact) *event.Agent {
 	p := f.Process
 	exec, isExec := f.Payload.(*event.ProcessExec)
 	if r := t.roots[p.RootUID]; r != nil {
-		if isExec && t.ran(r, f, exec) {
+		if !isExec {
+			return r.of(p)
+		}
+		t.nest(r, f, exec)
+		if t.ran(r, f, exec) {
 			return r.lowered
 		}
 		return r.of(p)
@@ -285,16 +293,22 @@ func (t *Tracker) ran(r *root, f Fact, exec *event.ProcessExec) (conflict bool) 
 		r.process = p
 		r.marked = r.marked || t.marked(r, exec.Env)
 		r.tool = r.tool || r.base.CallID != "" || c.wrapped || r.marked && t.adapters[r.base.Name].PlainShell && isShell(first(exec.Args))
+		r.shelled = r.shelled || isShell(first(exec.Args))
 	} else {
 		conflict = t.contradicted(r, f, exec.Env)
 	}
+	t.remember(r, c)
+	t.program(r, p, exec, f.Time)
+	return conflict
+}
+
+// remember keeps a command line that a root's processes were given.
+func (t *Tracker) remember(r *root, c command) {
 	if len(r.commands) < maxCommands && c.text != "" && !slices.Contains(r.commands, c) {
 		if c.text = t.keep(r.place, c.text, maxCommand); c.text != "" {
 			r.commands = append(r.commands, c)
 		}
 	}
-	t.program(r, p, exec, f.Time)
-	return conflict
 }
 
 func first(args []string) string {
@@ -317,6 +331,9 @@ func (t *Tracker) marked(r *root, env []event.EnvVar) bool {
 // The outermost call is kept, and what something contradicts is no longer sure.
 func (t *Tracker) contradicted(r *root, f Fact, env []event.EnvVar) bool {
 	a := t.adapters[r.base.Name]
+	if h, _ := t.inner(r, f.Process); h != nil {
+		return t.contradictedInside(r, h, f)
+	}
 	for _, v := range env {
 		var own string
 		switch v.Name {
@@ -357,6 +374,36 @@ func (t *Tracker) contradicted(r *root, f Fact, env []event.EnvVar) bool {
 	}
 	t.conflict(r, f, event.EnvVar{Name: "call", Value: claimed.CallID})
 	return true
+}
+
+// contradictedInside is contradicted where another agent runs in the call, which gives ids of its own to what it starts:
+// only those of somebody else's call contradict.
+func (t *Tracker) contradictedInside(r *root, h *host, f Fact) bool {
+	claimed := f.Process.Agent
+	if nr := t.roots[f.Process.UID]; nr != nil && nr.outer != nil {
+		claimed = nr.base
+	}
+	if claimed == nil || claimed.CallID == "" || r.call != nil && claimed.CallID == r.call.id {
+		return false
+	}
+	if !r.place.others(h, claimed.CallID) {
+		return false
+	}
+	t.conflict(r, f, event.EnvVar{Name: "call", Value: claimed.CallID})
+	return true
+}
+
+// others says whether a call is one of another agent's than a host's.
+func (p *place) others(h *host, call string) bool {
+	if call == "" {
+		return false
+	}
+	for _, s := range p.byID {
+		if s.host != nil && s.host != h && s.byCall[call] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // knows says whether a call is one of a session whose agent is known.

@@ -100,6 +100,9 @@ func (t *Tracker) open(p *place, o opening) *session {
 			o.id = madeID + o.host.uid.String()
 		}
 	}
+	if o.host != nil && o.host.outer != nil && o.host.outer.session != nil {
+		s.parent = o.host.outer.session.id
+	}
 	t.makeRoom()
 	t.all = append(t.all, s)
 	p.live++

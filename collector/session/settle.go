@@ -23,6 +23,9 @@ func (t *Tracker) settle(s *session, now time.Time, last bool) {
 				t.guess(c)
 			}
 		}
+	}
+	t.untold(s, now, last)
+	for _, c := range s.calls {
 		if c.dirty && c.method != "" && (last || c.settled(now, t.cfg.Watermark)) {
 			t.publish(c, now)
 		}
@@ -34,6 +37,29 @@ func (t *Tracker) settle(s *session, now time.Time, last bool) {
 			c.judged = true
 			t.check(c, now)
 		}
+	}
+}
+
+// untold makes calls of processes that an agent started for its tools and tells nothing of, because it tells nothing at
+// all or, when no more is to come, of them: what such a shell and its descendants do belongs together, whatever the
+// agent calls it. A call of its own that has no process yet may be of one of them.
+func (t *Tracker) untold(s *session, now time.Time, last bool) {
+	if s.host == nil || s.claimed && !last || slices.ContainsFunc(s.calls, func(c *call) bool {
+		return len(c.starts)+len(c.ends) > 0 && c.method == "" && c.denied.IsZero() && t.runsCommands(c)
+	}) {
+		return
+	}
+	for _, r := range slices.Clone(s.host.waiting) {
+		if !r.tool || r.session != s || !last && now.Sub(r.began) < t.cfg.Watermark {
+			continue
+		}
+		c := t.newCall(s, "", r.began)
+		c.start = r.began
+		if len(r.commands) > 0 {
+			c.command = r.commands[0]
+			c.line = t.keep(s.place, c.command.text, maxCommand)
+		}
+		t.attach(c, r, link{agent.MethodShell, agent.ConfidenceStrong})
 	}
 }
 

@@ -64,6 +64,7 @@ func (c *Config) setDefaults() {
 type Tracker struct {
 	cfg      Config
 	adapters map[string]agent.Adapter
+	joiner   *agent.Joiner
 	places   map[*event.Sandbox]*place
 	hosts    map[event.ProcessID]*host
 	roots    map[event.ProcessID]*root
@@ -98,7 +99,7 @@ type place struct {
 func New(cfg Config) *Tracker {
 	cfg.setDefaults()
 	t := &Tracker{
-		cfg: cfg, adapters: map[string]agent.Adapter{}, places: map[*event.Sandbox]*place{},
+		cfg: cfg, adapters: map[string]agent.Adapter{}, joiner: agent.NewJoiner(), places: map[*event.Sandbox]*place{},
 		hosts: map[event.ProcessID]*host{}, roots: map[event.ProcessID]*root{}, owners: map[string]*session{},
 	}
 	for _, a := range agent.Adapters() {

@@ -43,6 +43,7 @@ const (
 
 	attrUID        = "watchglass.process.uid"
 	attrParentUID  = "watchglass.process.parent_uid"
+	attrSession    = "session.id"
 	attrCallID     = "gen_ai.tool.call.id"
 	attrMethod     = "watchglass.join.method"
 	attrConfidence = "watchglass.join.confidence"
@@ -54,7 +55,7 @@ const (
 )
 
 // joined is what a later event says of a root process: it works for this call.
-type joined struct{ call, command, method, confidence string }
+type joined struct{ session, call, command, method, confidence string }
 
 // methodInterval is that of a call which types into a program that an earlier call started: what the program does
 // between the call's start and its end is the call's.
@@ -88,7 +89,7 @@ func (t *told) read(rec *record, number int) {
 			t.ends[id] = rec.Time
 		}
 	case "joined":
-		j := joined{id, rec.text(attrCommand), rec.text(attrMethod), rec.text(attrConfidence)}
+		j := joined{rec.text(attrSession), id, rec.text(attrCommand), rec.text(attrMethod), rec.text(attrConfidence)}
 		if j.call == "" { // the agent has no ids: the event itself is one
 			j.call = fmt.Sprintf("line %d", number)
 		}
@@ -126,7 +127,7 @@ func ReadSightings(r io.Reader, marks string) ([]Sighting, error) {
 		if rec.Event == eventOpen && filepath.Dir(rec.text(attrPath)) == marks && slices.Contains(rec.list(attrAccess), "write") {
 			times = append(times, rec.Time)
 			sightings = append(sightings, Sighting{
-				Mark: filepath.Base(rec.text(attrPath)), Process: rec.text(attrUID),
+				Mark: filepath.Base(rec.text(attrPath)), Process: rec.text(attrUID), Session: rec.text(attrSession),
 				Call: rec.text(attrCallID), Method: rec.text(attrMethod), Confidence: rec.text(attrConfidence),
 			})
 		}
@@ -141,7 +142,7 @@ func ReadSightings(r io.Reader, marks string) ([]Sighting, error) {
 const provisional = "watchglass:"
 
 // complete gives a sighting the call that later events tell, where its own event told none, or told it by a name that
-// later got an id.
+// later got an id. Where an agent runs in a call, the call that counts is that of the session which the event names.
 func (t *told) complete(s *Sighting, at time.Time) {
 	seen := map[string]bool{}
 	for uid := s.Process; uid != "" && !seen[uid]; uid = t.parents[uid] {
@@ -154,7 +155,7 @@ func (t *told) complete(s *Sighting, at time.Time) {
 		}
 		j, ok := t.roots[uid]
 		switch {
-		case !ok:
+		case !ok, s.Session != "" && j.session != s.Session:
 			continue
 		case s.Call == "", strings.HasPrefix(s.Call, provisional):
 			s.Call, s.Command, s.Method, s.Confidence = j.call, j.command, j.method, j.confidence

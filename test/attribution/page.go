@@ -65,11 +65,13 @@ gives to the process or to its nearest ancestor that was given any.
 const missed = `
 ## What is missed, and why
 
-* **opencode** loses the spans that it has not sent when it ends, some or all of a short session's: those calls are never
-  told. In a session that goes on they are (lingering).
-* **Calls of the same command at the same time** of agents whose processes name no call (Gemini CLI, opencode) cannot be
-  told apart by what they say; what they are given then says that it is inferred.
-* **Silent** agents are known by their processes alone. Those of Codex name their call; those of the others do not.
+* **opencode** without its plugin (redacted, late) loses the spans that it has not sent when it ends, some or all of a
+  short session's: those calls are never told. In a session that goes on they are (lingering).
+* **Calls of the same command at the same time** of an agent whose processes name no call are told apart by the process
+  groups that Gemini CLI tells when they end; where it tells none (redacted), what they are given is inferred.
+* **Silent** agents are known by their processes alone. Those of Codex name their call. The others start a shell for each
+  call, and for nothing else: what such a shell and its descendants do is one call, which has a name of ours (shell). It
+  counts as right here when it has the command and the marks of one call, and of no other.
 * A process that is no call's and uses a call's ids is given that call, and says that it is inferred.
 `
 

@@ -27,6 +27,12 @@ type Scenario struct {
 	Beside string
 	// Strangers is the marks that it leaves.
 	Strangers []string
+	// Other is the scripts of agents that do it in another way.
+	Other map[string]model.Script
+	// Nested has calls run the same agent, by inner.
+	Nested bool
+	// Cut is the mark at which the way to the receiver of telemetry is cut; "" for never.
+	Cut string
 	// Sandboxed has Codex run its commands in its own sandbox.
 	Sandboxed bool
 }
@@ -34,6 +40,20 @@ type Scenario struct {
 // For says whether an agent can play the scenario.
 func (s *Scenario) For(agent string) bool {
 	return len(s.Agents) == 0 || slices.Contains(s.Agents, agent)
+}
+
+// subtask is what is asked of a sub-agent, or of an agent that a call starts.
+const subtask = "SUBTASK: run the part."
+
+// inner is a command that runs the agent in a call; see session.inner.
+const inner = "sh ./agent.sh"
+
+// script is what an agent is to do.
+func (s *Scenario) script(agent string) model.Script {
+	if script, ok := s.Other[agent]; ok {
+		return script
+	}
+	return s.Script
 }
 
 // mark is a shell command that leaves a mark. The name begins with the call's.
@@ -120,13 +140,25 @@ func Scenarios() []Scenario {
 		{Name: "nested", About: "shells in shells", Script: done([]model.Call{nested("nest0"), nested("nest1")})},
 		persistent(),
 		{
-			Name: "sub-agent", About: "calls of a sub-agent", Agents: []string{"claude"}, Script: done(
+			Name: "sub-agent", About: "calls of a sub-agent", Agents: []string{"codex", "claude"}, Script: done(
 				[]model.Call{call("before", "")},
 				[]model.Call{{Name: "delegate", Tool: []string{"Agent", "Task"}, Arguments: map[string]any{
-					"description": "a part", "prompt": "SUBTASK: run the part.", "subagent_type": "general-purpose",
+					"description": "a part", "prompt": subtask, "subagent_type": "general-purpose",
 				}}},
 				[]model.Call{call("after", "")}),
-			Subs: []model.Sub{{Mark: "SUBTASK: run the part.", Script: done([]model.Call{call("inner0", ""), call("inner1", "")})}},
+			Other: map[string]model.Script{"codex": done( // whose sub-agents work beside it
+				[]model.Call{call("before", "")},
+				[]model.Call{{Name: "delegate", Tool: []string{"spawn_agent"}, Arguments: map[string]any{"message": subtask}}},
+				[]model.Call{call("after", "i=0; until [ -e marks/inner0.b ] && [ -e marks/inner1.b ] || [ $i -gt 400 ]; do sleep 0.1; i=$((i+1)); done; sleep 1; ")})},
+			Subs: []model.Sub{{Mark: subtask, Script: done([]model.Call{call("inner0", ""), call("inner1", "")})}},
+		},
+		{
+			Name: "agent", About: "a call that runs the agent itself, whose calls are parts of it", Nested: true,
+			Script: done([]model.Call{call("before", "")}, []model.Call{{Name: "delegate", Command: mark("delegate.a") + "; " + inner + "; " + mark("delegate.b")}}, []model.Call{call("after", "")}),
+			Subs: []model.Sub{{Mark: subtask, Script: done([]model.Call{
+				{Name: "part0", Command: mark("delegate.c") + "; sh -c '" + mark("delegate.d") + "'; true"},
+				{Name: "part1", Command: mark("delegate.e") + "; sh -c '" + mark("delegate.f") + "'; true"},
+			})}},
 		},
 		{
 			Name: "lingering", About: "four calls at once, in a session that goes on for some seconds: opencode loses what it has not sent when it ends",
@@ -134,6 +166,11 @@ func Scenarios() []Scenario {
 		},
 		{Name: "redacted", About: "telemetry that leaves out what tools are asked, and no hooks", Script: four, Setup: []string{"--redacted", "--no-hooks"}},
 		{Name: "late", About: "telemetry that comes seconds late, and no hooks", Script: four, Setup: []string{"--no-hooks"}, Slow: true},
+		{
+			Name: "cut", About: "telemetry that is cut off after the first of four calls, and no hooks", Setup: []string{"--no-hooks"}, Cut: "linger.b",
+			Script: done([]model.Call{call("told", "")}, []model.Call{{Name: "linger", Command: mark("linger.a") + "; sleep 7; " + mark("linger.b") + "; sleep 1; true"}},
+				[]model.Call{call("after0", "")}, []model.Call{call("after1", "")}),
+		},
 		{Name: "hooks", About: "hooks alone, without telemetry", Script: four, Setup: []string{"--no-otlp"}},
 		{Name: "silent", About: "telemetry that goes nowhere, and no hooks", Script: four, Setup: []string{"--no-hooks"}, Silent: true},
 		{

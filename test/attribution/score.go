@@ -26,8 +26,8 @@ type Call struct{ ID, Command string }
 
 // Sighting is one mark as the program under test told of it.
 type Sighting struct {
-	// Mark is its name, Process who made it.
-	Mark, Process string
+	// Mark is its name, Process who made it, Session whose the event says that is; "" for nobody's.
+	Mark, Process, Session string
 	// Call is the id of the call that the event itself names, Command the call's command where that is told; "" for
 	// none. Method and Confidence say how that is known.
 	Call, Command, Method, Confidence string

@@ -105,14 +105,18 @@ func TestReadSightings(t *testing.T) {
 	text := strings.Join([]string{
 		`{"event":"watchglass.process.exec","attributes":{"watchglass.process.uid":"c","watchglass.process.parent_uid":"b"}}`,
 		`{"event":"watchglass.process.exec","attributes":{"watchglass.process.uid":"b","watchglass.process.parent_uid":"a"}}`,
-		open("direct", "c", `,"gen_ai.tool.call.id":"call_1","watchglass.join.method":"env","watchglass.join.confidence":"exact"`),
+		`{"event":"watchglass.process.exec","attributes":{"watchglass.process.uid":"d","watchglass.process.parent_uid":"c"}}`,
+		open("direct", "c", `,"session.id":"s1","gen_ai.tool.call.id":"call_1","watchglass.join.method":"env","watchglass.join.confidence":"exact"`),
 		open("later", "c", `,"watchglass.join.method":"session","watchglass.join.confidence":"strong"`),
 		open("named", "c", `,"gen_ai.tool.call.id":"watchglass:1","watchglass.join.method":"inherited","watchglass.join.confidence":"strong"`),
+		open("outer", "d", `,"session.id":"s1","watchglass.join.method":"session","watchglass.join.confidence":"strong"`),
+		open("inner", "d", ``),
+		`{"event":"watchglass.tool.call","attributes":{"session.id":"s2","watchglass.tool.phase":"joined","gen_ai.tool.call.id":"call_7","watchglass.tool.root_uids":["d"]}}`,
 		open("never", "x", `,"watchglass.join.method":"session","watchglass.join.confidence":"strong"`),
 		`{"event":"watchglass.file.open","attributes":{"file.path":"/w/marks/read","watchglass.file.access":["read"],"watchglass.process.uid":"c"}}`,
 		`{"event":"watchglass.file.open","attributes":{"file.path":"/w/other","watchglass.file.access":["write"],"watchglass.process.uid":"c"}}`,
 		`{"event":"watchglass.tool.call","attributes":{"watchglass.tool.phase":"joined","gen_ai.tool.call.id":"call_0","watchglass.tool.root_uids":["a"]}}`,
-		`{"event":"watchglass.tool.call","attributes":{"watchglass.tool.phase":"joined","gen_ai.tool.call.id":"call_1","watchglass.tool.root_uids":["a"],` +
+		`{"event":"watchglass.tool.call","attributes":{"watchglass.tool.phase":"joined","session.id":"s1","gen_ai.tool.call.id":"call_1","watchglass.tool.root_uids":["a"],` +
 			`"watchglass.tool.command":"make","watchglass.join.method":"command","watchglass.join.confidence":"strong"}}`,
 		`{"event":"watchglass.tool.call","attributes":{"watchglass.tool.phase":"end","gen_ai.tool.call.id":"call_2","watchglass.tool.root_uids":["c"]}}`,
 	}, "\n") + "\n"
@@ -121,10 +125,12 @@ func TestReadSightings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Sighting{
-		{"direct", "c", "call_1", "make", "env", "exact"},
-		{"later", "c", "call_1", "make", "command", "strong"},
-		{"named", "c", "call_1", "make", "command", "strong"},
-		{"never", "x", "", "", "session", "strong"},
+		{"direct", "c", "s1", "call_1", "make", "env", "exact"},
+		{"later", "c", "", "call_1", "make", "command", "strong"},
+		{"named", "c", "", "call_1", "make", "command", "strong"},
+		{"outer", "d", "s1", "call_1", "make", "command", "strong"},
+		{"inner", "d", "", "call_7", "", "", ""},
+		{"never", "x", "", "", "", "session", "strong"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -169,8 +175,10 @@ func TestScenarios(t *testing.T) {
 			t.Errorf("%q twice, or without a word about it", s.Name)
 		}
 		names[s.Name] = true
-		if err := s.Script.Validate(); err != nil {
-			t.Errorf("%s: %v", s.Name, err)
+		for _, agent := range Names() {
+			if err := s.script(agent).Validate(); err != nil {
+				t.Errorf("%s, %s: %v", s.Name, agent, err)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,7 +89,7 @@ func (r *Runner) run(ctx context.Context, agent string, scenario *Scenario) (Sco
 	if err != nil {
 		return Score{}, err
 	}
-	if s.model, err = model.Start(listener, scenario.Script, scenario.Subs...); err != nil {
+	if s.model, err = model.Start(listener, scenario.script(agent), scenario.Subs...); err != nil {
 		return Score{}, err
 	}
 	defer func() { _ = s.model.Close() }()
@@ -153,7 +154,52 @@ func (s *session) launch(ctx context.Context, command string) (agents.Launch, er
 	if s.scenario.Slow {
 		err = s.slow(&launch)
 	}
+	if s.scenario.Nested {
+		err = errors.Join(err, s.inner(&launch, site.Prompt))
+	}
 	return launch, err
+}
+
+// inner writes agent.sh, which runs the agent again with the subtask for its prompt. Claude Code does not start where
+// it finds that it is inside of itself.
+func (s *session) inner(launch *agents.Launch, prompt string) error {
+	quote := func(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
+	var text strings.Builder
+	text.WriteString("unset CLAUDECODE CLAUDE_CODE_CHILD_SESSION\n")
+	for _, variable := range launch.Env {
+		name, value, _ := strings.Cut(variable, "=")
+		fmt.Fprintf(&text, "export %s=%s\n", name, quote(value))
+	}
+	for _, arg := range launch.Args {
+		if arg == prompt {
+			arg = subtask
+		}
+		text.WriteString(quote(arg) + " ")
+	}
+	text.WriteString("</dev/null\n")
+	return os.WriteFile(filepath.Join(s.work, "agent.sh"), []byte(text.String()), 0o600)
+}
+
+// cut has the way to the receiver of telemetry end once the scenario's mark is there: of packets to it, in the
+// session's own network, nothing arrives. What is connected already cannot say any more either.
+func (s *session) cut(ctx context.Context) (stop func(), err error) {
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(receiver, "http://"))
+	if err != nil {
+		return nil, err
+	}
+	script := `until [ -e "$1" ]; do sleep 0.05; done
+ip rule add pref 10 lookup local && ip rule del pref 0 && ip rule add pref 5 ipproto tcp dport "$2" prohibit`
+	cmd := exec.CommandContext(ctx, "sh", "-c", script, "sh", filepath.Join(s.marks(), s.scenario.Cut), port)
+	var output bytes.Buffer
+	cmd.Stderr = &output
+	if err := cmd.Start(); err != nil { // by the goroutine's own thread, which is in the session's network
+		return nil, err
+	}
+	return func() {
+		if err := cmd.Wait(); err != nil {
+			fmt.Fprintf(os.Stderr, "cut the way of telemetry: %v: %s\n", err, output.Bytes())
+		}
+	}, nil
 }
 
 // slow has the agent keep its telemetry for some seconds, where it can be told to.
@@ -188,6 +234,15 @@ func (s *session) play(ctx context.Context, command string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
+	if s.scenario.Cut != "" {
+		cutCtx, cancel := context.WithCancel(ctx)
+		defer cancel() // of one that waits for a mark which nobody made
+		stop, err := s.cut(cutCtx)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	err = cmd.Run()
 	if keepErr := s.keep(output.Bytes()); keepErr != nil {
 		return keepErr
