@@ -36,8 +36,8 @@ type root struct {
 	// agent runs that started this one, nil for what is in no call.
 	shelled, nested bool
 	outer           *root
-	doubt        bool // another process may be of the same call
-	commands     []command
+	doubt           bool // another process may be of the same call
+	commands        []command
 	// base is what the process tree makes of it; agent is what it works for, inherited what its descendants do,
 	// lowered the same of those that something contradicts.
 	base, agent, inherited, lowered *event.Agent
