@@ -148,7 +148,14 @@ type expression struct {
 // compile makes an expression of the wanted type. kinds is the events it is asked about: an attribute that
 // none of them has is a mistake.
 func (l *language) compile(source string, want *cel.Type, kinds []event.Kind) (*expression, error) {
-	checked, issues := l.env.Compile(source)
+	parsed, issues := l.env.Parse(source)
+	if err := issues.Err(); err != nil {
+		return nil, plain(issues)
+	}
+	if err := checkPatterns(parsed.NativeRep()); err != nil {
+		return nil, err
+	}
+	checked, issues := l.env.Check(parsed)
 	if err := issues.Err(); err != nil {
 		return nil, plain(issues)
 	}

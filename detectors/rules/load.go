@@ -54,19 +54,32 @@ func Load(sources ...Source) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, patterns := &Set{l: l}, newPatterns()
+	return l.load(sources...)
+}
+
+// load is Load in a language that is there already: making it takes longer than many a rule.
+func (l *language) load(sources ...Source) (*Set, error) {
 	var errs []error
-	ids, uuids := map[string]*Rule{}, map[string]*Rule{}
-	for _, source := range sources {
+	documents, count := make([]*document, len(sources)), 0
+	for i, source := range sources {
 		d, err := parse(source.Name, source.Data)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if len(s.rules)+len(d.Rules) > maxRules {
+		documents[i] = d
+		// Before any is compiled, which takes longer than to read it.
+		if count += len(d.Rules); count > maxRules {
 			return nil, errors.Join(append(errs, &Error{File: source.Name, Reason: fmt.Sprintf("there are more than %d rules", maxRules)})...)
 		}
-		c := &compiler{l: l, patterns: patterns, file: source.Name, macros: d.Macros}
+	}
+	s, patterns := &Set{l: l}, newPatterns()
+	ids, uuids := map[string]*Rule{}, map[string]*Rule{}
+	for i, d := range documents {
+		if d == nil {
+			continue
+		}
+		c := &compiler{l: l, patterns: patterns, file: sources[i].Name, macros: d.Macros}
 		for i := range d.Rules {
 			r, err := c.compile(&d.Rules[i])
 			if err != nil {

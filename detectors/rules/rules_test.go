@@ -137,14 +137,26 @@ func TestTooMuch(t *testing.T) {
 		}
 		halves = append(halves, Source{Name: fmt.Sprint(half), Data: []byte(text)})
 	}
+	var tenth []Source
+	for part := range 10 {
+		text := "version: watchglass.rules/v1\nrules:\n"
+		for i := range 1000 {
+			text += rule(part*1000 + i)
+		}
+		tenth = append(tenth, Source{Name: fmt.Sprint(part), Data: []byte(text)})
+	}
 	for name, test := range map[string]struct {
 		sources []Source
 		want    string
 	}{
-		"10 MB":        {[]Source{{Name: "f", Data: bytes.Repeat([]byte("#\n"), 5<<20)}}, "f: the file has 10485760 bytes, the most are 1048576"},
-		"10,000 rules": {[]Source{{Name: "f", Data: []byte(many)}}, "the file has"},
-		"2,200 rules":  {halves, "1: there are more than 2048 rules"},
-		"not UTF-8":    {[]Source{{Name: "f", Data: []byte("version: \xff")}}, "f: the file is not UTF-8"},
+		"10 MB":                     {[]Source{{Name: "f", Data: bytes.Repeat([]byte("#\n"), 5<<20)}}, "f: the file has 10485760 bytes, the most are 1048576"},
+		"10,000 rules":              {[]Source{{Name: "f", Data: []byte(many)}}, "the file has"},
+		"10,000 rules in ten files": {tenth, "2: there are more than 2048 rules"},
+		"10,000 rules in one line each of nothing": {
+			[]Source{{Name: "f", Data: []byte("version: watchglass.rules/v1\nrules:\n" + strings.Repeat("- {}\n", 10000))}}, "f: there are more than 2048 rules",
+		},
+		"2,200 rules": {halves, "1: there are more than 2048 rules"},
+		"not UTF-8":   {[]Source{{Name: "f", Data: []byte("version: \xff")}}, "f: the file is not UTF-8"},
 		"an alias bomb": {[]Source{{Name: "f", Data: []byte("version: watchglass.rules/v1\nmacros:\n a: &a [x,x,x,x,x,x,x,x,x]\n b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n" +
 			" c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n d: [*c,*c,*c,*c,*c,*c,*c,*c,*c]\nrules: []\n")}}, "a text is expected here"},
 	} {

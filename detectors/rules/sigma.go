@@ -85,6 +85,11 @@ const maxSigma = 512
 // ImportSigma converts Sigma rules. The result is a file of rules of this package's format with those that
 // could be converted, nil when none could; each error is an *Error that says of one rule why it could not.
 func ImportSigma(sources ...Source) (file []byte, converted int, failures []error) {
+	l, err := newLanguage() // once: it takes longer than to convert many rules
+	if err != nil {
+		return nil, 0, []error{err}
+	}
+	patterns := newPatterns()
 	var rules []map[string]any
 	for _, source := range sources {
 		if len(source.Data) > maxFile {
@@ -102,7 +107,7 @@ func ImportSigma(sources ...Source) (file []byte, converted int, failures []erro
 				failures = append(failures, yamlErrors(source.Name, err))
 				break
 			}
-			rule, err := s.convert(source.Name)
+			rule, err := s.convert(l, patterns, source.Name)
 			if err != nil {
 				failures = append(failures, &Error{File: source.Name, Rule: s.Title, Reason: err.Error()})
 				continue
@@ -121,7 +126,7 @@ func ImportSigma(sources ...Source) (file []byte, converted int, failures []erro
 }
 
 // convert makes the rule, and sees that it loads.
-func (s *sigma) convert(file string) (map[string]any, error) {
+func (s *sigma) convert(l *language, patterns patterns, file string) (map[string]any, error) {
 	if p := s.LogSource.Product; p != "" && p != "linux" {
 		return nil, fmt.Errorf("it is for %s", p)
 	}
@@ -129,7 +134,7 @@ func (s *sigma) convert(file string) (map[string]any, error) {
 	if !known || s.LogSource.Service != "" {
 		return nil, fmt.Errorf("its log source (category %q, service %q) has no events here", s.LogSource.Category, s.LogSource.Service)
 	}
-	if _, known := mustKinds()[category.on]; !known {
+	if _, known := l.kinds[category.on]; !known {
 		return nil, fmt.Errorf("there are no events %s yet", category.on)
 	}
 	c := &sigmaConverter{category: category, detection: s.Detection}
@@ -152,7 +157,7 @@ func (s *sigma) convert(file string) (map[string]any, error) {
 		"description": strings.TrimSpace(fmt.Sprintf("%s\nConverted from the Sigma rule in %s by %s, licence %s.",
 			strings.TrimSpace(s.Description), file, orUnknown(s.Author), orUnknown(s.License))),
 	}
-	if techniques := s.techniques(); len(techniques) > 0 {
+	if techniques := s.techniques(patterns.technique); len(techniques) > 0 {
 		rule["attack"] = techniques
 	}
 	if len(s.References) > 0 {
@@ -162,23 +167,10 @@ func (s *sigma) convert(file string) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing it: %w", err)
 	}
-	if _, err := Load(Source{Name: "converted", Data: out}); err != nil {
+	if _, err := l.load(Source{Name: "converted", Data: out}); err != nil {
 		return nil, fmt.Errorf("what it becomes does not load: %w", err)
 	}
 	return rule, nil
-}
-
-// mustKinds is the events there are; a language that cannot be made has none.
-func mustKinds() map[string]bool {
-	l, err := newLanguage()
-	if err != nil {
-		return nil
-	}
-	kinds := map[string]bool{}
-	for name := range l.kinds {
-		kinds[name] = true
-	}
-	return kinds
 }
 
 func orUnknown(s string) string {
@@ -197,10 +189,10 @@ func sigmaID(title, uuid string) string {
 	return "sigma-" + name + "-" + uuid[:min(len(uuid), 4)]
 }
 
-func (s *sigma) techniques() []string {
+func (s *sigma) techniques(form *regexp.Regexp) []string {
 	var ids []string
 	for _, tag := range s.Tags {
-		if id, ok := strings.CutPrefix(strings.ToLower(tag), "attack.t"); ok && newPatterns().technique.MatchString("T"+id) {
+		if id, ok := strings.CutPrefix(strings.ToLower(tag), "attack.t"); ok && form.MatchString("T"+id) {
 			ids = append(ids, "T"+id)
 		}
 	}

@@ -116,3 +116,17 @@ func FuzzImportSigma(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkImportSigma is the conversion of a hundred rules: most of the time must be theirs, not the language's.
+func BenchmarkImportSigma(b *testing.B) {
+	var text strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&text, "---\n{title: t%d, id: 11111111-1111-4111-8111-%012d, level: low, logsource: {category: process_creation}, detection: {a: {Image: /x%d}, condition: a}}\n", i, i, i)
+	}
+	source := Source{Name: "f", Data: []byte(text.String())}
+	for b.Loop() {
+		if _, n, failures := ImportSigma(source); n != 100 {
+			b.Fatal(n, failures)
+		}
+	}
+}
