@@ -72,7 +72,8 @@ const (
 // reason not to learn from a session. It belongs to the goroutine of the detectors; what it learned may be read and
 // written as a file by another one.
 type Baselines struct {
-	cfg BaselinesConfig
+	cfg          BaselinesConfig
+	maxSandboxes int
 	// sessions is by session, in the sense of turn; tops is the working directory of the first program of each process
 	// that nobody in the sandbox started, by its uid; open is what is open in a sandbox, under the key 0.
 	sessions *memory.Memory[*observed]
@@ -118,7 +119,7 @@ type openFinding struct{ session, finding uint64 }
 // NewBaselines makes baselines that have learned nothing. cfg must be valid.
 func NewBaselines(cfg *Config) *Baselines {
 	return &Baselines{
-		cfg:      cfg.Baselines,
+		cfg: cfg.Baselines, maxSandboxes: cfg.MaxSandboxes,
 		sessions: memory.New[*observed](cfg.MaxSandboxes, mostSessions),
 		tops:     memory.New[string](cfg.MaxSandboxes, mostSessions),
 		open:     memory.New[*openFindings](cfg.MaxSandboxes, 1),

@@ -66,6 +66,7 @@ func (d *firstSeen) Stats() event.DetectorStats {
 	defer d.base.mu.Unlock()
 	stats.Entries += d.base.learned.names()
 	stats.Evicted += d.base.learned.evicted
+	stats.Most += 2 * mostFiltered * d.base.learned.most
 	return stats
 }
 

@@ -3,9 +3,11 @@
 package detectors
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/watchglass/watchglass/detectors/internal/memory"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -20,6 +22,25 @@ type Oversight struct {
 	report     func(*event.Finding)
 	pass       func(*event.Finding)
 	suppressed atomic.Uint64
+	// spent is how much each rule told of a sandbox lately.
+	spent *memory.Memory[spending]
+}
+
+// A sandbox can make findings without end: a million names for one secret are a million findings. Of each rule so
+// many new ones and updates of a sandbox are told in a while; all others are one, which says how many they are.
+const (
+	mostFindings  = 256
+	mostUpdates   = 1024
+	findingsWhile = 10 * time.Minute
+	// mostRulesSpent is for how many rules that is remembered, of each sandbox.
+	mostRulesSpent = 512
+)
+
+type spending struct {
+	began         time.Time
+	told, updates int
+	// rest is the finding that stands for all others.
+	rest repeats
 }
 
 // Looker is what Show needs of a detector.
@@ -34,7 +55,7 @@ type Ticker interface {
 
 // NewOversight makes one, of the baselines that the detectors were made with.
 func NewOversight(base *Baselines, profiles *Profiles) *Oversight {
-	o := &Oversight{base: base}
+	o := &Oversight{base: base, spent: memory.New[spending](base.maxSandboxes, mostRulesSpent)}
 	o.pass = o.found
 	o.profiles.Store(profiles)
 	return o
@@ -78,5 +99,39 @@ func (o *Oversight) judge(e *event.Event, f *event.Finding) bool {
 		}
 	}
 	o.base.Found(e, f)
+	return o.affordable(e, f)
+}
+
+// affordable says whether a finding is told, perhaps as one that stands for many.
+func (o *Oversight) affordable(e *event.Event, f *event.Finding) bool {
+	if e.Sandbox == nil {
+		return true
+	}
+	key := o.spent.Key(0, f.Rule.ID)
+	s := o.spent.Get(e.Sandbox.ID, key)
+	if s == nil {
+		s = o.spent.Put(e.Sandbox.ID, key, spending{began: e.Time})
+	}
+	if e.Time.Sub(s.began) > findingsWhile {
+		s.began, s.told, s.updates = e.Time, 0, 0
+	}
+	if f.State == event.FindingUpdate {
+		if s.updates++; s.updates <= mostUpdates {
+			return true
+		}
+	} else if s.told++; s.told <= mostFindings {
+		return true
+	}
+	if !s.rest.seen(f.Rule, e) {
+		return false
+	}
+	f.ID, f.Count, f.State = s.rest.id, s.rest.count, s.rest.state()
+	more := strconv.Itoa(s.rest.count) + " more findings of " + f.Rule.ID + " are not told one by one"
+	f.Explanation = "The sandbox makes so many findings of this rule that after " + strconv.Itoa(mostFindings) + " in " + findingsWhile.String() +
+		" the rest is one: " + more + ". The last is: " + f.Title + ". " + f.Explanation
+	f.Title = more + ", the last: " + f.Title
 	return true
 }
+
+// Forget drops what is remembered of a sandbox.
+func (o *Oversight) Forget(sandboxID string) { o.spent.Forget(sandboxID) }

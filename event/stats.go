@@ -27,6 +27,8 @@ type Stats struct {
 	Exporters []ExporterStats
 	// Detectors is the state of each detector.
 	Detectors []DetectorStats
+	// FindingsSuppressed is how many findings profiles did not let count.
+	FindingsSuppressed uint64
 	// Notifiers is the state of each output that tells people of findings, and of every other exporter's canary.
 	Notifiers []NotifierStats
 	// CanaryInterval is how often a canary is made; 0 for never.
@@ -85,6 +87,8 @@ type DetectorStats struct {
 	// Entries is how much it remembers now; Evicted how much it had to forget for lack of room.
 	Entries int
 	Evicted uint64
+	// Most is the most entries that it can come to remember, with all sandboxes that it has room for.
+	Most int
 	// Failed is true when it panicked: it is then off until the collector starts again.
 	Failed bool
 }

@@ -168,6 +168,9 @@ func (v Value) AsString() string {
 	return string(v.AppendString(nil))
 }
 
+// Plain is the string of a ValueString that is held as one; false when AsString would have to make it.
+func (v Value) Plain() (string, bool) { return v.str, v.form == formText }
+
 // AppendString appends the string of a ValueString, and never allocates but to make dst longer.
 func (v Value) AppendString(dst []byte) []byte {
 	switch v.form {

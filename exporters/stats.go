@@ -21,6 +21,7 @@ type statsCollector struct {
 	attached, seen, dropped                     *prometheus.Desc
 	exported, failed, refused, queued, capacity *prometheus.Desc
 	working, remembered, forgotten              *prometheus.Desc
+	bound, suppressed                           *prometheus.Desc
 	sandboxes, sandboxesRefused                 *prometheus.Desc
 	processes, processesEvicted                 *prometheus.Desc
 	ringSize, ringUsed                          *prometheus.Desc
@@ -82,6 +83,10 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 	c.remembered = desc(gauge, "watchglass_detector_entries", "What the detector remembers now, in entries of its tables.", "rule")
 	c.forgotten = desc(counter, "watchglass_detector_entries_evicted_total",
 		"Entries that the detector had to forget for lack of room: a finding may then be missed, or told anew.", "rule")
+	c.bound = desc(gauge, "watchglass_detector_entries_limit",
+		"The most entries that the detector can come to remember, with all sandboxes that it has room for.", "rule")
+	c.suppressed = desc(counter, "watchglass_findings_suppressed_total",
+		"Findings that detectors.profiles did not let count.")
 	c.sandboxes = desc(gauge, "watchglass_sandboxes", "Sandboxes that are watched now.")
 	c.sandboxesRefused = desc(counter, "watchglass_sandboxes_refused_total",
 		"Sandboxes that are not watched because there was no room for them.")
@@ -180,7 +185,9 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.working, up, d.Name)
 		gauge(c.remembered, float64(d.Entries), d.Name)
 		counter(c.forgotten, d.Evicted, d.Name)
+		gauge(c.bound, float64(d.Most), d.Name)
 	}
+	counter(c.suppressed, stats.FindingsSuppressed)
 	c.collectNotifiers(stats, counter, gauge)
 	gauge(c.sandboxes, float64(stats.Sandboxes))
 	counter(c.sandboxesRefused, stats.SandboxesRefused)

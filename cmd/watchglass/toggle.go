@@ -31,6 +31,12 @@ func (t *toggle) Detect(e *event.Event, report func(*event.Finding)) {
 	}
 }
 
+// Forget implements collector.Detector.
+func (t *toggle) Forget(sandboxID string) {
+	t.oversight.Forget(sandboxID)
+	t.Detector.Forget(sandboxID)
+}
+
 // ticking is a toggle around a detector that time can make find something.
 type ticking struct{ *toggle }
 

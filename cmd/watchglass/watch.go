@@ -220,6 +220,7 @@ func newUsage(s *watchSettings) (collector.Usage, error) {
 func (w *watch) account() event.Stats {
 	stats := w.pipeline.Stats()
 	stats.Receiver, stats.Hooks = w.receiverStats(), w.hookStats()
+	stats.FindingsSuppressed = w.detectors.oversight.Suppressed()
 	w.store.addStats(&stats)
 	return stats
 }

@@ -39,6 +39,7 @@ type Engine struct {
 	byKind  map[event.Kind]*index
 
 	entries atomic.Int64
+	most    atomic.Int64
 	evicted atomic.Uint64
 	failed  atomic.Uint64
 }
@@ -88,7 +89,7 @@ func (e *Engine) Disable(ids []string) {
 
 // Stats implements collector.Detector.
 func (e *Engine) Stats() event.DetectorStats {
-	return event.DetectorStats{Name: e.rule.ID, Entries: int(e.entries.Load()), Evicted: e.evicted.Load()}
+	return event.DetectorStats{Name: e.rule.ID, Entries: int(e.entries.Load()), Evicted: e.evicted.Load(), Most: int(e.most.Load())}
 }
 
 // Failures is how many evaluations ended in an error or cost too much. It may be called from any goroutine.
@@ -137,7 +138,9 @@ func (e *Engine) account() {
 		r.groups.Count(&total)
 		total.Entries += len(r.pending)
 		total.Evicted += r.forgone
+		total.Most += mostPending
 	}
+	e.most.Store(int64(total.Most))
 	e.entries.Store(int64(total.Entries))
 	e.evicted.Store(total.Evicted)
 }

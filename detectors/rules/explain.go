@@ -50,7 +50,7 @@ func (s *Set) Lint() []string {
 func (*Set) slow(r *Rule) bool {
 	for _, st := range r.stages {
 		for _, kind := range st.kinds {
-			if kind == event.KindFileOpen && len(st.when.guards) == 0 {
+			if kind == event.KindFileOpen && len(st.when.guards) == 0 && !st.when.native() {
 				return true
 			}
 		}
@@ -76,7 +76,7 @@ func (r *Rule) Explain() string {
 				first += ", found by an index"
 			}
 		}
-		if st.when.complete {
+		if st.when.native() {
 			first += "; CEL is never asked"
 		}
 		fmt.Fprintf(&b, "  step %d          %v: %s; at most %d units of cost\n", i+1, st.kinds, first, st.when.estimate)

@@ -56,7 +56,12 @@ func (x *index) find(v *values, found func(candidate)) {
 		value, _ := v.get(by.slot)
 		matching := by.numbers[value.AsInt()]
 		if v.l.forms[by.slot] == event.ValueString {
-			matching = by.texts[value.AsString()]
+			if text, plain := value.Plain(); plain {
+				matching = by.texts[text]
+			} else {
+				v.text = value.AppendString(v.text[:0])
+				matching = by.texts[string(v.text)]
+			}
 		}
 		for _, c := range matching {
 			found(c)

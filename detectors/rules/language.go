@@ -138,9 +138,9 @@ func qualified(e ast.Expr) string {
 
 // expression is a compiled condition, or another expression over an event.
 type expression struct {
-	// guards must all hold; complete says that nothing else is left to decide.
+	// guards must all hold, and then the rest, which is nil when nothing else is left to decide.
 	guards   []guard
-	complete bool
+	rest     *clause
 	program  cel.Program
 	estimate uint64
 }
@@ -175,7 +175,7 @@ func (l *language) compile(source string, want *cel.Type, kinds []event.Kind) (*
 	}
 	x := &expression{estimate: estimate.Max}
 	if want == cel.BoolType {
-		x.guards, x.complete = l.guards(tree)
+		x.guards, x.rest = l.guards(tree)
 	}
 	x.program, err = l.env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 	if err != nil {
@@ -260,12 +260,18 @@ func (x *expression) holds(v *values) (bool, error) {
 			return false, nil
 		}
 	}
-	if x.complete {
+	if x.rest == nil {
 		return true, nil
+	}
+	if known := x.rest.holds(v); known != verdictOpen {
+		return known == verdictTrue, nil
 	}
 	result, err := x.eval(v)
 	return result == types.True, err
 }
+
+// native says that a condition never needs CEL.
+func (x *expression) native() bool { return x.rest == nil || x.rest.native() }
 
 // string is the value of an expression of type string.
 func (x *expression) string(v *values) (string, error) {

@@ -170,6 +170,14 @@ func TestTooMuch(t *testing.T) {
 // hundred is a hundred rules of the kinds that people write: about programs, paths and peers.
 func hundred(t testing.TB) *Set {
 	t.Helper()
+	s, err := Load(hundredSource())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func hundredSource() Source {
 	text := "version: watchglass.rules/v1\nrules:\n"
 	for i := range 100 {
 		on, condition := "process.exec", fmt.Sprintf(`process.executable.name == "tool-%d" && process.command_args.exists(a, a == "x")`, i)
@@ -181,13 +189,9 @@ func hundred(t testing.TB) *Set {
 		case 3:
 			on, condition = "network.connect", fmt.Sprintf(`network.peer.port == %d && watchglass.network.peer.scope == "public"`, 10000+i)
 		}
-		text += fmt.Sprintf("- {id: rule-%d, uuid: 00000000-0000-4000-8000-%012d, title: t, severity: low, on: [%s], condition: '%s'}\n", i, i, on, condition)
+		text += fmt.Sprintf("- {id: user-rule-%d, uuid: 00000000-0000-4000-8000-%012d, title: t, severity: low, on: [%s], condition: '%s'}\n", i, i, on, condition)
 	}
-	s, err := Load(Source{Name: "hundred", Data: []byte(text)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return Source{Name: "hundred", Data: []byte(text)}
 }
 
 func sampleEvents() []*event.Event {

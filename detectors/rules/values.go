@@ -29,6 +29,8 @@ type values struct {
 	// boxed is the values as CEL takes them, made when it asks.
 	boxed   []ref.Val
 	boxedAt []uint32
+	// text is where a text is made that a comparison needs.
+	text []byte
 	// resource is true once the sandbox's attributes are there too.
 	resource bool
 }

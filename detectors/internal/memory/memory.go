@@ -114,6 +114,7 @@ func (m *Memory[V]) Forget(sandbox string) {
 func (m *Memory[V]) Count(stats *event.DetectorStats) {
 	stats.Entries += int(m.held.Load())
 	stats.Evicted += m.evicted.Load()
+	stats.Most += m.sandboxes.most * m.most
 }
 
 // lru is a map of at most most entries that forgets the least recently used. Its links are indices
