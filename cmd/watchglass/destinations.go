@@ -42,6 +42,22 @@ func (s *watchSettings) otlpConfig() (otlp.Config, error) {
 	return cfg, nil
 }
 
+// logs is every place for events by OTLP, and the configuration that the first one is from.
+func (s *watchSettings) logs() ([]otlp.LogsConfig, otlp.Config, error) {
+	cfg, err := s.otlpConfig()
+	if err != nil {
+		return nil, cfg, err
+	}
+	var list []otlp.LogsConfig
+	if cfg.LogsEnabled() {
+		list = append(list, cfg.LogsConfig(otlpName))
+	}
+	for _, d := range s.config.Exporters.Destinations {
+		list = append(list, d.WithDefaults())
+	}
+	return list, cfg, nil
+}
+
 // openTraces makes what sends sessions as traces; nothing where they have no endpoint.
 func openTraces(s *watchSettings) ([]collector.ExporterSettings, error) {
 	cfg, err := s.otlpConfig()
@@ -57,25 +73,20 @@ func openTraces(s *watchSettings) ([]collector.ExporterSettings, error) {
 
 // openOTLP makes what sends logs and metrics by OTLP, as the configuration and the environment say.
 func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collector.DestinationSettings, error) {
-	cfg, err := s.otlpConfig()
+	list, cfg, err := s.logs()
 	if err != nil {
 		return nil, err
 	}
 	settings := otlp.Settings{Resource: programResource(s.instance), Logger: s.log, Environment: os.LookupEnv}
-	var list []otlp.LogsConfig
-	if cfg.LogsEnabled() {
-		list = append(list, cfg.LogsConfig(otlpName))
-	}
 	var destinations []collector.DestinationSettings
-	for _, d := range append(list, s.config.Exporters.Destinations...) {
-		d = d.WithDefaults()
+	for _, d := range list {
 		logs, err := otlp.OpenLogs(d, settings)
 		if err != nil {
 			return nil, err
 		}
 		destinations = append(destinations, collector.DestinationSettings{
-			Destination: logs, Wants: d.Filter.Wants(), Least: d.Filter.Least(), BatchSize: otlpBatchSize, FlushInterval: otlpFlushInterval,
-			Delivered: metrics.Delivered,
+			Destination: logs, Wants: d.Filter.Wants(), Least: d.Filter.Least(), Oldest: d.Start == otlp.StartOldest,
+			BatchSize: otlpBatchSize, FlushInterval: otlpFlushInterval, Delivered: metrics.Delivered,
 		})
 	}
 	if cfg.MetricsEnabled() {

@@ -21,7 +21,7 @@ func TestDestinations(t *testing.T) {
 	}
 	text := `
 exporters:
-  otlp: {logs: {endpoint: "http://127.0.0.1:1"}}
+  otlp: {logs: {endpoint: "http://127.0.0.1:1"}, profile: ecs, filter: {min_severity: medium}, start: oldest}
   destinations:
     - {name: siem, endpoint: "http://127.0.0.1:2", headers: {authorization: "Bearer ${env:WATCHGLASS_TEST_TOKEN}"},
        profile: ocsf, filter: {kinds: [watchglass.finding], min_severity: high}}
@@ -46,7 +46,13 @@ exporters:
 		if d.Destination.Name() == "siem" && (!d.Wants(high) || d.Wants(low) || d.Wants(exec)) {
 			t.Error("siem does not get what it wants")
 		}
-		if d.Destination.Name() != "siem" && d.Wants != nil {
+		if d.Destination.Name() == "otlp" && (!d.Wants(high) || d.Wants(low) || d.Wants(exec) || d.Least != event.SeverityMedium) {
+			t.Error("otlp does not get what it wants")
+		}
+		if (d.Destination.Name() == "otlp") != d.Oldest {
+			t.Errorf("%s begins at the wrong end: oldest %v", d.Destination.Name(), d.Oldest)
+		}
+		if d.Destination.Name() == "lake" && d.Wants != nil {
 			t.Errorf("%s does not get everything", d.Destination.Name())
 		}
 		if err := d.Destination.Shutdown(t.Context()); err != nil {

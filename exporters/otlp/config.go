@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/watchglass/watchglass/exporters/profile"
 )
 
 // The values of Destination.Protocol and Destination.Compression, as the OpenTelemetry specification names them.
@@ -36,6 +38,10 @@ type Config struct {
 	// Traces is where traces go, one for each turn of a session. It overrides too; but without an endpoint of its own,
 	// none are sent.
 	Traces Destination `yaml:"traces"`
+	// Profile, Filter and Start are of events alone, as in LogsConfig.
+	Profile string `yaml:"profile"`
+	Filter  Filter `yaml:"filter"`
+	Start   string `yaml:"start"`
 	// MetricsInterval is the time between two pushes of the metrics.
 	MetricsInterval time.Duration `yaml:"metrics_interval"`
 	// Retry is how often and how long a request is tried again.
@@ -91,6 +97,8 @@ func (r Retry) validate() error {
 func DefaultConfig() Config {
 	return Config{
 		Destination:     Destination{Protocol: ProtocolGRPC, Compression: CompressionGzip, Timeout: 10 * time.Second},
+		Profile:         profile.OTel,
+		Start:           StartNow,
 		MetricsInterval: time.Minute,
 		Retry:           Retry{Initial: time.Second, Max: 15 * time.Second, Elapsed: time.Minute},
 	}
@@ -110,7 +118,7 @@ func (c Config) TracesEnabled() bool { return c.Traces.Endpoint != "" }
 func (c Config) Validate() error {
 	var errs []error
 	if c.LogsEnabled() {
-		errs = append(errs, c.logs().validate("logs."))
+		errs = append(errs, c.logs().validate("logs."), validateChoice(c.Profile, c.Filter, c.Start))
 	}
 	if c.MetricsEnabled() {
 		errs = append(errs, c.metrics().validate("metrics."))

@@ -38,6 +38,10 @@ func TestValidate(t *testing.T) {
 		"header name":  {func(c *Config) { c.Endpoint, c.Headers = "https://collector", Headers{"a b": "s3cret"} }, `headers: "a b"`},
 		"interval":     {func(c *Config) { c.Metrics.Endpoint, c.MetricsInterval = "https://collector", 1 }, "metrics_interval"},
 		"retry":        {func(c *Config) { c.Endpoint, c.Retry.Initial = "https://collector", 0 }, "retry"},
+		"profile":      {func(c *Config) { c.Endpoint, c.Profile = "https://collector", "leef" }, `profile: "leef" is none of`},
+		"start":        {func(c *Config) { c.Endpoint, c.Start = "https://collector", "then" }, `start: "then" is neither now nor oldest`},
+		"filter":       {func(c *Config) { c.Endpoint, c.Filter.Kinds = "https://collector", []string{"x"} }, `filter.kinds[0]: "x" is no event`},
+		"severity":     {func(c *Config) { c.Endpoint, c.Filter.MinSeverity = "https://collector", "x" }, `filter.min_severity: "x"`},
 		"signal alone": {func(c *Config) { c.Logs = Destination{Endpoint: "ftp://x"} }, "logs.endpoint: ftp://x must be a URL"},
 	} {
 		cfg := DefaultConfig()

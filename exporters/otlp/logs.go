@@ -26,12 +26,20 @@ type LogsConfig struct {
 	Profile string `yaml:"profile"`
 	// Filter says which events it gets.
 	Filter Filter `yaml:"filter"`
-	Retry  Retry  `yaml:"retry"`
+	// Start is where in the journal it begins when it is new: now (the default), or oldest.
+	Start string `yaml:"start"`
+	Retry Retry  `yaml:"retry"`
 }
+
+// The values of LogsConfig.Start.
+const (
+	StartNow    = "now"
+	StartOldest = "oldest"
+)
 
 // LogsConfig is the configuration of the destination that logs have in c, under that name.
 func (c Config) LogsConfig(name string) LogsConfig {
-	return LogsConfig{Name: name, Destination: c.logs(), Retry: c.Retry}
+	return LogsConfig{Name: name, Destination: c.logs(), Profile: c.Profile, Filter: c.Filter, Start: c.Start, Retry: c.Retry}
 }
 
 // WithDefaults is the configuration with the defaults for what it leaves open.
@@ -49,6 +57,9 @@ func (c LogsConfig) WithDefaults() LogsConfig {
 	if c.Profile == "" {
 		c.Profile = profile.OTel
 	}
+	if c.Start == "" {
+		c.Start = base.Start
+	}
 	if c.Retry == (Retry{}) {
 		c.Retry = base.Retry
 	}
@@ -61,10 +72,19 @@ func (c LogsConfig) Validate() error {
 	if !validName(c.Name) {
 		errs = append(errs, fmt.Errorf("name: %q must be 1 to 64 of a-z, 0-9, \"-\", \"_\" and \".\", a letter or digit first", c.Name))
 	}
-	if c.Profile != "" && !slices.Contains(profile.Names(), c.Profile) {
-		errs = append(errs, fmt.Errorf("profile: %q is none of %s", c.Profile, strings.Join(profile.Names(), ", ")))
+	return errors.Join(append(errs, c.validate(""), validateChoice(c.Profile, c.Filter, c.Start), c.Retry.validate())...)
+}
+
+// validateChoice says what is wrong with which events are sent, and in whose words.
+func validateChoice(name string, filter Filter, start string) error {
+	var errs []error
+	if name != "" && !slices.Contains(profile.Names(), name) {
+		errs = append(errs, fmt.Errorf("profile: %q is none of %s", name, strings.Join(profile.Names(), ", ")))
 	}
-	return errors.Join(append(errs, c.validate(""), c.Filter.validate(), c.Retry.validate())...)
+	if start != "" && start != StartNow && start != StartOldest {
+		errs = append(errs, fmt.Errorf("start: %q is neither %s nor %s", start, StartNow, StartOldest))
+	}
+	return errors.Join(append(errs, filter.validate())...)
 }
 
 // validName is what can be a file's name, a label and a word in a message.
