@@ -126,11 +126,11 @@ func writeVerifyText(w io.Writer, report *journal.Report) error {
 func newJournal() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "journal",
-		Short: "Keep the journal's key",
+		Short: "Keep the journal's key, and look after what destinations refused",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newJournalKey())
+	cmd.AddCommand(newJournalKey(), newJournalQuarantine(), newJournalResend())
 	return cmd
 }
 
