@@ -151,6 +151,7 @@ type sandboxState struct {
 	existing  int
 	processes int
 	stopped   time.Time
+	outlived  []*event.Process // what its maker found alive at its end
 	// examined is true once its posture was looked at, or no longer is tried.
 	examined     bool
 	examinations int

@@ -5,6 +5,7 @@ package collector
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/watchglass/watchglass/bpf"
@@ -83,9 +84,28 @@ func (p *Pipeline) stop(state *sandboxState, now time.Time) {
 	p.sessions.Forget(state.sandbox, now)
 	p.publishSessions()
 	state.stopped = now
-	p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: &event.SandboxStop{
-		Processes: state.processes, Outlived: len(p.tree.Live(state.sandbox.CgroupID)),
-	}})
+	left := p.tree.Live(state.sandbox.CgroupID)
+	if len(left) < len(state.outlived) {
+		left = state.outlived
+	}
+	stop := &event.SandboxStop{Processes: state.processes, Outlived: len(left)}
+	for _, process := range left[:min(len(left), mostOutlivers)] {
+		stop.Outlivers = append(stop.Outlivers, named(process.Name)+"["+strconv.FormatUint(uint64(process.PID), 10)+"]")
+	}
+	p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: stop})
+}
+
+// mostOutlivers is how many of the processes that are alive at the end of a sandbox are named.
+const mostOutlivers = 16
+
+// Outlived says that these processes were alive when the sandbox was over, although they are not any more when it is
+// told: whoever ended them asks for that.
+func (p *Pipeline) Outlived(cgroupID uint64, left []*event.Process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if state := p.sandboxes[cgroupID]; state != nil {
+		state.outlived = left
+	}
 }
 
 // tick does what time asks for: starts and stops that no record told, losses, summaries, forgetting.

@@ -34,6 +34,8 @@ type mcpDrift struct {
 // toolServer is a running server.
 type toolServer struct {
 	identity, agent string
+	// starting is true while its own process is a shell that will run the server: wrappers such as pyenv's start others.
+	starting bool
 	// peers is where it connected.
 	peers []netip.Addr
 }
@@ -65,7 +67,7 @@ func newMCPDrift(cfg *Config) *mcpDrift {
 			MemoryBound: "per sandbox max_entries findings, servers, commands (at most 512 bytes each) and names, 32 destinations of each " +
 				"server; max_sandboxes sandboxes; least recently used first",
 			FalsePositives: "until a server's first call its command and its destinations may be anything; lists that the agent itself " +
-				"or the user's editor writes; shells by which npx and its like start the server itself; loopback",
+				"or the user's editor writes; shells by which npx, pyenv and their like start the server itself; loopback",
 			Confidence: event.ConfidenceMedium,
 			Next: []string{
 				"Compare the agent's list of tool servers with its last version.",
@@ -154,12 +156,16 @@ func (d *mcpDrift) executed(e *event.Event, report func(*event.Finding)) {
 	if p == nil {
 		return
 	}
-	if identity := serverOf(p); identity != "" {
+	server := d.serverAbove(e)
+	if server != nil && p.UID == p.RootUID { // in its own place
+		server.starting = isShell(program(p))
+		return
+	}
+	if identity := serverOf(p); server == nil && identity != "" {
 		d.started(e, identity, report)
 		return
 	}
-	server := d.serverAbove(e)
-	if server == nil || !isShell(program(p)) || slices.ContainsFunc(p.Args, func(arg string) bool { return strings.Contains(arg, server.identity) }) {
+	if server == nil || server.starting || !isShell(program(p)) || slices.ContainsFunc(p.Args, func(arg string) bool { return strings.Contains(arg, server.identity) }) {
 		return
 	}
 	title := "the tool server " + server.identity + " ran a shell: " + command(p.Args)
@@ -172,7 +178,9 @@ func (d *mcpDrift) executed(e *event.Event, report func(*event.Finding)) {
 // started compares how a server is started with how it was when it was used first.
 func (d *mcpDrift) started(e *event.Event, identity string, report func(*event.Finding)) {
 	p, sandbox := e.Process, e.Sandbox.ID
-	d.running.Put(sandbox, d.running.Key(uint64(p.UID)), toolServer{identity: identity, agent: agentOf(p)})
+	d.running.Put(sandbox, d.running.Key(uint64(p.UID)), toolServer{
+		identity: identity, agent: agentOf(p), starting: isShell(program(p)),
+	})
 	key := d.pins.Key(0, agentOf(p), identity)
 	now := pin{command: d.pins.Key(1, append([]string{p.Executable}, p.Args...)...), line: command(p.Args), at: e.Time}
 	was := d.pins.Get(sandbox, key)

@@ -606,6 +606,8 @@ const (
 	SandboxProcesses Key = "watchglass.sandbox.processes"
 	// SandboxOutlived is the number of processes still alive at the stop.
 	SandboxOutlived Key = "watchglass.sandbox.outlived"
+	// SandboxOutlivers is the names of the first of those, as name[pid].
+	SandboxOutlivers Key = "watchglass.sandbox.outlivers"
 	// HostName is the node's host name.
 	HostName Key = "host.name"
 	// HostID is the node's machine id.

@@ -40,6 +40,8 @@ func (s *SandboxStart) AppendBody(dst []byte) []byte {
 type SandboxStop struct {
 	// Processes is how many processes were seen in all; Outlived how many were still alive.
 	Processes, Outlived int
+	// Outlivers is the names of the first of those, as name[pid].
+	Outlivers []string
 }
 
 // Kind implements Payload.
@@ -50,9 +52,10 @@ func (*SandboxStop) Severity() Severity { return SeverityInfo }
 
 // AppendAttributes implements Payload.
 func (s *SandboxStop) AppendAttributes(dst []Attribute) []Attribute {
-	return append(dst,
+	dst = append(dst,
 		Attribute{SandboxProcesses, Int(int64(s.Processes))},
 		Attribute{SandboxOutlived, Int(int64(s.Outlived))})
+	return appendStrings(dst, SandboxOutlivers, s.Outlivers)
 }
 
 // AppendBody implements Payload.

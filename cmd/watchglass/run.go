@@ -278,6 +278,7 @@ func (s *session) settle(ctx context.Context) error {
 		return err
 	}
 	s.outlived = s.known(pids)
+	s.watch.pipeline.Outlived(s.leaf.ID, s.outlived)
 	if s.options.keep {
 		if _, err := s.leaf.Release(); err != nil {
 			return err

@@ -23,7 +23,7 @@ const longest = 2 * time.Minute
 
 // configuration is the policy of every session: what a team would write. The machine's resolvers are allowed, though
 // no packet can reach them from here.
-func configuration() string {
+func configuration(s *Session) string {
 	text, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
 		text = nil
@@ -32,7 +32,12 @@ func configuration() string {
 	if err != nil {
 		resolvers = []byte("[]")
 	}
-	return fmt.Sprintf("policy:\n  network:\n    allow: [\"127.0.0.0/8\", \"203.0.113.11/32\"]\n    resolvers: %s\n", resolvers)
+	detectors := ""
+	if s.Detectors != "" {
+		detectors = "detectors: " + s.Detectors + "\n"
+	}
+	return fmt.Sprintf("policy:\n  network:\n    allow: [\"127.0.0.0/8\", \"203.0.113.11/32\"]\n    resolvers: %s\n"+
+		"claims:\n  otlp:\n    content: {prompts: true}\n%s", resolvers, detectors)
 }
 
 // Finding is one finding of a session: its first report.
@@ -105,7 +110,7 @@ func (c *Corpus) execute(ctx context.Context, s *Session, dir, output string) er
 		return err
 	}
 	script, settings := filepath.Join(output, "session.sh"), filepath.Join(output, "config.yaml")
-	if err := errors.Join(os.WriteFile(script, []byte(first+s.Script), 0o600), os.WriteFile(settings, []byte(configuration()), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(script, []byte(first+s.Script), 0o600), os.WriteFile(settings, []byte(configuration(s)), 0o600)); err != nil {
 		return err
 	}
 	work := filepath.Join(dir, "work")

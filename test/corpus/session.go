@@ -22,6 +22,8 @@ type Session struct {
 	Finds  []string
 	// Flags is more flags of watchglass run, in which $HOME is the session's.
 	Flags []string
+	// Detectors is settings of the detectors, as YAML in one line; "" for the usual.
+	Detectors string
 	// Needs is the commands without which it cannot run.
 	Needs  []string
 	Script string
@@ -66,6 +68,8 @@ func parse(name, text string) (Session, error) {
 			s.Finds = strings.Fields(value)
 		case "run":
 			s.Flags = strings.Fields(value)
+		case "detectors":
+			s.Detectors = value
 		case "needs":
 			s.Needs = strings.Fields(value)
 		default:
@@ -76,6 +80,12 @@ func parse(name, text string) (Session, error) {
 		return s, fmt.Errorf("it does not say what it does")
 	}
 	return s, nil
+}
+
+// agentScript is what the scripted agent knows.
+func agentScript() (string, error) {
+	text, err := scripts.ReadFile("sessions/agent.sh")
+	return string(text), err
 }
 
 // prelude is what every session begins with.

@@ -23,6 +23,7 @@ const (
 	dropBox  = "203.0.113.10" // a public address that the policy does not allow
 	registry = "203.0.113.11" // one that it does
 	metadata = "169.254.169.254"
+	resolver = "1.1.1.1" // a public resolver
 )
 
 // world is where sessions run: a network namespace with servers, and the tools that attacks need.
@@ -37,7 +38,7 @@ func enter(ctx context.Context) (*world, error) {
 	if err := loopback.Enter(); err != nil {
 		return nil, err
 	}
-	for _, address := range []string{dropBox, registry, metadata} {
+	for _, address := range []string{dropBox, registry, metadata, resolver} {
 		if out, err := exec.CommandContext(ctx, "ip", "address", "add", address+"/32", "dev", "lo").CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("give loopback the address %s: %w: %s", address, err, out)
 		}
@@ -48,7 +49,8 @@ func enter(ctx context.Context) (*world, error) {
 	}
 	w := &world{dir: dir}
 	for address, handler := range map[string]http.Handler{
-		dropBox + ":80": http.HandlerFunc(swallow), dropBox + ":3333": http.HandlerFunc(swallow), metadata + ":80": http.HandlerFunc(swallow),
+		dropBox + ":80": http.HandlerFunc(swallow), dropBox + ":3333": http.HandlerFunc(swallow), dropBox + ":443": http.HandlerFunc(swallow),
+		registry + ":443": http.HandlerFunc(swallow), resolver + ":443": http.HandlerFunc(swallow), metadata + ":80": http.HandlerFunc(swallow),
 		registry + ":80": packages(), "127.0.0.1:8080": http.HandlerFunc(swallow),
 	} {
 		listener, err := net.Listen("tcp", address)
@@ -64,6 +66,13 @@ func enter(ctx context.Context) (*world, error) {
 
 // tools compiles what attacks need, where there is a compiler.
 func (w *world) tools(ctx context.Context) error {
+	script, err := agentScript()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "agent.sh"), []byte(script), 0o600); err != nil {
+		return err
+	}
 	if compiler, _ := exec.LookPath("cc"); compiler == "" {
 		return nil // the sessions say what they need
 	}
@@ -127,6 +136,17 @@ func home() (string, error) {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			return dir, err
 		}
+	}
+	// The agent's own program: what it is called is all that tells it from a shell.
+	shell, err := os.ReadFile("/bin/bash")
+	if err != nil {
+		return dir, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, ".local/bin"), 0o755); err != nil {
+		return dir, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".local/bin/codex"), shell, 0o755); err != nil { //nolint:gosec // a program
+		return dir, err
 	}
 	for i := range assetFiles {
 		file := filepath.Join(dir, "work/assets", fmt.Sprintf("part%03d.txt", i))

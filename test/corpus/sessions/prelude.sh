@@ -9,3 +9,7 @@ call() {
 	shift
 	CODEX_THREAD_ID=corpus CODEX_SESSION_ID=corpus CODEX_TOOL_CALL_ID=$id setsid -w bash -c "$*"
 }
+
+# agent SCRIPT is a session of an agent that says what it does: see agent.sh.
+agent() { ~/.local/bin/codex -c ". $TOOLS/agent.sh
+$1" codex; }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The ways in which a program reads a file and hopes not to be seen: a newer call, a path on a cold page, a second
- * thread that rewrites the path, io_uring, a 32-bit call. evade MODE FILE; it exits with 0 when it has read.
+ * thread that rewrites the path, io_uring, a 32-bit call; and calls that no shell makes. evade MODE FILE; it exits with 0
+ * when it has read, or done it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/io_uring.h>
 #include <linux/openat2.h>
 #include <pthread.h>
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -130,6 +133,26 @@ static int by_compat(const char *path)
 #endif
 }
 
+/* Makes a BPF map, which has no place in the work of an agent. */
+static int by_bpf(const char *unused)
+{
+	union bpf_attr attr = {.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
+
+	(void)unused;
+	return syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr)) >= 0;
+}
+
+/* Takes hold of the process whose number is given, and lets it go. */
+static int by_ptrace(const char *pid)
+{
+	pid_t target = atoi(pid);
+
+	if (ptrace(PTRACE_ATTACH, target, NULL, NULL))
+		return 0;
+	waitpid(target, NULL, 0);
+	return ptrace(PTRACE_DETACH, target, NULL, NULL) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -137,6 +160,7 @@ int main(int argc, char **argv)
 		int (*read)(const char *);
 	} modes[] = {
 		{"openat2", by_openat2}, {"cold", by_cold_page}, {"race", by_race}, {"uring", by_uring}, {"compat", by_compat},
+		{"bpf", by_bpf}, {"ptrace", by_ptrace},
 	};
 	size_t i;
 

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+# The agent works on, and its telemetry has stopped.
+# finds: claims-stopped
+agent '
+begin; prompt "build"
+work call_1 "ls >/dev/null"
+sleep 62
+CODEX_THREAD_ID=$conversation /bin/bash -c "ls >/dev/null; true"
+sleep 17
+'

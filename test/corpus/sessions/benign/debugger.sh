@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+# A debugger traces what it started.
+# needs: strace
+call c1 'strace -o trace.txt true'

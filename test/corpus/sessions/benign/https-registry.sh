@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+# A registry is asked over HTTPS.
+# needs: curl
+call c1 'curl -sk -m 3 --resolve registry.example:443:203.0.113.11 https://registry.example/ || true'

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+# A job in the background ends before its session does.
+call c1 'sleep 0.3 & wait'
