@@ -3,6 +3,8 @@
 package collector
 
 import (
+	"strconv"
+
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/event"
 )
@@ -12,7 +14,38 @@ func (p *Pipeline) called(r *bpf.Record, call *event.SyscallNotable) *event.Proc
 	if call.Target != nil {
 		call.Target.UID = p.tree.Identity(call.Target.PID, call.Target.Start)
 	}
-	return p.tree.Seen(r)
+	who := p.tree.Seen(r)
+	if call.Target == nil && call.Error == 0 {
+		call.Target = p.targetOf(r, who, call)
+	}
+	return who
+}
+
+// targetOf is the process that a call took hold of, by the number that it was given in the caller's PID namespace; nil
+// when the call is none of that kind, or nobody knows who it was.
+func (p *Pipeline) targetOf(r *bpf.Record, who *event.Process, call *event.SyscallNotable) *event.Target {
+	switch call.Name {
+	case "ptrace", "process_vm_readv", "process_vm_writev":
+	default:
+		return nil
+	}
+	var number uint64
+	for _, a := range call.Arguments {
+		if a.Name == "pid" && !a.Claimed {
+			number, _ = strconv.ParseUint(a.Value, 10, 32)
+		}
+	}
+	if number == 0 {
+		return nil // it asks to be traced itself
+	}
+	target, its := p.tree.Numbered(r, uint32(number))
+	switch {
+	case target == nil && who.VPID != who.PID:
+		return nil // a number of a namespace in which nobody of that number was seen
+	case target == nil:
+		return &event.Target{PID: uint32(number), Foreign: true}
+	}
+	return &event.Target{PID: target.PID, UserID: target.UserID, Name: target.Name, UID: target.UID, Foreign: !its}
 }
 
 // cloned publishes the birth of a process in namespaces of its own as the notable call that it was: the flags

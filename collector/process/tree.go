@@ -266,6 +266,31 @@ func (t *Tree) Live(sandbox uint64) []*event.Process {
 	return alive
 }
 
+// Numbered is the live process that a record's task means by a number, in its own PID namespace, and whether it is of the
+// record's sandbox. Nil when no such process is known. Of a namespace other than the machine's only the processes of the
+// sandbox can be told apart, and of those that were forked last no more than are looked through.
+func (t *Tree) Numbered(r *bpf.Record, number uint32) (target *event.Process, its bool) {
+	const most = 4096
+	if r.Task.VPID == r.Task.PID {
+		n := t.pids[number]
+		if n == nil || !n.exited.IsZero() {
+			return nil, false
+		}
+		return n.process, n.sandbox == r.Sandbox
+	}
+	e := t.live.Back()
+	for range most {
+		if e == nil {
+			break
+		}
+		if n, ok := e.Value.(*node); ok && n.sandbox == r.Sandbox && n.process.VPID == number {
+			return n.process, true
+		}
+		e = e.Prev()
+	}
+	return nil, false
+}
+
 // Forget drops all processes of a sandbox.
 func (t *Tree) Forget(sandbox uint64) {
 	for _, n := range t.nodes {
