@@ -280,7 +280,7 @@ type benchedTracer struct {
 // benchTracer starts a tracer that throws its records away.
 func benchTracer(b *testing.B) *benchedTracer {
 	b.Helper()
-	cfg := DefaultConfig()
+	cfg := testConfig()
 	cfg.Watched = func(path string) bool { return filepath.Base(path) == "watched" }
 	tracer, err := Open(cfg)
 	if err != nil {
@@ -462,7 +462,7 @@ const instructionsFile = "testdata/instructions.txt"
 // Record it with -update. The numbers are of one kernel version: another one is only checked when it is recorded.
 func TestKernelInstructions(t *testing.T) {
 	requireKernel(t)
-	tracer, err := Open(DefaultConfig())
+	tracer, err := Open(testConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

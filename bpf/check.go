@@ -29,14 +29,13 @@ type Requirement struct {
 }
 
 // Check looks for everything that a Tracer needs, by really loading and attaching each probe for a
-// moment. Without the rights for that it says so, and looks at the rest.
-func Check() []Requirement {
+// moment, as the configuration says. Without the rights for that it says so, and looks at the rest.
+func Check(cfg Config) []Requirement {
 	all := []Requirement{checkRelease(), checkBTF()}
 	all = append(all, checkCapabilities()...)
 	all = append(all, checkMemlock())
-	all = append(all, checkProbes()...)
-	return append(all, checkMounted("tracefs", "/sys/kernel/tracing"), checkMounted("bpf", "/sys/fs/bpf"),
-		checkFentry(), checkLSM())
+	all = append(all, checkProbes(cfg)...)
+	return append(all, checkMounted("tracefs", "/sys/kernel/tracing"), checkMounted("bpf", "/sys/fs/bpf"), checkLSM())
 }
 
 // checkRelease tells kernels that were never tried. The probes' own lines say what really works.
@@ -152,21 +151,26 @@ func checkMemlock() Requirement {
 }
 
 // checkProbes loads and attaches every probe, then takes all of them away again.
-func checkProbes() []Requirement {
-	cfg := DefaultConfig()
+func checkProbes(cfg Config) []Requirement {
 	t, err := newTracer(cfg)
 	if err != nil {
 		return []Requirement{{Name: "probes", Required: true, Detail: "not tried: " + err.Error(), Remedy: remedyOf(err)}}
 	}
 	defer t.Close() //nolint:errcheck // nothing was watched
 	t.openProbes()
-	all := make([]Requirement, 0, len(t.probes))
+	all := []Requirement{checkPlan(t), checkCounts(t)}
 	for i := range t.probes {
 		p := &t.probes[i]
+		if p.off {
+			continue
+		}
 		r := Requirement{Name: "probe " + p.name, Required: p.required, OK: p.attached, Remedy: remedyOf(p.err)}
 		switch {
 		case p.err != nil:
 			r.Detail = p.err.Error()
+		case p.fallback != nil:
+			r.OK, r.Detail = false, "follows the plan tracepoint, so that each system call of the node pays: "+p.fallback.Error()
+			r.Remedy = "nothing is lost; a kernel with what is named would spare the node that"
 		default:
 			r.Detail = fmt.Sprintf("loads and attaches, programs: %d", len(p.collection.Programs))
 		}
@@ -182,6 +186,8 @@ func remedyOf(err error) string {
 		return ""
 	case errors.Is(err, ErrNoPermission):
 		return "run as root"
+	case errors.Is(err, ErrNoTrampolines):
+		return "set kernel.plan to auto, or to tracepoint"
 	case errors.Is(err, ErrNoCgroup2):
 		return "mount cgroup2: mount -t cgroup2 none /sys/fs/cgroup/unified"
 	case errors.Is(err, ErrNoBTF):
@@ -216,38 +222,43 @@ func checkMounted(fstype, usual string) Requirement {
 	return r
 }
 
-// checkFentry tells whether programs can be attached to kernel functions. Nothing uses that yet.
-func checkFentry() Requirement {
-	return checkOptional("fentry", &ebpf.ProgramSpec{
-		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFEntry, AttachTo: "vfs_open", License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	}, func(p *ebpf.Program) (link.Link, error) { return link.AttachTracing(link.TracingOptions{Program: p}) })
+// checkPlan tells which hook plan the probes follow, and what that costs.
+func checkPlan(t *Tracer) Requirement {
+	r := Requirement{Name: "hook plan", OK: true, Detail: string(t.plan) + ": " + t.planReason}
+	if t.plan == PlanTracepoint {
+		r.Detail += "; each system call of the node costs a little more"
+	} else {
+		r.Detail += "; system calls that matter to no probe cost nothing"
+	}
+	return r
+}
+
+// checkCounts tells what is counted that every process of the node pays for.
+func checkCounts(t *Tracer) Requirement {
+	r := Requirement{Name: "counts of system calls", OK: true, Detail: "counted"}
+	switch {
+	case t.cfg.SyscallCounts == CountOff:
+		r.Detail = "not counted: switched off"
+	case !t.cfg.countsCalls(t.plan):
+		r.Detail = "not counted under the plan trampoline, since each system call of the node would pay (kernel.syscall_counts: true counts all the same)"
+	}
+	if t.cfg.FileIO {
+		r.Detail += "; reads and writes of files too"
+	} else {
+		r.Detail += "; reads and writes of files are not"
+	}
+	return r
 }
 
 // checkLSM tells whether programs can be attached to security hooks. Nothing uses that yet.
 func checkLSM() Requirement {
-	return checkOptional("BPF LSM", &ebpf.ProgramSpec{
+	r := Requirement{Name: "BPF LSM", OK: true, Detail: "available; not used"}
+	err := try(&ebpf.ProgramSpec{
 		Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open", License: "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	}, func(p *ebpf.Program) (link.Link, error) { return link.AttachLSM(link.LSMOptions{Program: p}) })
-}
-
-// checkOptional loads and attaches a program that does nothing, for a moment.
-func checkOptional(name string, spec *ebpf.ProgramSpec, attach func(*ebpf.Program) (link.Link, error)) Requirement {
-	r := Requirement{Name: name, OK: true, Detail: "available; not used"}
-	program, err := ebpf.NewProgram(spec)
 	if err != nil {
 		r.Detail = "not available; not used: " + firstLine(err)
-		return r
-	}
-	defer program.Close() //nolint:errcheck // nothing else to do with it
-	l, err := attach(program)
-	if err != nil {
-		r.Detail = "not available; not used: " + firstLine(err)
-		return r
-	}
-	if err := l.Close(); err != nil {
-		r.Detail = firstLine(err)
 	}
 	return r
 }

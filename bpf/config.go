@@ -31,9 +31,11 @@ type Config struct {
 	// opens and flows, and of what is kept apart, connects and what is watched. 0 is any number. Execs and exits
 	// have no budget: they are never refused.
 	BulkBudget, KeptBudget int
-	// SyscallCounts turns on counting of system calls. Every process of the machine pays for the hook.
-	SyscallCounts bool
-	// FileIO turns on counting of what processes read and write of files.
+	// SyscallCounts is whether system calls are counted; "" is CountAuto.
+	SyscallCounts Counting
+	// Plan is by what kind of hooks system calls are seen; "" is PlanAuto.
+	Plan Plan
+	// FileIO turns on counting of what processes read and write of files, which only the tracepoint plan does.
 	FileIO bool
 	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
 	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
@@ -47,6 +49,40 @@ type Config struct {
 	Mount string
 	// Logger takes what is worth a person's look. Nil discards it.
 	Logger *slog.Logger
+}
+
+// Counting is whether something is counted that every process of the node pays for.
+type Counting string
+
+const (
+	// CountAuto counts where every process pays for the hook anyway: under the tracepoint plan.
+	CountAuto Counting = "auto"
+	// CountOn always counts.
+	CountOn Counting = "true"
+	// CountOff never does.
+	CountOff Counting = "false"
+)
+
+// Validate says whether it is one of the three.
+func (c Counting) Validate() error {
+	switch c {
+	case CountAuto, CountOn, CountOff:
+		return nil
+	default:
+		return fmt.Errorf("counting can be %s, %s or %s, not %q", CountAuto, CountOn, CountOff, string(c))
+	}
+}
+
+// countsCalls says whether system calls are counted where a plan is followed.
+func (c *Config) countsCalls(plan Plan) bool {
+	switch c.SyscallCounts {
+	case CountOn:
+		return true
+	case CountOff:
+		return false
+	default: // CountAuto
+		return plan == PlanTracepoint
+	}
 }
 
 // DefaultConfig is what is good for most machines: 8 MiB of ring, and the variables in which agents
@@ -64,7 +100,8 @@ func DefaultConfig() Config {
 			"OPENCODE", "OPENCODE_PID", "AI_AGENT", "OTEL_RESOURCE_ATTRIBUTES",
 			"WATCHGLASS_CALL_ID", "WATCHGLASS_SESSION_ID",
 		},
-		SyscallCounts: true,
+		Plan:          PlanAuto,
+		SyscallCounts: CountAuto,
 		FileIO:        true,
 	}
 }
@@ -84,6 +121,12 @@ func (c *Config) Validate() error {
 	}
 	if len(c.Environment) > maxEnvironment {
 		errs = append(errs, fmt.Errorf("%d environment variables are more than %d", len(c.Environment), maxEnvironment))
+	}
+	if c.Plan != "" {
+		errs = append(errs, c.Plan.Validate())
+	}
+	if c.SyscallCounts != "" {
+		errs = append(errs, c.SyscallCounts.Validate())
 	}
 	for _, name := range c.Environment {
 		if name == "" || len(name) > maxEnvironmentName || strings.ContainsAny(name, "=\x00") {

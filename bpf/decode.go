@@ -95,3 +95,6 @@ func (d *decoder) decode(data []byte) (*Record, error) {
 	}
 	return r, nil
 }
+
+// address is where memory is, for a system call. The caller keeps it alive.
+func address(memory []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(memory))) }

@@ -229,7 +229,7 @@ func fuzzDecode(f *testing.F, name string) {
 // TestKernelRecord checks that what this kernel writes decodes; with -update it records a sample of each kind.
 func TestKernelRecord(t *testing.T) {
 	requireKernel(t)
-	tracer, err := Open(DefaultConfig())
+	tracer, err := Open(testConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +349,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			cfg := DefaultConfig()
+			cfg := testConfig()
 			test.spoil(&cfg)
 			err := cfg.Validate()
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {

@@ -28,7 +28,7 @@ func helperOpenTracer(args []string) (string, error) {
 			return "", err
 		}
 	}
-	tracer, err := Open(DefaultConfig())
+	tracer, err := Open(testConfig())
 	if err == nil {
 		return "opened", tracer.Close()
 	}

@@ -19,6 +19,7 @@
 #include "lib/descriptor.h"
 #include "lib/event.h"
 #include "lib/filerecord.h"
+#include "lib/hook.h"
 #include "lib/path.h"
 #include "lib/repeat.h"
 #include "lib/sandbox.h"
@@ -298,23 +299,17 @@ static __always_inline void open_failed(struct open_record *record, const struct
 }
 
 /* open_key makes out which open this is. Its mix is 0 for one that is always told. */
-static __always_inline void open_key(struct repeat_key *key, struct file *file,
-				     const struct open_call *open)
+static __always_inline void open_key(struct repeat_key *key, struct file *file, __u64 mix)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct repeat_look *look;
 	struct super_block *block;
 	struct inode *inode;
 	struct dentry *dentry;
-	__u64 mix = open->asked;
 	__u32 zero = 0;
 
 	look = bpf_map_lookup_elem(&repeat_looks, &zero);
 	if (!look || bpf_probe_read_kernel(look->file, sizeof(look->file), file))
-		return;
-	if (task->files->count.counter > 1 &&
-	    (compat_file_references(file) != 1 ||
-	     !repeat_mix_asked(&mix, open->path, open->directory)))
 		return;
 	mix = repeat_mix(mix, (__u64)LOOK(look->file, struct file, f_mode) << 32 |
 				      LOOK(look->file, struct file, f_flags));
@@ -334,6 +329,22 @@ static __always_inline void open_key(struct repeat_key *key, struct file *file,
 	key->mix = mix | 1;
 }
 
+/*
+ * open_repeated counts an open that needs no record, by the descriptor's file: where another thread can have
+ * put it there, what was asked for must be the same too.
+ */
+static __always_inline bool open_repeated(const struct finished *done, struct repeat_key *key,
+					  struct file *file, const struct open_call *open)
+{
+	__u64 mix = open->asked;
+
+	if (descriptors_shared() && (compat_file_references(file) != 1 ||
+				     !repeat_mix_asked(&mix, open->path, open->directory)))
+		return false;
+	open_key(key, file, mix);
+	return key->mix && repeat_count(done->sandbox, FILE_OPEN, key);
+}
+
 __noinline int open_report(void)
 {
 	struct finished *done = finished_slot();
@@ -347,11 +358,9 @@ __noinline int open_report(void)
 	open_decode(done, &open);
 	if (done->result >= 0)
 		file = descriptor_file((__u32)done->result);
-	if (repeats_counted && file && done->call != CALL_OPEN_HANDLE) {
-		open_key(&key, file, &open);
-		if (key.mix && repeat_count(done->sandbox, FILE_OPEN, &key))
-			return 0;
-	}
+	if (repeats_counted && file && done->call != CALL_OPEN_HANDLE &&
+	    open_repeated(done, &key, file, &open))
+		return 0;
 	record = open_record_begin(done->sandbox, FILE_OPEN);
 	if (!record)
 		return 0;
@@ -609,6 +618,53 @@ static __always_inline bool transfer_worth(__u32 kind, long ret)
 	return ret > 0;
 }
 
+/* call_kind is what a system call is here (enum call), 0 for nothing. */
+static __always_inline __u32 call_kind(const struct syscall_call *call)
+{
+	if (call->number >= CALLS)
+		return 0;
+	return call->compat ? calls32[call->number & (CALLS - 1)]
+			    : calls64[call->number & (CALLS - 1)];
+}
+
+static __always_inline bool call_opens(__u32 kind)
+{
+	return kind & CALL_OPENS && kind <= CALL_OPEN_HANDLE;
+}
+
+/* call_transfers says whether a call moves bytes, or ends a descriptor. */
+static __always_inline bool call_transfers(__u32 kind)
+{
+	return kind >= CALL_TRANSFERS && kind < CALL_AT;
+}
+
+/* call_report tells of a call of a sandbox by its arguments and result. */
+static __always_inline void call_report(const struct pt_regs *regs, const struct syscall_call *call,
+					__u32 kind, __u64 sandbox, long ret)
+{
+	struct finished *done = finished_slot();
+
+	if (!done)
+		return;
+	done->arguments[0] = syscall_argument_0(regs, call->compat);
+	done->arguments[1] = syscall_argument_1(regs, call->compat);
+	done->arguments[2] = syscall_argument_2(regs, call->compat);
+	done->arguments[3] = syscall_argument_3(regs, call->compat);
+	done->arguments[4] = syscall_argument_4(regs, call->compat);
+	done->result = ret;
+	done->sandbox = sandbox;
+	done->call = kind;
+	done->compat = call->compat ? call->number : 0;
+	if (kind == CALL_MMAP)
+		map_report();
+	else if (call_transfers(kind))
+		transfer_report(done);
+	else if (call_opens(kind))
+		open_report();
+	else
+		change_report();
+}
+
 /*
  * Reports every finished call that opens, changes or maps a file to run. For an open that succeeded the
  * file's own path, inode and mode, all of them of the kernel's object; for what names only paths those, as
@@ -619,7 +675,7 @@ static __always_inline bool transfer_worth(__u32 kind, long ret)
  * nothing the caller writes into its memory changes it. Read at the entry, 1 % of paths in a build lie
  * on pages that are not in memory; at the exit the kernel has just read them.
  * Why not lsm/file_open or fexit: they cost the rest of the node nothing, but many kernels refuse
- * both. Why not tracepoint/syscalls/sys_exit_open*: see lib/syscall.h. Since 5.5; bpf_find_vma since 5.17.
+ * both. Where they do not, the programs below take this one's place (the trampoline plan). Why not tracepoint/syscalls/sys_exit_open*: see lib/syscall.h. Since 5.5; bpf_find_vma since 5.17.
  * The test for the number goes before the scope: it is cheaper, and nearly every call of the machine
  * ends there.
  *
@@ -630,41 +686,243 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 {
 	struct syscall_call call = syscall_finished(regs);
-	struct finished *done;
-	__u32 kind;
+	__u32 kind = call_kind(&call);
 	__u64 sandbox;
 
-	if (call.number >= CALLS)
-		return 0;
-	kind = call.compat ? calls32[call.number & (CALLS - 1)]
-			   : calls64[call.number & (CALLS - 1)];
 	if (kind == CALL_MMAP && !map_of_file(regs, call.compat, call.number, ret))
 		kind = map_of_data(regs, call.compat, call.number, ret) ? CALL_MMAP_DATA : 0;
-	if (!kind || (kind >= CALL_TRANSFERS && kind < CALL_AT && !transfer_worth(kind, ret)))
+	if (!kind || (call_transfers(kind) && !transfer_worth(kind, ret)))
 		return 0;
 	sandbox = sandbox_current();
 	if (!sandbox)
 		return 0;
-	done = finished_slot();
-	if (!done)
+	call_report(regs, &call, kind, sandbox, ret);
+	return 0;
+}
+
+/* told_opens is whether the open that the thread is making has been told: what fails earlier has not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} told_opens SEC(".maps");
+
+static __always_inline void told_note(void)
+{
+	__u32 *told = bpf_task_storage_get(&told_opens, bpf_get_current_task_btf(), NULL,
+					   BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (told)
+		*told = 1;
+}
+
+static __always_inline bool told_take(void)
+{
+	__u32 *told = bpf_task_storage_get(&told_opens, bpf_get_current_task_btf(), NULL, 0);
+
+	if (!told || !*told)
+		return false;
+	*told = 0;
+	return true;
+}
+
+/*
+ * opened is an open as the kernel's own function returned it: its copy of the name, and the file that no other
+ * thread has seen yet.
+ */
+struct opened {
+	__u64 name;
+	__u64 file;
+	__s32 directory;
+	__u32 asked;
+	__u32 call;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct opened);
+} opened_files SEC(".maps");
+
+static __always_inline struct opened *opened_slot(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&opened_files, &zero);
+}
+
+/* opened_report tells of the open in the CPU's slot. Nothing of it is the caller's word. */
+__noinline int opened_report(__u64 sandbox)
+{
+	struct opened *opened = opened_slot();
+	struct repeat_key key = {};
+	struct open_record *record;
+	struct claim *claim;
+	struct file *file;
+
+	if (!opened)
 		return 0;
-	done->arguments[0] = syscall_argument_0(regs, call.compat);
-	done->arguments[1] = syscall_argument_1(regs, call.compat);
-	done->arguments[2] = syscall_argument_2(regs, call.compat);
-	done->arguments[3] = syscall_argument_3(regs, call.compat);
-	done->arguments[4] = syscall_argument_4(regs, call.compat);
-	done->result = ret;
-	done->sandbox = sandbox;
-	done->call = kind;
-	done->compat = call.compat ? call.number : 0;
-	if (kind == CALL_MMAP)
-		map_report();
-	else if (kind >= CALL_TRANSFERS && kind < CALL_AT)
-		transfer_report(done);
-	else if (kind & CALL_OPENS && kind < CALL_AT)
-		open_report();
-	else
-		change_report();
+	file = (struct file *)opened->file;
+	if (repeats_counted && !hook_failed(file) && opened->call != CALL_OPEN_HANDLE) {
+		open_key(&key, file, opened->asked);
+		if (key.mix && repeat_count(sandbox, FILE_OPEN, &key))
+			return 0;
+	}
+	record = open_record_begin(sandbox, FILE_OPEN);
+	if (!record)
+		return 0;
+	record->open.mix = key.mix;
+	record->open.asked = opened->asked;
+	if (opened->call == CALL_OPEN_HANDLE)
+		record->open.marks |= FILE_HANDLE;
+	if (!hook_failed(file)) {
+		open_record_file(record, file);
+	} else {
+		record->open.error = (__u32) - (__s32)opened->file;
+		claim = claim_kernel(0, (struct filename *)opened->name, opened->directory,
+				     FILE_WALK);
+		if (claim) {
+			record->open.path_flags |= claim->flags;
+			record->open.path_size =
+				tail_append(record->tail, 0, claim->bytes, claim->size);
+		}
+	}
+	open_record_submit(sandbox, record, FILE_OPEN);
+	return 0;
+}
+
+/*
+ * Reports every open that a system call made, with its result, in place of file_on_sys_exit.
+ * Why here: the name is the kernel's copy, also of what failed, and the file is not yet behind a descriptor
+ * where another thread could replace it. Why not lsm/file_open: it sees no open that failed before.
+ * Execs open their program here too, and so do the kernel's own opens and those through io_uring: none of
+ * them is in an open's system call. Since 6.1 at least, under this name.
+ * Misses: what fails before it comes here, see file_on_return.
+ */
+SEC("fexit/do_filp_open")
+int BPF_PROG(file_on_filp_open, int directory, struct filename *name,
+	     const struct open_flags *flags, struct file *file)
+{
+	const struct pt_regs *regs = hook_registers();
+	struct syscall_call call = syscall_finished(regs);
+	__u32 kind = call_kind(&call);
+	struct opened *opened;
+	__u64 sandbox;
+
+	if (hook_proved(ctx, regs) || !call_opens(kind) || kind == CALL_OPEN_HANDLE)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox)
+		return 0;
+	if (hook_failed(file))
+		told_note();
+	if (!hook_enter(sandbox, FILE_OPEN))
+		return 0;
+	opened = opened_slot();
+	if (opened) {
+		opened->name = (__u64)name;
+		opened->file = (__u64)file;
+		opened->directory = directory;
+		opened->asked = flags->open_flag;
+		opened->call = kind;
+		opened_report(sandbox);
+	}
+	hook_leave();
+	return 0;
+}
+
+/*
+ * Reports files that were opened by their handle. Why here: as file_on_filp_open. Since 6.1 at least; where
+ * the kernel opens some by other ways (those of pidfs since 6.14), file_on_return tells of them.
+ */
+SEC("fexit/file_open_root")
+int BPF_PROG(file_on_open_root, const struct path *root, const char *name, int flags, umode_t mode,
+	     struct file *file)
+{
+	const struct pt_regs *regs = hook_registers();
+	struct syscall_call call = syscall_finished(regs);
+	struct opened *opened;
+	__u64 sandbox;
+
+	if (call_kind(&call) != CALL_OPEN_HANDLE || hook_failed(file))
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox)
+		return 0;
+	told_note();
+	if (!hook_enter(sandbox, FILE_OPEN))
+		return 0;
+	opened = opened_slot();
+	if (opened) {
+		opened->file = (__u64)file;
+		opened->asked = flags;
+		opened->call = CALL_OPEN_HANDLE;
+		opened_report(sandbox);
+	}
+	hook_leave();
+	return 0;
+}
+
+/*
+ * Reports the calls that change names and files, as file_on_sys_exit does; and the opens that failed before
+ * file_on_filp_open: for want of a descriptor, for arguments that make no sense, for a name that cannot be read.
+ * Hangs on the functions that do the work of those calls, each of 64-bit and 32-bit callers alike: see plan.go.
+ * What calls them otherwise, io_uring above all, is in none of the system calls.
+ */
+SEC("fexit/do_unlinkat")
+int file_on_return(void *ctx)
+{
+	const struct pt_regs *regs = hook_registers();
+	struct syscall_call call = syscall_finished(regs);
+	__u32 kind = call_kind(&call);
+	__u64 sandbox;
+	__u64 ret = 0;
+
+	if (hook_proved(ctx, regs) || !kind || kind == CALL_MMAP || call_transfers(kind))
+		return 0;
+	bpf_get_func_ret(ctx, &ret);
+	/* All of them return an int, or what fits one. */
+	if (call_opens(kind) && kind != CALL_OPEN_HANDLE && (int)ret >= 0)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || (call_opens(kind) && told_take()))
+		return 0;
+	if (!hook_enter(sandbox, call_opens(kind) ? FILE_OPEN : FILE_CHANGE))
+		return 0;
+	call_report(regs, &call, kind, sandbox, (int)ret);
+	hook_leave();
+	return 0;
+}
+
+/*
+ * Reports files that are mapped to be run, in place of file_on_sys_exit. Why here: the file is the kernel's,
+ * whatever another thread does to the descriptor and the mappings. Since 6.1 at least.
+ * Execs map their program here too: that is told as an exec.
+ */
+SEC("fexit/vm_mmap_pgoff")
+int BPF_PROG(file_on_mmap, struct file *file, unsigned long address, unsigned long length,
+	     unsigned long protection, unsigned long flags, unsigned long offset, unsigned long ret)
+{
+	const struct pt_regs *regs = hook_registers();
+	struct syscall_call call = syscall_finished(regs);
+	struct open_record *record;
+	__u64 sandbox;
+
+	if (hook_proved(ctx, regs) || !file || !(protection & PROT_EXEC) || ret >= HOOK_ERRORS ||
+	    call_kind(&call) != CALL_MMAP)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || !hook_enter(sandbox, FILE_MAP))
+		return 0;
+	record = open_record_begin(sandbox, FILE_MAP);
+	if (record) {
+		open_record_file(record, file);
+		open_record_submit(sandbox, record, FILE_MAP);
+	}
+	hook_leave();
 	return 0;
 }
 

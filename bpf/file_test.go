@@ -516,6 +516,9 @@ func TestKernelFileOpen(t *testing.T) {
 	w := startWatch(t)
 	for _, c := range fileCases() {
 		t.Run(c.name, func(t *testing.T) {
+			if w.tracer.Plan() == PlanTrampoline && c.err == event.Errno(unix.ENOSYS) {
+				t.Skip("no function does the work of a call that the kernel does not have")
+			}
 			dir := makeFiles(t)
 			if c.merged {
 				mergeFiles(t, dir)
@@ -523,6 +526,16 @@ func TestKernelFileOpen(t *testing.T) {
 			helper := w.run(helperRun{action: "open", args: []string{c.name, dir}})
 			c.check(t, w, helper.pid, dir)
 		})
+	}
+}
+
+// named says whether the open failed when the kernel had its copy of the name: then that is told by the trampoline plan.
+func (c *fileCase) named() bool {
+	switch unix.Errno(c.err) {
+	case unix.ENOENT, unix.EISDIR, unix.EACCES:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -557,9 +570,10 @@ func (c *fileCase) check(t *testing.T, w *watch, pid uint32, dir string) {
 	if host := strings.Replace(c.host, "@", dir, 1); open.HostPath != host || open.Via != c.via || open.Raced {
 		t.Errorf("got host path %q via %q raced %v, want %q %q", open.HostPath, open.Via, open.Raced, host, c.via)
 	}
-	if open.Claimed != c.claimed || open.Deleted != c.deleted || open.Mode&unix.S_IFMT != c.mode {
+	claimed := c.claimed && (w.tracer.Plan() != PlanTrampoline || !c.named())
+	if open.Claimed != claimed || open.Deleted != c.deleted || open.Mode&unix.S_IFMT != c.mode {
 		t.Errorf("got claimed %v deleted %v mode %#o, want %v %v %#o",
-			open.Claimed, open.Deleted, open.Mode, c.claimed, c.deleted, c.mode)
+			open.Claimed, open.Deleted, open.Mode, claimed, c.deleted, c.mode)
 	}
 	if found[0].Sandbox != w.id {
 		t.Errorf("got sandbox %d, want %d", found[0].Sandbox, w.id)

@@ -130,8 +130,10 @@ const (
 	fileMapEventCounts      = "event_counts"
 	fileMapEvents           = "events"
 	fileMapFinishedCalls    = "finished_calls"
+	fileMapHookBusy         = "hook_busy"
 	fileMapHostSearches     = "host_searches"
 	fileMapOpenRecords      = "open_records"
+	fileMapOpenedFiles      = "opened_files"
 	fileMapOtherTransfers   = "other_transfers"
 	fileMapPathWalks        = "path_walks"
 	fileMapRepeatLooks      = "repeat_looks"
@@ -139,9 +141,14 @@ const (
 	fileMapSandboxes        = "sandboxes"
 	fileMapStrayCounts      = "stray_counts"
 	fileMapStrays           = "strays"
+	fileMapToldOpens        = "told_opens"
 	fileMapTransferRooms    = "transfer_rooms"
 	fileMapTransfers        = "transfers"
 	fileMapUsedDescriptors  = "used_descriptors"
+	fileProgFileOnFilpOpen  = "file_on_filp_open"
+	fileProgFileOnMmap      = "file_on_mmap"
+	fileProgFileOnOpenRoot  = "file_on_open_root"
+	fileProgFileOnReturn    = "file_on_return"
 	fileProgFileOnSysExit   = "file_on_sys_exit"
 	fileVarAbiChange        = "abi_change"
 	fileVarAbiOpen          = "abi_open"
@@ -154,6 +161,8 @@ const (
 	fileVarEventLimits      = "event_limits"
 	fileVarEventSlot        = "event_slot"
 	fileVarEventWakeBytes   = "event_wake_bytes"
+	fileVarHookProofs       = "hook_proofs"
+	fileVarHookToken        = "hook_token"
 	fileVarHostMounts       = "host_mounts"
 	fileVarProbeIndex       = "probe_index"
 	fileVarRepeatsCounted   = "repeats_counted"
@@ -202,7 +211,11 @@ type fileSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileProgramSpecs struct {
-	FileOnSysExit *ebpf.ProgramSpec `ebpf:"file_on_sys_exit"`
+	FileOnFilpOpen *ebpf.ProgramSpec `ebpf:"file_on_filp_open"`
+	FileOnMmap     *ebpf.ProgramSpec `ebpf:"file_on_mmap"`
+	FileOnOpenRoot *ebpf.ProgramSpec `ebpf:"file_on_open_root"`
+	FileOnReturn   *ebpf.ProgramSpec `ebpf:"file_on_return"`
+	FileOnSysExit  *ebpf.ProgramSpec `ebpf:"file_on_sys_exit"`
 }
 
 // fileMapSpecs contains maps before they are loaded into the kernel.
@@ -214,8 +227,10 @@ type fileMapSpecs struct {
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FinishedCalls   *ebpf.MapSpec `ebpf:"finished_calls"`
+	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
 	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
 	OpenRecords     *ebpf.MapSpec `ebpf:"open_records"`
+	OpenedFiles     *ebpf.MapSpec `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
 	RepeatLooks     *ebpf.MapSpec `ebpf:"repeat_looks"`
@@ -223,6 +238,7 @@ type fileMapSpecs struct {
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	ToldOpens       *ebpf.MapSpec `ebpf:"told_opens"`
 	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
 	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
@@ -243,6 +259,8 @@ type fileVariableSpecs struct {
 	EventLimits      *ebpf.VariableSpec `ebpf:"event_limits"`
 	EventSlot        *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes   *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HookProofs       *ebpf.VariableSpec `ebpf:"hook_proofs"`
+	HookToken        *ebpf.VariableSpec `ebpf:"hook_token"`
 	HostMounts       *ebpf.VariableSpec `ebpf:"host_mounts"`
 	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
 	RepeatsCounted   *ebpf.VariableSpec `ebpf:"repeats_counted"`
@@ -274,8 +292,10 @@ type fileMaps struct {
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FinishedCalls   *ebpf.Map `ebpf:"finished_calls"`
+	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
 	HostSearches    *ebpf.Map `ebpf:"host_searches"`
 	OpenRecords     *ebpf.Map `ebpf:"open_records"`
+	OpenedFiles     *ebpf.Map `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
 	RepeatLooks     *ebpf.Map `ebpf:"repeat_looks"`
@@ -283,6 +303,7 @@ type fileMaps struct {
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
+	ToldOpens       *ebpf.Map `ebpf:"told_opens"`
 	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.Map `ebpf:"transfers"`
 	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
@@ -295,8 +316,10 @@ func (m *fileMaps) Close() error {
 		m.EventCounts,
 		m.Events,
 		m.FinishedCalls,
+		m.HookBusy,
 		m.HostSearches,
 		m.OpenRecords,
+		m.OpenedFiles,
 		m.OtherTransfers,
 		m.PathWalks,
 		m.RepeatLooks,
@@ -304,6 +327,7 @@ func (m *fileMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.ToldOpens,
 		m.TransferRooms,
 		m.Transfers,
 		m.UsedDescriptors,
@@ -325,6 +349,8 @@ type fileVariables struct {
 	EventLimits      *ebpf.Variable `ebpf:"event_limits"`
 	EventSlot        *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes   *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HookProofs       *ebpf.Variable `ebpf:"hook_proofs"`
+	HookToken        *ebpf.Variable `ebpf:"hook_token"`
 	HostMounts       *ebpf.Variable `ebpf:"host_mounts"`
 	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
 	RepeatsCounted   *ebpf.Variable `ebpf:"repeats_counted"`
@@ -335,11 +361,19 @@ type fileVariables struct {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type filePrograms struct {
-	FileOnSysExit *ebpf.Program `ebpf:"file_on_sys_exit"`
+	FileOnFilpOpen *ebpf.Program `ebpf:"file_on_filp_open"`
+	FileOnMmap     *ebpf.Program `ebpf:"file_on_mmap"`
+	FileOnOpenRoot *ebpf.Program `ebpf:"file_on_open_root"`
+	FileOnReturn   *ebpf.Program `ebpf:"file_on_return"`
+	FileOnSysExit  *ebpf.Program `ebpf:"file_on_sys_exit"`
 }
 
 func (p *filePrograms) Close() error {
 	return _FileClose(
+		p.FileOnFilpOpen,
+		p.FileOnMmap,
+		p.FileOnOpenRoot,
+		p.FileOnReturn,
 		p.FileOnSysExit,
 	)
 }

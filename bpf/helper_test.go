@@ -66,7 +66,19 @@ type watch struct {
 // startWatch makes a scratch cgroup and watches it until the test ends.
 func startWatch(t *testing.T) *watch {
 	t.Helper()
-	return startWatchWith(t, DefaultConfig())
+	return startWatchWith(t, testConfig())
+}
+
+// planVariable names the hook plan that the tests are to follow; where it is not set that is PlanAuto.
+const planVariable = "WATCHGLASS_PLAN"
+
+// testConfig is DefaultConfig with the plan that the tests are to follow.
+func testConfig() Config {
+	cfg := DefaultConfig()
+	if plan := os.Getenv(planVariable); plan != "" {
+		cfg.Plan = Plan(plan)
+	}
+	return cfg
 }
 
 // startWatchWith is startWatch with a configuration of the test's own.

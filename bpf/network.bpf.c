@@ -28,6 +28,7 @@
 #include "lib/connection.h"
 #include "lib/descriptor.h"
 #include "lib/event.h"
+#include "lib/hook.h"
 #include "lib/sandbox.h"
 #include "lib/socket.h"
 #include "lib/syscall.h"
@@ -753,6 +754,18 @@ static __always_inline void connect_finished(__u64 sandbox, const struct socket_
 	bpf_map_delete_elem(&attempts, &thread);
 }
 
+/* socket_finished tells of a call on a socket of a sandbox, by its arguments and result. */
+static __always_inline void socket_finished(__u64 sandbox, const struct socket_call *made, long ret)
+{
+	/* Nothing to accept, or not yet. */
+	if (made->operation == SOCKET_ACCEPT && (ret == -EAGAIN || ret == -ERESTARTSYS))
+		return;
+	if (made->operation == SOCKET_CONNECT)
+		connect_finished(sandbox, made, ret);
+	else
+		socket_report(sandbox, made, ret);
+}
+
 /*
  * Reports the result of UDP connects, and of TCP connects that failed before there was a SYN: no route,
  * no free port, refused by another cgroup program. The address is the kernel's copy, noted by
@@ -775,16 +788,85 @@ int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
 	if (!made.operation)
 		return 0;
 	sandbox = sandbox_current();
-	if (!sandbox || !call_arguments(&call, regs, &made))
-		return 0;
-	/* Nothing to accept, or not yet. */
-	if (made.operation == SOCKET_ACCEPT && (ret == -EAGAIN || ret == -ERESTARTSYS))
-		return 0;
-	if (made.operation == SOCKET_CONNECT)
-		connect_finished(sandbox, &made, ret);
-	else
-		socket_report(sandbox, &made, ret);
+	if (sandbox && call_arguments(&call, regs, &made))
+		socket_finished(sandbox, &made, ret);
 	return 0;
+}
+
+/* socket_returned tells of a call on a socket whose work is done. */
+static __always_inline int socket_returned(void *ctx, struct socket_call *made, int ret)
+{
+	__u64 sandbox;
+
+	if (hook_proved(ctx, hook_registers()))
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || !hook_enter(sandbox, NETWORK_SOCKET))
+		return 0;
+	socket_finished(sandbox, made, ret);
+	hook_leave();
+	return 0;
+}
+
+/*
+ * These report what network_on_sys_exit does, in its place, where kernel functions can be hung on. Why these
+ * functions: each does the work of its call for 64-bit and 32-bit callers alike, socketcall too, whose
+ * arguments are the kernel's copies here. Since 6.1 at least, under these names.
+ * Misses: calls through io_uring.
+ */
+SEC("fexit/__sys_socket")
+int BPF_PROG(network_on_socket, int family, int type, int protocol, int ret)
+{
+	struct socket_call made = {
+		.operation = SOCKET_CREATE,
+		.arguments = {(__u32)family, (__u32)type, (__u32)protocol},
+	};
+
+	return socket_returned(ctx, &made, ret);
+}
+
+SEC("fexit/__sys_bind")
+int BPF_PROG(network_on_bind, int fd, struct sockaddr *address, int size, int ret)
+{
+	struct socket_call made = {
+		.operation = SOCKET_BIND,
+		.arguments = {(__u32)fd, (__u64)address, (__u32)size},
+	};
+
+	return socket_returned(ctx, &made, ret);
+}
+
+SEC("fexit/__sys_listen")
+int BPF_PROG(network_on_listen, int fd, int backlog, int ret)
+{
+	struct socket_call made = {
+		.operation = SOCKET_LISTEN,
+		.arguments = {(__u32)fd, (__u32)backlog},
+	};
+
+	return socket_returned(ctx, &made, ret);
+}
+
+SEC("fexit/__sys_accept4")
+int BPF_PROG(network_on_accept, int fd, struct sockaddr *address, int *size, int flags, int ret)
+{
+	struct socket_call made = {
+		.operation = SOCKET_ACCEPT,
+		.arguments = {(__u32)fd},
+	};
+
+	return socket_returned(ctx, &made, ret);
+}
+
+SEC("fexit/__sys_connect")
+int BPF_PROG(network_on_connect, int fd, struct sockaddr *address, int size, int ret)
+{
+	struct socket_call made = {
+		.operation = SOCKET_CONNECT,
+		.arguments = {(__u32)fd, (__u64)address, (__u32)size},
+	};
+
+	return socket_returned(ctx, &made, ret);
 }
 
 ABI_STRUCT(endpoint);

@@ -129,16 +129,22 @@ const (
 	networkMapDestinations          = "destinations"
 	networkMapEventCounts           = "event_counts"
 	networkMapEvents                = "events"
+	networkMapHookBusy              = "hook_busy"
 	networkMapSandboxes             = "sandboxes"
 	networkMapSocketRooms           = "socket_rooms"
 	networkMapStrayCounts           = "stray_counts"
 	networkMapStrays                = "strays"
+	networkProgNetworkOnAccept      = "network_on_accept"
+	networkProgNetworkOnBind        = "network_on_bind"
+	networkProgNetworkOnConnect     = "network_on_connect"
 	networkProgNetworkOnConnect4    = "network_on_connect4"
 	networkProgNetworkOnConnect6    = "network_on_connect6"
 	networkProgNetworkOnDestroySock = "network_on_destroy_sock"
+	networkProgNetworkOnListen      = "network_on_listen"
 	networkProgNetworkOnSendmsg4    = "network_on_sendmsg4"
 	networkProgNetworkOnSendmsg6    = "network_on_sendmsg6"
 	networkProgNetworkOnSetState    = "network_on_set_state"
+	networkProgNetworkOnSocket      = "network_on_socket"
 	networkProgNetworkOnSysExit     = "network_on_sys_exit"
 	networkVarAbiConnect            = "abi_connect"
 	networkVarAbiEndpoint           = "abi_endpoint"
@@ -149,6 +155,8 @@ const (
 	networkVarEventLimits           = "event_limits"
 	networkVarEventSlot             = "event_slot"
 	networkVarEventWakeBytes        = "event_wake_bytes"
+	networkVarHookProofs            = "hook_proofs"
+	networkVarHookToken             = "hook_token"
 	networkVarProbeIndex            = "probe_index"
 )
 
@@ -194,12 +202,17 @@ type networkSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkProgramSpecs struct {
+	NetworkOnAccept      *ebpf.ProgramSpec `ebpf:"network_on_accept"`
+	NetworkOnBind        *ebpf.ProgramSpec `ebpf:"network_on_bind"`
+	NetworkOnConnect     *ebpf.ProgramSpec `ebpf:"network_on_connect"`
 	NetworkOnConnect4    *ebpf.ProgramSpec `ebpf:"network_on_connect4"`
 	NetworkOnConnect6    *ebpf.ProgramSpec `ebpf:"network_on_connect6"`
 	NetworkOnDestroySock *ebpf.ProgramSpec `ebpf:"network_on_destroy_sock"`
+	NetworkOnListen      *ebpf.ProgramSpec `ebpf:"network_on_listen"`
 	NetworkOnSendmsg4    *ebpf.ProgramSpec `ebpf:"network_on_sendmsg4"`
 	NetworkOnSendmsg6    *ebpf.ProgramSpec `ebpf:"network_on_sendmsg6"`
 	NetworkOnSetState    *ebpf.ProgramSpec `ebpf:"network_on_set_state"`
+	NetworkOnSocket      *ebpf.ProgramSpec `ebpf:"network_on_socket"`
 	NetworkOnSysExit     *ebpf.ProgramSpec `ebpf:"network_on_sys_exit"`
 }
 
@@ -213,6 +226,7 @@ type networkMapSpecs struct {
 	Destinations *ebpf.MapSpec `ebpf:"destinations"`
 	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
+	HookBusy     *ebpf.MapSpec `ebpf:"hook_busy"`
 	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
 	SocketRooms  *ebpf.MapSpec `ebpf:"socket_rooms"`
 	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
@@ -232,6 +246,8 @@ type networkVariableSpecs struct {
 	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
 	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HookProofs     *ebpf.VariableSpec `ebpf:"hook_proofs"`
+	HookToken      *ebpf.VariableSpec `ebpf:"hook_token"`
 	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
 }
 
@@ -261,6 +277,7 @@ type networkMaps struct {
 	Destinations *ebpf.Map `ebpf:"destinations"`
 	EventCounts  *ebpf.Map `ebpf:"event_counts"`
 	Events       *ebpf.Map `ebpf:"events"`
+	HookBusy     *ebpf.Map `ebpf:"hook_busy"`
 	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
 	SocketRooms  *ebpf.Map `ebpf:"socket_rooms"`
 	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
@@ -275,6 +292,7 @@ func (m *networkMaps) Close() error {
 		m.Destinations,
 		m.EventCounts,
 		m.Events,
+		m.HookBusy,
 		m.Sandboxes,
 		m.SocketRooms,
 		m.StrayCounts,
@@ -295,6 +313,8 @@ type networkVariables struct {
 	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
 	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HookProofs     *ebpf.Variable `ebpf:"hook_proofs"`
+	HookToken      *ebpf.Variable `ebpf:"hook_token"`
 	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
 }
 
@@ -302,23 +322,33 @@ type networkVariables struct {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkPrograms struct {
+	NetworkOnAccept      *ebpf.Program `ebpf:"network_on_accept"`
+	NetworkOnBind        *ebpf.Program `ebpf:"network_on_bind"`
+	NetworkOnConnect     *ebpf.Program `ebpf:"network_on_connect"`
 	NetworkOnConnect4    *ebpf.Program `ebpf:"network_on_connect4"`
 	NetworkOnConnect6    *ebpf.Program `ebpf:"network_on_connect6"`
 	NetworkOnDestroySock *ebpf.Program `ebpf:"network_on_destroy_sock"`
+	NetworkOnListen      *ebpf.Program `ebpf:"network_on_listen"`
 	NetworkOnSendmsg4    *ebpf.Program `ebpf:"network_on_sendmsg4"`
 	NetworkOnSendmsg6    *ebpf.Program `ebpf:"network_on_sendmsg6"`
 	NetworkOnSetState    *ebpf.Program `ebpf:"network_on_set_state"`
+	NetworkOnSocket      *ebpf.Program `ebpf:"network_on_socket"`
 	NetworkOnSysExit     *ebpf.Program `ebpf:"network_on_sys_exit"`
 }
 
 func (p *networkPrograms) Close() error {
 	return _NetworkClose(
+		p.NetworkOnAccept,
+		p.NetworkOnBind,
+		p.NetworkOnConnect,
 		p.NetworkOnConnect4,
 		p.NetworkOnConnect6,
 		p.NetworkOnDestroySock,
+		p.NetworkOnListen,
 		p.NetworkOnSendmsg4,
 		p.NetworkOnSendmsg6,
 		p.NetworkOnSetState,
+		p.NetworkOnSocket,
 		p.NetworkOnSysExit,
 	)
 }

@@ -19,6 +19,7 @@
 
 #include "lib/compat.h"
 #include "lib/event.h"
+#include "lib/hook.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
 #include "lib/task.h"
@@ -260,15 +261,8 @@ static __always_inline void call_strings(struct call *call, __u32 mask)
 	}
 }
 
-/*
- * Reports a finished call of those that the table lists.
- * Why at the exit: the result is known, what strings the call was given is in memory, and one hook costs
- * the node less than two. Why the raw hook: see lib/syscall.h. Since 5.5 (tp_btf).
- * The strings are read again, after the kernel has: another thread may have changed them, so they are
- * the caller's word.
- */
-SEC("tp_btf/sys_exit")
-int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
+/* call_finished reports a finished call of those that the table lists. */
+static __always_inline int call_finished(const struct pt_regs *regs, long ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 compat = (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
@@ -326,6 +320,36 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 	call_strings(call, spec->strings);
 	event_submit(call);
 	return 0;
+}
+
+/*
+ * Reports a finished call of those that the table lists.
+ * Why at the exit: the result is known, what strings the call was given is in memory, and one hook costs
+ * the node less than two. Why the raw hook: see lib/syscall.h. Since 5.5 (tp_btf).
+ * The strings are read again, after the kernel has: another thread may have changed them, so they are
+ * the caller's word.
+ */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
+{
+	return call_finished(regs, ret);
+}
+
+/*
+ * As notable_on_sys_exit, in its place, where kernel functions can be hung on: one program on the entries of
+ * all of the table's calls. Why not fexit: a trampoline for each of some 150 entries takes half a minute to
+ * remove, and the types of kernels before 6.12 name some of them twice. Since 5.18, with CONFIG_FPROBE.
+ * Misses: calls beyond the number that the kernel has room to follow at once, up to 6.13: twice as many as there
+ * are entries, times the processors. It counts them, and so does the probe's account.
+ */
+SEC("kretprobe.multi")
+int notable_on_return(struct pt_regs *kernel)
+{
+	const struct pt_regs *regs = hook_registers();
+
+	if (hook_proved(kernel, regs))
+		return 0;
+	return call_finished(regs, (long)PT_REGS_RC(kernel));
 }
 
 /*

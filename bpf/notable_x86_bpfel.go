@@ -148,11 +148,13 @@ type notableSignal struct {
 const (
 	notableMapEventCounts       = "event_counts"
 	notableMapEvents            = "events"
+	notableMapHookBusy          = "hook_busy"
 	notableMapMemoryForms       = "memory_forms"
 	notableMapNotableSpecs      = "notable_specs"
 	notableMapSandboxes         = "sandboxes"
 	notableMapStrayCounts       = "stray_counts"
 	notableMapStrays            = "strays"
+	notableProgNotableOnReturn  = "notable_on_return"
 	notableProgNotableOnSignal  = "notable_on_signal"
 	notableProgNotableOnSysExit = "notable_on_sys_exit"
 	notableVarAbiCall           = "abi_call"
@@ -166,6 +168,8 @@ const (
 	notableVarEventLimits       = "event_limits"
 	notableVarEventSlot         = "event_slot"
 	notableVarEventWakeBytes    = "event_wake_bytes"
+	notableVarHookProofs        = "hook_proofs"
+	notableVarHookToken         = "hook_token"
 	notableVarProbeIndex        = "probe_index"
 )
 
@@ -211,6 +215,7 @@ type notableSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableProgramSpecs struct {
+	NotableOnReturn  *ebpf.ProgramSpec `ebpf:"notable_on_return"`
 	NotableOnSignal  *ebpf.ProgramSpec `ebpf:"notable_on_signal"`
 	NotableOnSysExit *ebpf.ProgramSpec `ebpf:"notable_on_sys_exit"`
 }
@@ -221,6 +226,7 @@ type notableProgramSpecs struct {
 type notableMapSpecs struct {
 	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
+	HookBusy     *ebpf.MapSpec `ebpf:"hook_busy"`
 	MemoryForms  *ebpf.MapSpec `ebpf:"memory_forms"`
 	NotableSpecs *ebpf.MapSpec `ebpf:"notable_specs"`
 	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
@@ -243,6 +249,8 @@ type notableVariableSpecs struct {
 	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
 	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HookProofs      *ebpf.VariableSpec `ebpf:"hook_proofs"`
+	HookToken       *ebpf.VariableSpec `ebpf:"hook_token"`
 	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
 }
 
@@ -268,6 +276,7 @@ func (o *notableObjects) Close() error {
 type notableMaps struct {
 	EventCounts  *ebpf.Map `ebpf:"event_counts"`
 	Events       *ebpf.Map `ebpf:"events"`
+	HookBusy     *ebpf.Map `ebpf:"hook_busy"`
 	MemoryForms  *ebpf.Map `ebpf:"memory_forms"`
 	NotableSpecs *ebpf.Map `ebpf:"notable_specs"`
 	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
@@ -279,6 +288,7 @@ func (m *notableMaps) Close() error {
 	return _NotableClose(
 		m.EventCounts,
 		m.Events,
+		m.HookBusy,
 		m.MemoryForms,
 		m.NotableSpecs,
 		m.Sandboxes,
@@ -302,6 +312,8 @@ type notableVariables struct {
 	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
 	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HookProofs      *ebpf.Variable `ebpf:"hook_proofs"`
+	HookToken       *ebpf.Variable `ebpf:"hook_token"`
 	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
 }
 
@@ -309,12 +321,14 @@ type notableVariables struct {
 //
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notablePrograms struct {
+	NotableOnReturn  *ebpf.Program `ebpf:"notable_on_return"`
 	NotableOnSignal  *ebpf.Program `ebpf:"notable_on_signal"`
 	NotableOnSysExit *ebpf.Program `ebpf:"notable_on_sys_exit"`
 }
 
 func (p *notablePrograms) Close() error {
 	return _NotableClose(
+		p.NotableOnReturn,
 		p.NotableOnSignal,
 		p.NotableOnSysExit,
 	)

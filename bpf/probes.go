@@ -22,10 +22,12 @@ type probe struct {
 	prepare func(*ebpf.CollectionSpec, *Config) error
 	// decode turns the bytes of one record, header included, into r's payload. kind is the header's.
 	decode func(r *Record, kind uint16, data []byte) error
+	// trampolines is how the probe follows the trampoline plan; the zero value where it needs no plan, or has none.
+	trampolines trampolines
 	// required is true when nothing works without the probe.
 	required bool
-	// wanted is whether the configuration asks for the probe. Nil means always.
-	wanted func(*Config) bool
+	// wanted is whether the configuration asks for the probe, where a plan is followed. Nil means always.
+	wanted func(*Config, Plan) bool
 }
 
 // probes is every probe. The place in the list is the probe's index in records and counters, so that
@@ -38,18 +40,18 @@ func probes() []probe {
 			name: "process", kinds: []string{"process.fork", string(event.KindProcessExec), string(event.KindProcessExit), "process.existing", string(event.KindProcessMove)},
 			load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true,
 		},
-		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile},
+		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile, trampolines: fileTrampolines()},
 		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: decodeFile},
 		{
 			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow), string(event.KindNetworkSocket)},
-			load: loadNetwork, decode: decodeNetwork,
+			load: loadNetwork, decode: decodeNetwork, trampolines: networkTrampolines(),
 		},
 		{name: "dns", kinds: []string{"dns.message", "network.stream"}, load: loadDns, decode: decodeDNS},
 		{
 			name: "notable", kinds: []string{string(event.KindSyscallNotable), "signal"},
-			load: loadNotable, prepare: notables.prepare, decode: notables.decode,
+			load: loadNotable, prepare: notables.prepare, decode: notables.decode, trampolines: notables.trampolines(),
 		},
-		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: func(c *Config) bool { return c.SyscallCounts }},
+		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: (*Config).countsCalls},
 	}
 }
 

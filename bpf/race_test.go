@@ -166,7 +166,7 @@ func TestKernelFileRaces(t *testing.T) {
 			found := w.await(tries, func(r *Record) bool {
 				return openOf(r) != nil && r.Task.PID == helper.pid && r.Task.TID == said.TID && filepath.Dir(openOf(r).Path) == dir
 			})
-			wrong, i, changes := 0, 0, 0
+			wrong, marked, i, changes := 0, 0, 0, 0
 			for _, r := range found {
 				open := openOf(r)
 				if open.Path == dir+"/page" {
@@ -174,6 +174,9 @@ func TestKernelFileRaces(t *testing.T) {
 				}
 				if i < len(said.Inodes) && open.Inode != said.Inodes[i] && !open.Raced && !open.Claimed {
 					wrong++
+				}
+				if open.Raced || open.Claimed {
+					marked++
 				}
 				if open.Inode != 0 && open.Path != dir+"/race-0" && open.Path != dir+"/race-1" {
 					t.Fatalf("an open of %q", open.Path)
@@ -185,6 +188,9 @@ func TestKernelFileRaces(t *testing.T) {
 			}
 			if i != tries || wrong != 0 {
 				t.Errorf("%d opens are told, %d of them wrong; want %d, none wrong", i, wrong, tries)
+			}
+			if w.tracer.Plan() == PlanTrampoline && marked != 0 {
+				t.Errorf("%d opens are marked; the trampoline plan needs no mark", marked)
 			}
 			t.Logf("%d of %d tries opened the second file", changes, tries)
 		})
@@ -281,6 +287,9 @@ func TestKernelFileReplaced(t *testing.T) {
 			}
 			if len(found) != tries {
 				t.Errorf("%d opens are told as what was asked for, want %d", len(found), tries)
+			}
+			if w.tracer.Plan() == PlanTrampoline && replaced+marked != 0 {
+				t.Errorf("%d opens are told as another file's, %d are marked; the trampoline plan needs no mark", replaced, marked)
 			}
 			t.Logf("%d of %d were replaced in time, %d marked", replaced, len(found), marked)
 		})

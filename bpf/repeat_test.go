@@ -18,7 +18,7 @@ import (
 
 // watchSecrets watches files that are called secret.
 func watchSecrets() Config {
-	cfg := DefaultConfig()
+	cfg := testConfig()
 	cfg.Watched = func(path string) bool { return filepath.Base(path) == "secret" }
 	return cfg
 }

@@ -29,13 +29,16 @@ const (
 
 // Tracer is the loaded and attached probes. Its methods may be called from any goroutine.
 type Tracer struct {
-	cfg    Config
-	log    *slog.Logger
-	mount  string
-	probes []loadedProbe
-	shared map[string]*ebpf.Map
-	ring   *recordRing
-	dec    decoder
+	cfg   Config
+	log   *slog.Logger
+	mount string
+	// plan is the hook plan that is followed, planReason why that one.
+	plan       Plan
+	planReason string
+	probes     []loadedProbe
+	shared     map[string]*ebpf.Map
+	ring       *recordRing
+	dec        decoder
 	// repeats is nil where all opens are told one by one.
 	repeats *repeats
 	// pins is nil where nothing outlives this process; pinsErr is why, where it should.
@@ -76,6 +79,13 @@ type loadedProbe struct {
 	hooks    map[string]hook
 	links    []link.Link
 	iterator *link.Iter
+	// plan is the one that the probe follows: "" where it sees no system calls. fallback is why it is not the tracer's.
+	plan     Plan
+	fallback error
+	// hung is what programs are loaded for, hangings their links by target, entries the programs that were loaded later.
+	hung     []hanging
+	hangings map[int][]link.Link
+	entries  *ebpf.Collection
 	// attached is true when every program is; err is why one is not.
 	attached bool
 	err      error
@@ -128,9 +138,15 @@ func newTracer(cfg Config) (*Tracer, error) {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	if err := t.choosePlan(); err != nil {
+		return nil, err
+	}
+	if t.plan == PlanTrampoline {
+		t.cfg.FileIO = false // reads and writes are what every process does
+	}
 	t.retired = make([]event.ProbeStats, len(t.dec.probes))
 	for _, p := range t.dec.probes {
-		t.probes = append(t.probes, loadedProbe{probe: p, off: p.wanted != nil && !p.wanted(&cfg)})
+		t.probes = append(t.probes, loadedProbe{probe: p, off: p.wanted != nil && !p.wanted(&cfg, t.plan)})
 	}
 	return t, placeSlots(t.probes)
 }
@@ -145,7 +161,7 @@ func (t *Tracer) openProbes() {
 		if p.off {
 			continue
 		}
-		if err := t.load(p, i, cache); err != nil {
+		if err := t.loadPlanned(p, i, cache); err != nil {
 			p.fail(fmt.Errorf("loading probe %s: %w", p.name, explain(err)))
 		}
 	}
@@ -155,6 +171,10 @@ func (t *Tracer) openProbes() {
 	for i := range t.probes {
 		p := &t.probes[i]
 		if p.off || p.err != nil {
+			continue
+		}
+		if err := t.hangPlanned(p, i, cache); err != nil {
+			p.fail(fmt.Errorf("loading probe %s: %w", p.name, explain(err)))
 			continue
 		}
 		// What did attach stays: half of a probe's events are better than none.
@@ -171,8 +191,13 @@ func (t *Tracer) open() error {
 		return err
 	}
 	t.openProbes()
+	t.log.Info("following the hook plan", "plan", t.plan, "because", t.planReason)
 	for i := range t.probes {
 		p := &t.probes[i]
+		if p.fallback != nil {
+			t.log.Warn("a probe cannot follow the hook plan; every process of the node pays for its tracepoint",
+				"probe", p.name, "plan", t.plan, "error", p.fallback)
+		}
 		switch {
 		case p.err == nil:
 		case p.required:
@@ -221,11 +246,8 @@ func (t *Tracer) openRepeats() {
 
 // load loads one object into the kernel, with the maps that others share.
 func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
-	spec, err := p.load()
+	spec, err := t.readObject(p, index)
 	if err != nil {
-		return fmt.Errorf("reading the object: %w", err)
-	}
-	if err := t.prepare(spec, p, index); err != nil {
 		return err
 	}
 	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{}, Cache: cache}
@@ -269,6 +291,18 @@ func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 	return nil
 }
 
+// readObject reads one object, as the configuration and the hook plan want it.
+func (t *Tracer) readObject(p *loadedProbe, index int) (*ebpf.CollectionSpec, error) {
+	spec, err := p.load()
+	if err != nil {
+		return nil, fmt.Errorf("reading the object: %w", err)
+	}
+	if err := t.prepare(spec, p, index); err != nil {
+		return nil, err
+	}
+	return spec, p.follow(spec)
+}
+
 // prepare sets what the configuration and the probe's place in the list decide.
 func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) error {
 	constants := map[string]any{
@@ -301,6 +335,9 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 func (t *Tracer) attach(p *loadedProbe) error {
 	var errs []error
 	for name, program := range p.collection.Programs {
+		if h := p.hooks[name]; h.hangs() {
+			continue // hangPlanned has attached it
+		}
 		if err := t.attachProgram(p, name, program); err != nil {
 			errs = append(errs, fmt.Errorf("program %s: %w", name, err))
 		}
@@ -316,19 +353,29 @@ func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Progra
 		p.iterator = iterator
 		return err
 	}
-	attach := func(program *ebpf.Program) (link.Link, error) { return t.attachTo(h, program) }
-	var l link.Link
-	var err error
-	if t.pins != nil {
-		l, err = t.pins.attachPinned(p.name+"-"+name, h, program, attach)
-	} else {
-		l, err = attach(program)
-	}
+	l, err := t.attachKept(p, placed{name: name, hook: h, program: program}, func(program *ebpf.Program) (link.Link, error) {
+		return t.attachTo(h, program)
+	})
 	if err != nil {
 		return err
 	}
 	p.links = append(p.links, l)
 	return nil
+}
+
+// placed is a program and the hook that it is for.
+type placed struct {
+	name    string
+	hook    hook
+	program *ebpf.Program
+}
+
+// attachKept attaches a program by attach, in the place of that of the tracer before where there are pins.
+func (t *Tracer) attachKept(p *loadedProbe, at placed, attach func(*ebpf.Program) (link.Link, error)) (link.Link, error) {
+	if t.pins == nil {
+		return attach(at.program)
+	}
+	return t.pins.attachPinned(p.name+"-"+at.name, at.hook, at.program, attach)
 }
 
 // attachTo attaches a program to a hook. None of the ways needs tracefs.
@@ -480,10 +527,7 @@ func (t *Tracer) Probes() []event.ProbeStats {
 			continue
 		}
 		s := t.retired[i]
-		s.Name, s.Attached = p.name, p.attached
-		if p.err != nil {
-			s.Err = p.err.Error()
-		}
+		p.state(&s)
 		for _, c := range counts {
 			if c.Probe == p.name {
 				s.Seen += c.Seen
@@ -550,13 +594,19 @@ func (p *loadedProbe) close() error {
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}
+	for _, links := range p.hangings {
+		errs = append(errs, closeAll(links))
+	}
 	if p.iterator != nil {
 		errs = append(errs, p.iterator.Close())
+	}
+	if p.entries != nil {
+		p.entries.Close()
 	}
 	if p.collection != nil {
 		p.collection.Close()
 	}
-	p.links, p.iterator, p.collection = nil, nil, nil
+	p.links, p.hangings, p.iterator, p.collection, p.entries = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -236,7 +236,7 @@ func TestKernelCgroups(t *testing.T) {
 
 func TestKernelScopeIsBounded(t *testing.T) {
 	requireKernel(t)
-	cfg := DefaultConfig()
+	cfg := testConfig()
 	cfg.MaxSandboxes = 3
 	w := startWatchWith(t, cfg)
 	for i := range 4 {
@@ -384,7 +384,7 @@ func TestKernelLosses(t *testing.T) {
 	requireKernel(t)
 	for _, read := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reading %v", read), func(t *testing.T) {
-			cfg := DefaultConfig()
+			cfg := testConfig()
 			cfg.RingBytes = os.Getpagesize()
 			tracer, err := Open(cfg)
 			if err != nil {
@@ -489,7 +489,7 @@ func TestKernelBurst(t *testing.T) {
 
 func TestKernelRunDrains(t *testing.T) {
 	requireKernel(t)
-	tracer, err := Open(DefaultConfig())
+	tracer, err := Open(testConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -498,7 +498,7 @@ func TestKernelRunDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := runIn(t, dir, "/bin/true")
-	if size, used := tracer.RingStats(); size != uint64(DefaultConfig().RingBytes) || used == 0 {
+	if size, used := tracer.RingStats(); size != uint64(testConfig().RingBytes) || used == 0 {
 		t.Errorf("ring of %d bytes, %d used", size, used)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -535,7 +535,7 @@ func TestKernelRunDrains(t *testing.T) {
 // TestKernelCloseMeanwhile closes a tracer under everything that uses it: errors, never a crash.
 func TestKernelCloseMeanwhile(t *testing.T) {
 	requireKernel(t)
-	tracer, err := Open(DefaultConfig())
+	tracer, err := Open(testConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -570,7 +570,7 @@ func TestKernelCloseMeanwhile(t *testing.T) {
 
 func TestKernelDegrades(t *testing.T) {
 	requireKernel(t)
-	tracer, err := newTracer(DefaultConfig())
+	tracer, err := newTracer(testConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -592,7 +592,7 @@ func TestKernelDegrades(t *testing.T) {
 
 func TestKernelCheck(t *testing.T) {
 	requireKernel(t)
-	for _, r := range Check() {
+	for _, r := range Check(testConfig()) {
 		if r.Required && !r.OK {
 			t.Errorf("%s: %s", r.Name, r.Detail)
 		}

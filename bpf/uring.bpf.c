@@ -99,26 +99,6 @@ struct {
 	__type(value, struct pending);
 } pending_rooms SEC(".maps");
 
-/* claim_kernel puts a path that the kernel has copied into a claim slot, made absolute. */
-static __always_inline struct claim *claim_kernel(__u32 slot, struct filename *name,
-						  __s32 directory)
-{
-	struct claim *claim = claim_slot(slot);
-	const char *text = BPF_CORE_READ(name, name);
-	long size;
-
-	if (!claim)
-		return NULL;
-	claim->size = 0;
-	claim->flags = 0;
-	size = bpf_probe_read_kernel_str(claim->bytes, PATH_END, text);
-	if (size <= 0)
-		return claim;
-	claim->size = (__u32)(size - 1) & PATH_BYTES;
-	claim_directory(claim, directory, FILE_WALK);
-	return claim;
-}
-
 /* pending_text keeps a claim's text, the end of it where it is too long: a path's own name is there. */
 static __always_inline __u32 pending_text(struct pending *pending, __u8 *text,
 					  const struct claim *claim)
@@ -141,7 +121,7 @@ __noinline int pending_path(__u64 name, __s32 directory)
 {
 	__u32 zero = 0;
 	struct pending *pending = bpf_map_lookup_elem(&pending_rooms, &zero);
-	struct claim *claim = claim_kernel(0, (struct filename *)name, directory);
+	struct claim *claim = claim_kernel(0, (struct filename *)name, directory, FILE_WALK);
 
 	if (!pending || !claim)
 		return -1;
@@ -153,7 +133,7 @@ __noinline int pending_second(__u64 name, __s32 directory)
 {
 	__u32 zero = 0;
 	struct pending *pending = bpf_map_lookup_elem(&pending_rooms, &zero);
-	struct claim *claim = claim_kernel(1, (struct filename *)name, directory);
+	struct claim *claim = claim_kernel(1, (struct filename *)name, directory, FILE_WALK);
 
 	if (!pending || !claim)
 		return -1;

@@ -66,6 +66,14 @@ type ProbeStats struct {
 	// Attached is true when all of its programs are; Err is why one is not, "" otherwise.
 	Attached bool
 	Err      string
+	// Plan is the hook plan by which it sees system calls: tracepoint, trampoline, or "" when it sees none.
+	// Fallback is why that is not the collector's plan, "" when it is.
+	Plan, Fallback string
+	// Kinds is the kinds of records it tells, which are lost where it does not work.
+	Kinds []string
+	// Missed is how often the kernel had no room to run one of its programs: then nobody knows whether there was an
+	// event, nor whose.
+	Missed uint64
 	// Seen is the in-scope events its programs met; Aggregated those that another one tells of with a count;
 	// Dropped those that found no room or no budget.
 	Seen, Aggregated, Dropped uint64

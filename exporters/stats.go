@@ -3,6 +3,7 @@
 package exporters
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,7 @@ type statsCollector struct {
 	records, published, lost                    *prometheus.Desc
 	claims, claimsUnattributed, claimsIgnored   *prometheus.Desc
 	sessions, sessionRoots, sessionsForgotten   *prometheus.Desc
-	attached, seen, dropped                     *prometheus.Desc
+	attached, seen, dropped, plan, missed       *prometheus.Desc
 	exported, failed, refused, queued, capacity *prometheus.Desc
 	working, remembered, forgotten              *prometheus.Desc
 	bound, suppressed                           *prometheus.Desc
@@ -68,6 +69,10 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 		"Events that the probe's programs met in sandboxes.", "probe")
 	c.dropped = desc(counter, "watchglass_probe_events_dropped_total",
 		"Events that the probe's programs found no room for in the ring buffer.", "probe")
+	c.plan = desc(gauge, "watchglass_probe_plan",
+		"Always 1: by which hook plan the probe sees system calls, and whether it fell back to that one from the collector's.", "probe", "plan", "fallback")
+	c.missed = desc(counter, "watchglass_probe_missed_total",
+		"How often the kernel had no room to run one of the probe's programs, for whichever process: an event may be missing.", "probe")
 	c.exported = desc(counter, "watchglass_exporter_events_exported_total",
 		"Events that the exporter delivered.", "exporter")
 	c.failed = desc(counter, "watchglass_exporter_events_failed_total",
@@ -167,6 +172,10 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 			attached = 1
 		}
 		gauge(c.attached, attached, p.Name)
+		if p.Plan != "" {
+			gauge(c.plan, 1, p.Name, p.Plan, strconv.FormatBool(p.Fallback != ""))
+		}
+		counter(c.missed, p.Missed, p.Name)
 		counter(c.seen, p.Seen, p.Name)
 		counter(c.dropped, p.Dropped, p.Name)
 	}

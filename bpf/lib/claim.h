@@ -3,7 +3,8 @@
  * Paths that only the caller's word exists of: of opens that failed, of names that were made or removed.
  *
  * Owns reading the text, and putting the directory before it that a relative one starts from. That
- * directory is the kernel's word; the text stays the caller's, and whoever tells it must say so.
+ * directory is the kernel's word; the text stays the caller's, and whoever tells it must say so, unless it is
+ * the copy that the kernel made for itself (claim_kernel).
  *
  * Read at the exit of the call: the kernel has just read it, so its page is there, unless another thread
  * took it away since.
@@ -108,6 +109,26 @@ __noinline int claim_read(__u32 slot, __u64 path, __s32 directory, __u32 walk_sl
 		return -1;
 	claim_directory(claim, directory, walk_slot);
 	return claim->size;
+}
+
+/* claim_kernel puts a path that the kernel has copied into a claim slot, made absolute. */
+static __always_inline struct claim *claim_kernel(__u32 slot, struct filename *name,
+						  __s32 directory, __u32 walk_slot)
+{
+	struct claim *claim = claim_slot(slot);
+	const char *text = BPF_CORE_READ(name, name);
+	long size;
+
+	if (!claim)
+		return NULL;
+	claim->size = 0;
+	claim->flags = 0;
+	size = bpf_probe_read_kernel_str(claim->bytes, PATH_END, text);
+	if (size <= 0)
+		return claim;
+	claim->size = (__u32)(size - 1) & PATH_BYTES;
+	claim_directory(claim, directory, walk_slot);
+	return claim;
 }
 
 #endif

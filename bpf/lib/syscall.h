@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * System calls as seen at tp_btf/sys_exit: which one it was, its arguments and its result.
+ * System calls as seen at tp_btf/sys_exit, or at the return of a function that does a call's work: which one it was, its arguments and its result.
  *
  * Owns the difference between the calling conventions of the architecture. It must not know what the
  * calls mean to a probe.
@@ -68,6 +68,11 @@ static __always_inline __u64 syscall_argument_3(const struct pt_regs *regs, __u3
 static __always_inline __u64 syscall_argument_4(const struct pt_regs *regs, __u32 compat)
 {
 	return compat ? (__u32)regs->di : regs->r8;
+}
+
+static __always_inline __u64 syscall_argument_5(const struct pt_regs *regs, __u32 compat)
+{
+	return compat ? (__u32)regs->bp : regs->r9;
 }
 
 #endif

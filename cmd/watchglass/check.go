@@ -75,7 +75,11 @@ func works(findings []checkFinding) bool {
 // examine looks at this process's rights, the cgroups, the kernel and the configuration.
 func examine(configPath string) []checkFinding {
 	findings := []checkFinding{examineUser(), examineCgroups()}
-	for _, r := range bpf.Check() {
+	kernel := bpf.DefaultConfig()
+	if cfg, err := loadConfig(configPath); err == nil {
+		kernel = cfg.Kernel.tracer()
+	}
+	for _, r := range bpf.Check(kernel) {
 		f := checkFinding{Name: r.Name, State: checkOK, Detail: r.Detail}
 		switch {
 		case r.OK:

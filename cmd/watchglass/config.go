@@ -56,13 +56,14 @@ type sandboxesConfig struct {
 }
 
 type kernelConfig struct {
-	RingBytes     int      `yaml:"ring_bytes"`
-	BulkBudget    int      `yaml:"bulk_bytes_per_second"`
-	KeptBudget    int      `yaml:"kept_bytes_per_second"`
-	MaxSandboxes  int      `yaml:"max_sandboxes"`
-	Environment   []string `yaml:"environment"`
-	SyscallCounts bool     `yaml:"syscall_counts"`
-	FileIO        bool     `yaml:"file_io"`
+	RingBytes     int          `yaml:"ring_bytes"`
+	BulkBudget    int          `yaml:"bulk_bytes_per_second"`
+	KeptBudget    int          `yaml:"kept_bytes_per_second"`
+	MaxSandboxes  int          `yaml:"max_sandboxes"`
+	Environment   []string     `yaml:"environment"`
+	Plan          bpf.Plan     `yaml:"plan"`
+	SyscallCounts bpf.Counting `yaml:"syscall_counts"`
+	FileIO        bool         `yaml:"file_io"`
 }
 
 type detectorsConfig struct {
@@ -196,6 +197,7 @@ func (c *kernelConfig) tracer() bpf.Config {
 	return bpf.Config{
 		RingBytes: c.RingBytes, BulkBudget: c.BulkBudget, KeptBudget: c.KeptBudget,
 		MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts, FileIO: c.FileIO,
+		Plan: c.Plan,
 	}
 }
 

@@ -6,7 +6,7 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
+//	go run ./test/vm [-kernel 6.1,6.12] [-plan tracepoint|trampoline] [-run REGEXP] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg-deb, cpio, busybox (static), qemu-system-x86_64.
 package main
@@ -35,11 +35,14 @@ const bootLimit = 30 * time.Minute
 func main() {
 	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
 	run := flag.String("run", "^TestKernel", "which tests")
+	plan := flag.String("plan", "", "which hook plan the probes are to follow (WATCHGLASS_PLAN); the default lets them choose")
+	verbose := flag.Bool("v", false, "show what each test says")
 	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *cache, flag.Args()}); err != nil {
+	o := options{kernels: strings.Split(*kernels, ","), run: *run, plan: *plan, verbose: *verbose, cache: *cache, packages: flag.Args()}
+	if err := matrix(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		os.Exit(1)
 	}
@@ -48,8 +51,17 @@ func main() {
 type options struct {
 	kernels  []string
 	run      string
+	plan     string
+	verbose  bool
 	cache    string
 	packages []string
+}
+
+func (o *options) planName() string {
+	if o.plan == "" {
+		return "plan auto"
+	}
+	return "plan " + o.plan
 }
 
 func matrix(ctx context.Context, o options) error {
@@ -82,7 +94,7 @@ func matrix(ctx context.Context, o options) error {
 			verdict = "FAIL"
 			failed = append(failed, fmt.Errorf("kernel %s (%s): %w", series, name, err))
 		}
-		fmt.Printf("%s\tkernel %s (%s)\t%.1fs\n", verdict, series, name, time.Since(start).Seconds())
+		fmt.Printf("%s\tkernel %s (%s)\t%s\t%.1fs\n", verdict, series, name, o.planName(), time.Since(start).Seconds())
 	}
 	return errors.Join(failed...)
 }
@@ -184,7 +196,13 @@ func pack(ctx context.Context, work string, o options) (string, error) {
 	}
 	// Short: what is many elsewhere is some in an emulated machine.
 	args := "-test.run=" + o.run + "\n-test.short\n-test.timeout=15m\n"
+	if o.verbose {
+		args += "-test.v\n"
+	}
 	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(args), 0o644); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(root, "tests", "plan"), []byte(o.plan), 0o644); err != nil {
 		return "", err
 	}
 	image := filepath.Join(work, "initramfs")

@@ -119,6 +119,13 @@ func runAll() error {
 	if err != nil {
 		return fmt.Errorf("reading the tests' arguments: %w", err)
 	}
+	plan, err := os.ReadFile("/tests/plan")
+	if err != nil {
+		return fmt.Errorf("reading the hook plan: %w", err)
+	}
+	if err := os.Setenv("WATCHGLASS_PLAN", string(plan)); err != nil {
+		return err
+	}
 	var failed []error
 	for _, binary := range binaries {
 		fmt.Println("=== BINARY", strings.TrimPrefix(binary, "/tests/"))

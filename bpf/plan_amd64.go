@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import "golang.org/x/sys/unix"
+
+// entryPrefixes is what stands before a call's name in those of the functions that it enters by, that of 64-bit callers
+// first.
+func entryPrefixes() []string {
+	return []string{"__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat_sys_"}
+}
+
+// entryNames is the names of a call in those of its entries, where they are not the call's own.
+func entryNames(call string) []string {
+	switch call {
+	case "umount2":
+		return []string{"umount"}
+	case "umount":
+		return []string{"oldumount"}
+	case "clock_settime":
+		return []string{"clock_settime", "clock_settime32"}
+	case "clock_settime64":
+		return []string{"clock_settime"}
+	case "stime":
+		return []string{"stime", "stime32"}
+	}
+	for _, wide := range []string{
+		"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups",
+	} {
+		switch call {
+		case wide:
+			return []string{wide, wide + "16"}
+		case wide + "32":
+			return []string{wide}
+		}
+	}
+	return []string{call}
+}
+
+// legacyOpens is the calls that only amd64 opens files by.
+func legacyOpens() []proof {
+	return []proof{{number: unix.SYS_OPEN}, {number: unix.SYS_CREAT}}
+}
+
+// legacyCalls is the calls that only amd64 has, by the function that does their work.
+func legacyCalls() map[string][]proof {
+	return map[string][]proof{
+		"do_unlinkat":  {{number: unix.SYS_UNLINK}},
+		"do_rmdir":     {{number: unix.SYS_RMDIR}},
+		"do_renameat2": {{number: unix.SYS_RENAME}},
+		"do_mkdirat":   {{number: unix.SYS_MKDIR}},
+		"do_mknodat":   {{number: unix.SYS_MKNOD}},
+		"do_symlinkat": {{number: unix.SYS_SYMLINK}},
+		"do_linkat":    {{number: unix.SYS_LINK}},
+		"do_fchmodat":  {{number: unix.SYS_CHMOD}},
+		"do_fchownat":  {{number: unix.SYS_CHOWN}, {number: unix.SYS_LCHOWN}},
+	}
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// nowhere is a descriptor that is none. A name at address 0 cannot be read either: calls with these change nothing.
+const nowhere = ^uintptr(0)
+
+// fileTrampolines is how the file probe follows the trampoline plan. That the functions are reached is proved for each
+// call that enters them by a way of its own; the entries themselves are reached from a table, and need no proof.
+func fileTrampolines() trampolines {
+	none := []byte("/dev/null/none\x00")
+	name := address(none)
+	opens := append(legacyOpens(), proof{number: unix.SYS_OPENAT, arguments: [5]uintptr{nowhere}})
+	words := strings.Fields
+	ends := func(functions, calls string, proofs ...proof) target {
+		t := target{program: "file_on_return", functions: words(functions), calls: words(calls), proofs: proofs}
+		for _, function := range t.functions {
+			t.proofs = append(t.proofs, legacyCalls()[function]...)
+		}
+		return t
+	}
+	at := func(number uintptr, arguments ...uintptr) proof {
+		p := proof{number: number, arguments: [5]uintptr{nowhere}}
+		copy(p.arguments[1:], arguments)
+		return p
+	}
+	return trampolines{targets: []target{
+		{program: "file_on_filp_open", functions: words("do_filp_open"), proofs: []proof{
+			{number: unix.SYS_OPENAT, arguments: [5]uintptr{nowhere, name}, memory: none},
+		}},
+		// It is reached by what succeeds alone, from another file of the kernel's.
+		{program: "file_on_open_root", functions: words("file_open_root")},
+		{program: "file_on_mmap", functions: words("vm_mmap_pgoff"), proofs: []proof{
+			{number: unix.SYS_MMAP, arguments: [5]uintptr{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, nowhere}},
+		}},
+		ends("do_sys_openat2", "open openat openat2 creat", opens...),
+		ends("do_handle_open", "open_by_handle_at", at(unix.SYS_OPEN_BY_HANDLE_AT)),
+		ends("do_unlinkat do_rmdir", "unlink rmdir unlinkat", at(unix.SYS_UNLINKAT), at(unix.SYS_UNLINKAT, 0, unix.AT_REMOVEDIR)),
+		ends("do_renameat2", "rename renameat renameat2", at(unix.SYS_RENAMEAT, 0, nowhere), at(unix.SYS_RENAMEAT2, 0, nowhere)),
+		ends("do_mkdirat", "mkdir mkdirat", at(unix.SYS_MKDIRAT)),
+		ends("do_mknodat", "mknod mknodat", at(unix.SYS_MKNODAT)),
+		ends("do_symlinkat", "symlink symlinkat", proof{number: unix.SYS_SYMLINKAT, arguments: [5]uintptr{0, nowhere}}),
+		ends("do_linkat", "link linkat", at(unix.SYS_LINKAT, 0, nowhere)),
+		ends("do_fchmodat", "chmod fchmodat fchmodat2", at(unix.SYS_FCHMODAT), at(unix.SYS_FCHMODAT2)),
+		ends("do_fchownat", "chown lchown fchownat chown16 lchown16", at(unix.SYS_FCHOWNAT)),
+		ends("ksys_fchown", "fchown fchown16", at(unix.SYS_FCHOWN)),
+		ends("do_sys_truncate", "truncate ia32_truncate64", proof{number: unix.SYS_TRUNCATE}),
+		ends("do_sys_ftruncate", "ftruncate ia32_ftruncate64", at(unix.SYS_FTRUNCATE)),
+		// No function does the work of fchmod from its start.
+		ends("", "fchmod", at(unix.SYS_FCHMOD)),
+	}}
+}
+
+// networkTrampolines is how the network probe follows the trampoline plan.
+func networkTrampolines() trampolines {
+	ends := func(program, function string, numbers ...uintptr) target {
+		t := target{program: program, functions: []string{function}}
+		for _, number := range numbers {
+			t.proofs = append(t.proofs, proof{number: number, arguments: [5]uintptr{nowhere}})
+		}
+		return t
+	}
+	return trampolines{targets: []target{
+		ends("network_on_socket", "__sys_socket", unix.SYS_SOCKET),
+		ends("network_on_bind", "__sys_bind", unix.SYS_BIND),
+		ends("network_on_listen", "__sys_listen", unix.SYS_LISTEN),
+		ends("network_on_accept", "__sys_accept4", unix.SYS_ACCEPT, unix.SYS_ACCEPT4),
+		ends("network_on_connect", "__sys_connect", unix.SYS_CONNECT),
+	}}
+}
+
+// trampolines is how the notable probe follows the trampoline plan: one program for all the calls of the table.
+func (t *notableTable) trampolines() trampolines {
+	all := trampolines{
+		program: "notable_on_return",
+		// Asking for one's personality is no change of it.
+		proofs: []proof{{number: unix.SYS_PERSONALITY, arguments: [5]uintptr{0xffffffff}}},
+	}
+	for _, n := range notableCalls() {
+		all.calls = append(all.calls, entryNames(n.name)...)
+	}
+	return all
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf/link"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// TestKernelPlan holds the probes to the plan that is asked for, and a plan without tracepoints to having none.
+func TestKernelPlan(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	plan := w.tracer.Plan()
+	if asked := Plan(os.Getenv(planVariable)); asked != "" && asked != PlanAuto && plan != asked {
+		t.Errorf("the plan %s is followed, %s was asked for", plan, asked)
+	}
+	if plan != PlanTracepoint && plan != PlanTrampoline {
+		t.Fatalf("no plan is followed: %q", plan)
+	}
+	t.Logf("the plan %s is followed: %s", plan, w.tracer.planReason)
+	taxed := false
+	for _, p := range w.tracer.Probes() {
+		if p.Plan == "" {
+			continue
+		}
+		t.Logf("probe %s: plan %s %s", p.Name, p.Plan, p.Fallback)
+		taxed = taxed || p.Plan == string(PlanTracepoint)
+		if p.Fallback == "" && p.Plan != string(plan) {
+			t.Errorf("probe %s follows the plan %s, and does not say why", p.Name, p.Plan)
+		}
+		if p.Fallback != "" && !mayFallBack(p) {
+			t.Errorf("probe %s fell back: %s", p.Name, p.Fallback)
+		}
+		if p.Missed != 0 {
+			t.Errorf("probe %s missed %d calls", p.Name, p.Missed)
+		}
+	}
+	if os.Getenv("WATCHGLASS_VM") == "" {
+		return // others may have attached what they like
+	}
+	if found := syscallLinks(t); (found > 0) != taxed {
+		t.Errorf("%d links to system call tracepoints are there; any expected: %v", found, taxed)
+	}
+}
+
+// mayFallBack says whether a probe's falling back is that of a kernel without what it needs: the notable probe needs
+// CONFIG_FPROBE, which Debian's 6.1 lacks.
+func mayFallBack(p event.ProbeStats) bool {
+	symbols, err := os.ReadFile("/proc/kallsyms")
+	return p.Name == "notable" && err == nil && !strings.Contains(string(symbols), " register_fprobe_ips\n")
+}
+
+// syscallLinks is how many BPF links of this machine are to tracepoints that all system calls pass.
+func syscallLinks(t *testing.T) (n int) {
+	t.Helper()
+	links := new(link.Iterator)
+	defer links.Close()
+	for links.Next() {
+		info, err := links.Link.Info()
+		if err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			t.Fatal(err)
+		}
+		if raw := info.RawTracepoint(); raw != nil && (raw.Name == "sys_exit" || raw.Name == "sys_enter") {
+			n++
+		}
+	}
+	if err := links.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestPlan chooses plans that need no kernel.
+func TestPlan(t *testing.T) {
+	if plan, why, err := PlanTracepoint.choose(); plan != PlanTracepoint || why == "" || err != nil {
+		t.Errorf("tracepoint becomes %q, %q, %v", plan, why, err)
+	}
+	if err := Plan("kprobes").Validate(); err == nil {
+		t.Error("kprobes is taken for a plan")
+	}
+	for _, test := range []struct {
+		counting Counting
+		plan     Plan
+		want     bool
+	}{
+		{CountAuto, PlanTracepoint, true},
+		{"", PlanTracepoint, true},
+		{CountAuto, PlanTrampoline, false},
+		{CountOn, PlanTrampoline, true},
+		{CountOff, PlanTracepoint, false},
+	} {
+		cfg := Config{SyscallCounts: test.counting}
+		if got := cfg.countsCalls(test.plan); got != test.want {
+			t.Errorf("%q under the plan %s: %v", test.counting, test.plan, got)
+		}
+	}
+}
