@@ -115,7 +115,7 @@ func (r *reader) kill(t *testing.T) {
 }
 
 func pinned(dir string) Config {
-	cfg := DefaultConfig()
+	cfg := testConfig()
 	cfg.Pins = &Pins{Dir: dir, Keep: true, Version: "test"}
 	return cfg
 }

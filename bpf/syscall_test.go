@@ -44,7 +44,9 @@ func countOf(counts []event.Count, name string) int64 {
 
 func TestKernelSyscallCounts(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	cfg := testConfig()
+	cfg.SyscallCounts = CountOn
+	w := startWatchWith(t, cfg)
 	w.run(helperRun{action: "calls", outside: true})
 	w.run(helperRun{action: "calls"})
 	w.run(helperRun{action: "calls 32", args: []string{t.TempDir()}})
@@ -74,7 +76,9 @@ func TestKernelSyscallCounts(t *testing.T) {
 
 func TestKernelSyscallForget(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	cfg := testConfig()
+	cfg.SyscallCounts = CountOn
+	w := startWatchWith(t, cfg)
 	w.run(helperRun{action: "calls"})
 	if err := w.tracer.Untrack(w.id); err != nil {
 		t.Fatal(err)
