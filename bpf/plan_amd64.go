@@ -21,6 +21,10 @@ func entryNames(call string) []string {
 		return []string{"clock_settime", "clock_settime32"}
 	case "clock_settime64":
 		return []string{"clock_settime"}
+	case "mmap":
+		return []string{"mmap", "ia32_mmap"}
+	case "mmap2":
+		return []string{"mmap_pgoff"}
 	case "stime":
 		return []string{"stime", "stime32"}
 	}
