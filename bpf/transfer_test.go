@@ -216,8 +216,8 @@ func (w *watch) moved(pid uint32, dir string) map[string]event.FileIO {
 	return all
 }
 
-// startCounting is startWatch where reads and writes are counted.
-func startCounting(t *testing.T) *watch {
+// startTransfers is startWatch where reads and writes are counted.
+func startTransfers(t *testing.T) *watch {
 	t.Helper()
 	w := startWatch(t)
 	if w.tracer.Plan() == PlanTrampoline {
@@ -228,7 +228,7 @@ func startCounting(t *testing.T) *watch {
 
 func TestKernelTransfers(t *testing.T) {
 	requireKernel(t)
-	w := startCounting(t)
+	w := startTransfers(t)
 	dir := t.TempDir()
 	want := map[string]event.FileIO{}
 	for _, c := range transferCases() {
@@ -306,7 +306,7 @@ func waitForFile(path string) error {
 // another one is not.
 func TestKernelTransferClose(t *testing.T) {
 	requireKernel(t)
-	w := startCounting(t)
+	w := startTransfers(t)
 	dir := t.TempDir()
 	done := make(chan helperResult, 1)
 	go func() { done <- w.run(helperRun{action: "transfer slowly", args: []string{dir}}) }()
@@ -337,7 +337,7 @@ func TestKernelTransferClose(t *testing.T) {
 // TestKernelTransferRing: reads and writes through a ring count, in every mode, for the process that made the ring.
 func TestKernelTransferRing(t *testing.T) {
 	requireKernel(t)
-	w := startCounting(t)
+	w := startTransfers(t)
 	for mode := range ringModes() {
 		t.Run(mode, func(t *testing.T) {
 			dir := makeFiles(t)
@@ -378,7 +378,7 @@ func helperTransferRing(args []string) (string, error) {
 // TestKernelTransferOverflow: of more files than there is room for, the bytes are told all the same, together.
 func TestKernelTransferOverflow(t *testing.T) {
 	requireKernel(t)
-	w := startCounting(t)
+	w := startTransfers(t)
 	const files, each = 10_000, 7 // more than the kernel side has room for
 	dir := t.TempDir()
 	helper := w.run(helperRun{action: "transfer many", args: []string{dir}})
