@@ -6,7 +6,7 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-kernel 6.1,6.12] [-plan tracepoint|trampoline] [-run REGEXP] PACKAGE...
+//	go run ./test/vm [-kernel 6.1,6.12] [-plan PLAN] [-run REGEXP] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg-deb, cpio, busybox (static), qemu-system-x86_64.
 package main
@@ -35,7 +35,7 @@ const bootLimit = 30 * time.Minute
 func main() {
 	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
 	run := flag.String("run", "^TestKernel", "which tests")
-	plan := flag.String("plan", "", "which hook plan the probes are to follow (WATCHGLASS_PLAN); the default lets them choose")
+	plan := flag.String("plan", "tracepoint", "which hook plan the probes are to follow: tracepoint, trampoline, or auto to let them choose")
 	verbose := flag.Bool("v", false, "show what each test says")
 	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
 	flag.Parse()
@@ -55,13 +55,6 @@ type options struct {
 	verbose  bool
 	cache    string
 	packages []string
-}
-
-func (o *options) planName() string {
-	if o.plan == "" {
-		return "plan auto"
-	}
-	return "plan " + o.plan
 }
 
 func matrix(ctx context.Context, o options) error {
@@ -94,7 +87,7 @@ func matrix(ctx context.Context, o options) error {
 			verdict = "FAIL"
 			failed = append(failed, fmt.Errorf("kernel %s (%s): %w", series, name, err))
 		}
-		fmt.Printf("%s\tkernel %s (%s)\t%s\t%.1fs\n", verdict, series, name, o.planName(), time.Since(start).Seconds())
+		fmt.Printf("%s\tkernel %s (%s)\t%s\t%.1fs\n", verdict, series, name, "plan "+o.plan, time.Since(start).Seconds())
 	}
 	return errors.Join(failed...)
 }
@@ -195,7 +188,7 @@ func pack(ctx context.Context, work string, o options) (string, error) {
 		}
 	}
 	// Short: what is many elsewhere is some in an emulated machine.
-	args := "-test.run=" + o.run + "\n-test.short\n-test.timeout=15m\n"
+	args := "-test.run=" + o.run + "\n-test.short\n-test.timeout=25m\n"
 	if o.verbose {
 		args += "-test.v\n"
 	}

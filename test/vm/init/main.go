@@ -23,7 +23,7 @@ import (
 )
 
 // perBinary bounds one test binary: emulation is slow, a hang must still end.
-const perBinary = 15 * time.Minute
+const perBinary = 25 * time.Minute
 
 func main() {
 	code := 0
