@@ -328,3 +328,29 @@ func TestPumpDoesNotWaitForMoreWhenThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestPumpLetsPassWhatIsNotWanted: while a destination takes nothing, what is not for it does not wait.
+func TestPumpLetsPassWhatIsNotWanted(t *testing.T) {
+	j := openJournal(t, t.TempDir(), "inst")
+	away := make(chan struct{})
+	d := &siem{taken: map[string]int{}, answer: func([]event.Encoded) ([]Rejection, error) {
+		<-away
+		return nil, nil
+	}}
+	p, stop := pumping(t, j, DestinationSettings{Destination: d, Wants: func(e *event.Encoded) bool { return e.Kind == event.KindFinding }})
+	finding := numbered(1)
+	finding[0].Payload = &event.Finding{ID: "f", Rule: &event.Rule{ID: "r", Severity: event.SeverityHigh}}
+	keep(t, j, finding)
+	until(t, "it is being sent", func() bool { return j.Stats().Cursors[0].LagAge > 0 })
+	keep(t, j, numbered(1000)[1:])
+	until(t, "the rest passes", func() bool { return p.Stats().Filtered == 999 && j.Stats().Cursors[0].Lag == 1 })
+	if p.Stats().Delivered != 0 {
+		t.Error("it took something")
+	}
+	close(away)
+	until(t, "the finding is delivered", func() bool { return p.Stats().Delivered == 1 && j.Stats().Cursors[0].Lag == 0 })
+	stop()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -135,7 +135,7 @@ func open(cfg Config, s Settings) (*Exporter, error) {
 		}
 	}
 	for _, u := range cfg.URLs {
-		client, err := web.New(web.Settings{URL: apiURL(u), Auth: cfg.Auth, TLS: cfg.TLS, Timeout: cfg.Timeout})
+		client, err := web.New(web.Settings{URL: apiURL(u), Auth: cfg.Auth, TLS: cfg.TLS, Timeout: cfg.Timeout, NoPages: true})
 		if err != nil {
 			return nil, fmt.Errorf("prepare to tell Alertmanager %s: %w", web.Name(u), err)
 		}

@@ -135,7 +135,7 @@ func (d *delivery) request(ctx context.Context, p parcel) error {
 func (d *delivery) dispute(ctx context.Context, p parcel, failed *attemptError) error {
 	if size := d.size(p); failed.verdict == tooLarge && size > leastRequestBytes {
 		if len(p.records) == 1 {
-			d.reject(p, fmt.Sprintf("too large for the destination: a request of %d bytes: %s", size, failed))
+			d.reject(p, fmt.Sprintf("too large for the destination: a request of %d bytes: %s: let the server take larger ones", size, failed))
 			return nil
 		}
 		d.limit = max(leastRequestBytes, min(d.limit, size/2))

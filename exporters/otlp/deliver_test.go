@@ -308,6 +308,29 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestFiveMegabytes: an event that is larger than what a server takes by default is sent alone; where it is taken it
+// arrives whole, where not it is rejected, with what to do, and holds up nothing.
+func TestFiveMegabytes(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols() {
+		var s server
+		s.judge = func(r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsPartialSuccess, int, error) {
+			if n := len(canonical(t, r)); n > 4<<20 {
+				return nil, 413, status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", n, 4<<20)
+			}
+			return nil, 0, nil
+		}
+		l := open(t, s.start(t, protocol, nil))
+		events := numbered(20)
+		events[7].Payload = &event.ProcessExec{Args: []string{strings.Repeat("0123456789abcdef", 5<<20/16)}}
+		rejected, err := l.Send(t.Context(), encode(events))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkRejected(t, &s, rejected, 20, []int{7}, "let the server take larger ones")
+	}
+}
+
 // TestPartialSuccess: which records a destination refused is found out by sending halves again.
 func TestPartialSuccess(t *testing.T) {
 	t.Parallel()
@@ -414,6 +437,7 @@ func TestGarbage(t *testing.T) {
 		"noise":           "\x00\xff\x1b[2J garbage\r\n\r\n",
 		"another HTTP":    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>",
 		"JSON of another": "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 6\r\nConnection: close\r\n\r\n[1, 2]",
+		"protobuf":        "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 6\r\nConnection: close\r\n\r\n\xff\xff\xff\xff\xff\xff",
 		"half an HTTP":    "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 600\r\n\r\n\x0a",
 		"endless words":   strings.Repeat("a", 1<<20),
 	} {
@@ -423,6 +447,9 @@ func TestGarbage(t *testing.T) {
 				cfg := testConfig(protocol, "http://"+talker(t, reply))
 				cfg.Timeout = 100 * time.Millisecond
 				err := waits(t, cfg)
+				if name == "protobuf" && protocol == ProtocolHTTP && !strings.Contains(err.Error(), "endpoint of a collector") {
+					t.Errorf("it does not say what to do: %v", err)
+				}
 				if len(err.Error()) > 1500 || strings.ContainsAny(err.Error(), "\x1b\x00") {
 					t.Errorf("the error is not fit for a log: %q", err)
 				}

@@ -62,6 +62,8 @@ func advice(err error, dest Destination) string {
 		return "check the credentials in headers (OTEL_EXPORTER_OTLP_HEADERS)"
 	case contains("HTTP 415", "Decompressor is not installed"):
 		return "the server does not take the compression " + dest.Compression + ": set another one, or none"
+	case contains("the answer is not OTLP"):
+		return "somebody else than an OTLP receiver listens there: check the endpoint and the protocol"
 	case contains("HTTP 413"):
 		return "the server takes smaller requests only"
 	case contains("HTTP 404", "HTTP 405"), status.Code(err) == codes.Unimplemented:

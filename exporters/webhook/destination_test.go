@@ -186,6 +186,19 @@ func TestSendRejects(t *testing.T) {
 	}
 }
 
+// TestFiveMegabytes: a finding of any size makes a document of a size that people read.
+func TestFiveMegabytes(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t)
+	d := openDestination(t, config(r.URL), &lockedLog{})
+	if rejected, err := d.Send(t.Context(), kept(finding(1, event.SeverityHigh, strings.Repeat("\x1b", 5<<20)))); err != nil || len(rejected) > 0 {
+		t.Fatal(rejected, err)
+	}
+	if len(r.bodies) != 1 || len(r.bodies[0]) > 8<<10 {
+		t.Errorf("%d documents", len(r.bodies))
+	}
+}
+
 // TestStaleCanaries: who was away is not told of all the canaries of that time.
 func TestStaleCanaries(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -142,6 +143,7 @@ type Client struct {
 	auth    Auth
 	timeout time.Duration
 	client  *http.Client
+	noPages bool
 }
 
 // Settings is where and how a client posts.
@@ -150,6 +152,8 @@ type Settings struct {
 	Auth    Auth
 	TLS     TLS
 	Timeout time.Duration
+	// NoPages says that who answers with a web page did not take the document: somebody else listens there.
+	NoPages bool
 }
 
 // New makes a client. It reads the authorities' certificates, and looks once whether the other files are there.
@@ -162,7 +166,7 @@ func New(s Settings) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{url: s.URL, auth: s.Auth, timeout: s.Timeout, client: &http.Client{
+	c := &Client{url: s.URL, auth: s.Auth, timeout: s.Timeout, noPages: s.NoPages, client: &http.Client{
 		Transport: &http.Transport{
 			Proxy:           nil, // a proxy of the environment is not the operator's word on where findings go
 			TLSClientConfig: cfg, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second, MaxIdleConns: 2,
@@ -259,6 +263,9 @@ func (c *Client) Post(ctx context.Context, body []byte, header http.Header) erro
 	}
 	defer func() { _ = answer.Body.Close() }()
 	reply, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")); c.noPages && kind == "text/html" && answer.StatusCode < 300 {
+		return &Failure{err: errors.New("the answer is a web page (check the URL: somebody else listens there)")}
+	}
 	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
 		return nil // whatever became of the answer's body: it is not asked for
 	}

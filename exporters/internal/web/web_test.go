@@ -109,9 +109,9 @@ func TestTLS(t *testing.T) {
 		retry bool
 	}{
 		"mutual":            {time.Now().Add(time.Hour), own, "", false},
-		"unknown authority": {time.Now().Add(time.Hour), TLS{CertFile: client, KeyFile: clientKey}, "certificate signed by unknown authority", false},
-		"expired":           {time.Now().Add(-time.Hour), own, "expired", false},
-		"no client's":       {time.Now().Add(time.Hour), TLS{CAFile: own.CAFile}, "certificate required", true},
+		"unknown authority": {time.Now().Add(time.Hour), TLS{CertFile: client, KeyFile: clientKey}, "certificate signed by unknown authority (set tls.ca_file to", false},
+		"expired":           {time.Now().Add(-time.Hour), own, "(the server needs a valid certificate; compare the clocks)", false},
+		"no client's":       {time.Now().Add(time.Hour), TLS{CAFile: own.CAFile}, "certificate required (if the server wants a client certificate", true},
 	} {
 		authority := *a
 		authority.dir = t.TempDir()
@@ -139,6 +139,26 @@ func TestTLS(t *testing.T) {
 	} {
 		if _, err := New(Settings{URL: "https://127.0.0.1:1", TLS: settings}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// TestWebPage: who answers with a page took nothing, where the other end is to be a program.
+func TestWebPage(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write([]byte("<html>please log in"))
+	}))
+	t.Cleanup(server.Close)
+	for _, strict := range []bool{true, false} {
+		client, err := New(Settings{URL: server.URL, Timeout: 5 * time.Second, NoPages: strict})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = client.Post(t.Context(), []byte("{}"), nil)
+		if (err != nil) != strict || err != nil && !strings.Contains(err.Error(), "check the URL") {
+			t.Errorf("strict %v: %v", strict, err)
 		}
 	}
 }
