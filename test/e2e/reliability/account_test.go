@@ -18,6 +18,7 @@ import (
 
 // arrivals is what the backend got.
 type arrivals struct {
+	destination string
 	// seen is the sequence numbers of each start of the collector, as bits.
 	seen map[string][]uint64
 	// records is how many came, repeated how many of them more than once.
@@ -25,22 +26,30 @@ type arrivals struct {
 	kinds             map[string]uint64
 	// lost is the sums of the loss events, by stage, what and reason; kernel those before events have numbers.
 	lost, kernel map[string]uint64
-	// findings is the paths in findings.
+	// findings is the paths in findings; found is the findings' own ids by the log.record.uid of what told them.
 	findings map[string]bool
+	found    map[string]string
+	// severe is those of them that are of medium severity at least.
+	severe   map[string]bool
 	canaries uint64
 }
 
-// read counts what arrived in the files of the backend.
-func read(t *testing.T, files ...string) *arrivals {
+// read counts what arrived in the file of the backend that is exporters.otlp.
+func read(t *testing.T, file string) *arrivals {
+	t.Helper()
+	return readOf(t, "otlp", file)
+}
+
+// readOf counts what arrived at a destination.
+func readOf(t *testing.T, destination, file string) *arrivals {
 	t.Helper()
 	a := &arrivals{
-		seen: map[string][]uint64{}, kinds: map[string]uint64{}, lost: map[string]uint64{}, kernel: map[string]uint64{},
-		findings: map[string]bool{},
+		destination: destination,
+		seen:        map[string][]uint64{}, kinds: map[string]uint64{}, lost: map[string]uint64{}, kernel: map[string]uint64{},
+		findings: map[string]bool{}, found: map[string]string{}, severe: map[string]bool{},
 	}
-	for _, file := range files {
-		if err := backend.Records(file, a.add); err != nil {
-			t.Fatal(err)
-		}
+	if err := backend.Records(file, a.add); err != nil {
+		t.Fatal(err)
 	}
 	return a
 }
@@ -73,12 +82,16 @@ func (a *arrivals) add(resource map[string]string, record *logs.LogRecord) {
 		switch {
 		case stage == "ring" || stage == "decode":
 			a.kernel[key] += n
-		case lost == "journal" || lost == "otlp":
+		case lost == "journal" || lost == a.destination:
 			a.lost[key] += n
 		}
 	case "watchglass.finding":
 		if attributes["security_rule.name"] == "watchglass-canary" {
 			a.canaries++
+		} else {
+			const medium = 13
+			a.found[attributes["log.record.uid"]] = attributes["watchglass.finding.id"]
+			a.severe[attributes["log.record.uid"]] = record.GetSeverityNumber() >= medium
 		}
 		for path := range strings.SplitSeq(attributes["watchglass.finding.objects"], "\n") {
 			a.findings[path] = true
@@ -123,7 +136,8 @@ func sum(m map[string]uint64) (n uint64) {
 
 // result is the figures of a scenario.
 type result struct {
-	name                                             string
+	name, what                                       string
+	told                                             *told
 	produced, delivered, lost, repeated, kernel      uint64
 	findings, findingsMissing, findingsUnseen, kills int
 	canaries                                         uint64

@@ -15,18 +15,17 @@ import (
 // TestGatewayKilled: between node and backend is the gateway of deploy/otel-collector, which is killed at random
 // moments under load. What it answered for is in its queue on disk: nothing may be lost.
 func TestGatewayKilled(t *testing.T) {
-	s := newStage(t)
+	address := freeAddress(t)
+	s := newScene(t, nodeSettings{otlp: sendTo(address)})
 	s.scale.rate /= 4 // three programs of the same machine encode and decode all of it
-	k := newSink(t, s)
-	k.start(t)
+	s.sink.start(t)
 	deploy, err := filepath.Abs(filepath.Join(root, "deploy", "otel-collector"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
 	environment := []string{
 		"GATEWAY_GRPC=" + address, "GATEWAY_HTTP=" + freeAddress(t), "GATEWAY_HEALTH=" + freeAddress(t),
-		"GATEWAY_QUEUE=" + filepath.Join(s.dir, "queue"), "OTLP_ENDPOINT=" + k.address, "OTLP_INSECURE=true",
+		"GATEWAY_QUEUE=" + filepath.Join(s.dir, "queue"), "OTLP_ENDPOINT=" + s.sink.address, "OTLP_INSECURE=true",
 	}
 	startGateway := func() *backend.Collector {
 		t.Helper()
@@ -39,33 +38,26 @@ func TestGatewayKilled(t *testing.T) {
 		return g
 	}
 	gateway := startGateway()
-	n := newNode(t, s, fmt.Sprintf("{endpoint: http://%s, retry: {initial: 200ms, max: 2s}}", address), "1048576")
-	n.start(t)
-	begin := time.Now()
-	w := startLoad(t, s, n.cgroup)
+	s.begin(t)
 	for range (s.scale.kills + 1) / 2 {
 		time.Sleep(time.Second + rand.N(3*time.Second))
 		gateway.Kill()
 		gateway = startGateway()
 	}
 	time.Sleep(2 * time.Second)
-	w.stop(t)
-	took := time.Since(begin)
-	drain := n.drained(t, patience)
-	n.stop(t)
+	s.rest(t)
+	s.drain = s.node.drained(t, patience)
+	s.node.stop(t)
 	// The gateway's queue has no counter that one could ask: it is empty when nothing arrives any more.
 	for before := int64(-1); ; time.Sleep(2 * time.Second) {
-		size := k.size(t)
+		size := s.sink.size(t)
 		if size == before {
 			break
 		}
 		before = size
 	}
 	gateway.Stop()
-	k.collector.Stop()
-	r := verify(t, n, w, read(t, k.file))
-	r.seconds, r.drain = took.Seconds(), drain.Seconds()
-	report(t, r, fmt.Sprintf("Between node and backend is the gateway of deploy/otel-collector, which is killed %d times "+
+	r := s.settle(t, fmt.Sprintf("Between node and backend is the gateway of deploy/otel-collector, which is killed %d times "+
 		"under a quarter of the load, with SIGKILL, and started again.", (s.scale.kills+1)/2))
 	if r.lost != 0 {
 		t.Errorf("%d events were lost: %v", r.lost, r.losses)

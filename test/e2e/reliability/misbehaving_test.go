@@ -43,9 +43,9 @@ func poison(r *logs.LogRecord) bool {
 	return seq%20000 == 7
 }
 
-func newMisbehaving(t *testing.T, target string) *misbehaving {
+func newMisbehaving(t *testing.T) *misbehaving {
 	t.Helper()
-	m := &misbehaving{target: target, counts: map[string]int{}}
+	m := &misbehaving{counts: map[string]int{}}
 	m.Server = httptest.NewServer(http.HandlerFunc(m.serve))
 	t.Cleanup(func() {
 		m.CloseClientConnections()
@@ -170,25 +170,16 @@ func (m *misbehaving) pass(body []byte) ([]byte, error) {
 // TestMisbehavingBackend: the backend resets, stalls, answers 429, 503 and garbage, closes half-way, and will never
 // take one event in 20,000, which it says by partial success.
 func TestMisbehavingBackend(t *testing.T) {
-	s := newStage(t)
-	k := newSink(t, s)
-	k.start(t)
-	m := newMisbehaving(t, "http://"+k.httpAddress)
-	n := newNode(t, s, fmt.Sprintf(
-		"{logs: {endpoint: %s/v1/logs, protocol: http/protobuf, compression: none, timeout: 2s}, retry: {initial: 50ms, max: 500ms}}", m.URL), "1048576")
-	n.start(t)
-	begin := time.Now()
-	w := startLoad(t, s, n.cgroup)
+	m := newMisbehaving(t)
+	s := newScene(t, nodeSettings{otlp: fmt.Sprintf(
+		"{logs: {endpoint: %s/v1/logs, protocol: http/protobuf, compression: none, timeout: 2s}, retry: {initial: 50ms, max: 500ms}}", m.URL)})
+	m.target = "http://" + s.sink.httpAddress
+	s.sink.start(t)
+	s.begin(t)
 	time.Sleep(s.scale.misbehave)
-	w.stop(t)
-	took := time.Since(begin)
+	s.rest(t)
 	counts := m.recover()
-	drain := n.drained(t, patience)
-	n.stop(t)
-	k.collector.Stop()
-	r := verify(t, n, w, read(t, k.file))
-	r.seconds, r.drain = took.Seconds(), drain.Seconds()
-	report(t, r, "The backend resets, stalls, answers 429, 503 and garbage, closes half-way, and refuses one event in 20,000 by partial success.")
+	r := s.finish(t, "The backend resets, stalls, answers 429, 503 and garbage, closes half-way, and refuses one event in 20,000 by partial success.")
 	t.Logf("what happened: %v", counts)
 	if len(counts) < 6 {
 		t.Errorf("hardly anything happened: %v", counts)

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,8 +42,16 @@ type node struct {
 
 type interval struct{ from, to time.Time }
 
-// newNode prepares a node. destination is the YAML of exporters.otlp, journal what its journal section says besides.
-func newNode(t *testing.T, s *stage, destination, journal string) *node {
+// nodeSettings is what of a node's configuration differs between scenarios.
+type nodeSettings struct {
+	// otlp is the YAML of exporters.otlp; exporters is more of that section, indented by two.
+	otlp, exporters string
+	// journal is what its section says besides the folder; "" is segments of 1 MiB.
+	journal string
+}
+
+// newNode prepares a node.
+func newNode(t *testing.T, s *stage, settings nodeSettings) *node {
 	t.Helper()
 	n := &node{
 		stage: s, config: filepath.Join(s.dir, "watchglass.yaml"), journal: filepath.Join(s.dir, "journal"),
@@ -54,22 +63,31 @@ func newNode(t *testing.T, s *stage, destination, journal string) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeCgroup(n.cgroup) })
+	n.configure(t, settings)
+	return n
+}
+
+// configure writes the configuration, for the next start.
+func (n *node) configure(t *testing.T, settings nodeSettings) {
+	t.Helper()
+	if settings.journal == "" {
+		settings.journal = "segment_bytes: 1048576"
+	}
 	text := fmt.Sprintf(`
 sandboxes: {cgroups: [/%s]}
 # Of watched files every open is told, of others a count.
 policy: {files: {config: [%s/]}}
 claims: {hooks: {enabled: false}}
 control: {enabled: false}
-journal: {dir: %s, segment_bytes: %s}
+journal: {dir: %s, %s}
 exporters:
   canary_interval: 1s
   otlp: %s
   prometheus: {address: "127.0.0.1:0"}
-`, name, filepath.Join(s.dir, "work"), n.journal, journal, destination)
+%s`, filepath.Base(n.cgroup), filepath.Join(n.stage.dir, "work"), n.journal, settings.journal, settings.otlp, settings.exporters)
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return n
 }
 
 // start starts the collector, and waits until it watches.
@@ -170,8 +188,9 @@ func (n *node) note(t *testing.T) {
 	n.produced[string(page[88:88+length])] = binary.LittleEndian.Uint64(page[32:])
 }
 
-// metric is the sum of a metric's series, and whether there is one.
-func (n *node) metric(name string) (sum float64, ok bool) {
+// metric is the sum of a metric's series that have all of the labels, written as in destination="otlp", and whether
+// there is one.
+func (n *node) metric(name string, labels ...string) (sum float64, ok bool) {
 	client := http.Client{Timeout: 10 * time.Second}
 	answer, err := client.Get("http://" + n.address + "/metrics")
 	if err != nil {
@@ -181,7 +200,8 @@ func (n *node) metric(name string) (sum float64, ok bool) {
 	lines := bufio.NewScanner(answer.Body)
 	for lines.Scan() {
 		series, value, _ := strings.Cut(lines.Text(), " ")
-		if base, _, _ := strings.Cut(series, "{"); base == name {
+		missing := slices.ContainsFunc(labels, func(label string) bool { return !strings.Contains(series, label) })
+		if base, _, _ := strings.Cut(series, "{"); base == name && !missing {
 			v, _ := strconv.ParseFloat(value, 64)
 			sum, ok = sum+v, true
 		}

@@ -18,7 +18,7 @@ import (
 const figuresVariable = "WATCHGLASS_RELIABILITY_FIGURES"
 
 // report keeps the figures of a scenario, unless nobody wants them.
-func report(t *testing.T, r result, what string) {
+func report(t *testing.T, r result) {
 	t.Helper()
 	dir := os.Getenv(figuresVariable)
 	if dir == "" {
@@ -40,9 +40,12 @@ func report(t *testing.T, r result, what string) {
 		"| dropped in the kernel, and told | %d |\n| secrets read while it watched, and in a finding that arrived | %d, %d |\n"+
 		"| secrets read while no collector ran, or too near to a kill to tell | %d |\n| canaries that arrived | %d |\n"+
 		"| time until the destination had caught up | %.1f s |\n",
-		r.name, verdict, what, r.produced, r.seconds, float64(r.produced)/r.seconds, r.delivered, r.repeated, r.lost,
+		r.name, verdict, r.what, r.produced, r.seconds, float64(r.produced)/r.seconds, r.delivered, r.repeated, r.lost,
 		strings.Join(losses, ", "), int64(r.produced)-int64(r.delivered)-int64(r.lost), r.kernel, r.findings,
 		r.findings-r.findingsMissing, r.findingsUnseen, r.canaries, r.drain)
+	if r.told != nil {
+		text += r.told.rows()
+	}
 	if err := os.WriteFile(filepath.Join(dir, r.name+".md"), []byte(text), 0o644); err != nil {
 		t.Error(err)
 	}
