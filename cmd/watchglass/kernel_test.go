@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if os.Args[0] == programName {
 		os.Exit(execute(os.Args[1:]))
 	}
+	if dir := os.Getenv(loadVariable); dir != "" {
+		os.Exit(runLoad(dir))
+	}
 	if os.Getenv(senderVariable) != "" {
 		os.Exit(runSender())
 	}

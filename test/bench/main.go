@@ -30,6 +30,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "docs/performance.md", "the page to write")
 	flag.IntVar(&o.repetitions, "repetitions", 7, "how often each workload runs in each state")
 	flag.BoolVar(&o.slowdowns, "slowdowns", false, "only the workloads; print the page instead of writing it")
+	flag.BoolVar(&o.detection, "detection", false, "only what detectors cost and how long findings take; only that section of the page is written")
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the work: to try the benchmark itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -51,6 +52,7 @@ type options struct {
 	repetitions int
 	quick       bool
 	slowdowns   bool
+	detection   bool
 }
 
 // results is everything that the page tells.
@@ -63,6 +65,8 @@ type results struct {
 	pipeline  []goBenchmark
 	encode    []goBenchmark
 	request   []goBenchmark
+	work      []goBenchmark
+	findings  []goBenchmark
 	slowdowns []slowdown
 	footprint footprint
 }
@@ -70,6 +74,9 @@ type results struct {
 func run(ctx context.Context, o *options) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("needs root: it loads BPF programs and makes cgroups")
+	}
+	if o.detection {
+		return updateDetection(ctx, o.out)
 	}
 	dir, err := os.MkdirTemp("", "watchglass-bench-")
 	if err != nil {
@@ -124,7 +131,7 @@ func (r *results) runBenchmarks(ctx context.Context) error {
 		}
 		*b.into = benchmarks
 	}
-	return nil
+	return r.measureDetection(ctx)
 }
 
 func progress(what string) {

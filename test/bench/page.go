@@ -23,6 +23,7 @@ func writePage(r *results) string {
 	writeSlowdowns(&b, r.slowdowns)
 	writeUser(&b, r)
 	writeMemory(&b, r)
+	writeDetection(&b, r)
 	return b.String()
 }
 

@@ -5,6 +5,7 @@
 //
 // It owns the sessions (sessions/attack, sessions/benign), the small world in which they run (a network namespace of
 // its own with servers on addresses of loopback) and the account. Every session is a shell script; its first comment
-// says what it does, "# finds:" which rules must find it, "# needs:" which commands it needs, "# run:" with which flags. It must not look at how
+// says what it does, "# finds:" which rules must find it, "# needs:" which commands it needs, "# run:" with which flags, "# detectors:" with which settings of theirs, "# learns:" how often
+// it is rehearsed before, to teach what is usual. It must not look at how
 // a detector works: a session counts by its effects.
 package corpus

@@ -95,8 +95,19 @@ func (c *Corpus) Run(ctx context.Context, s *Session) (Result, error) {
 	if err != nil {
 		return result, err
 	}
+	if err := commit(ctx, dir); err != nil {
+		return result, fmt.Errorf("session %s: %w", s.Name, err)
+	}
+	for range s.Learns {
+		if err := c.execute(ctx, s, place{dir, output, "REHEARSAL=1"}); err != nil {
+			return result, fmt.Errorf("session %s, before: %w", s.Name, err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(output, "events.jsonl")); err != nil {
+		return result, err
+	}
 	started := time.Now()
-	if err := c.execute(ctx, s, dir, output); err != nil {
+	if err := c.execute(ctx, s, place{dir, output, "REHEARSAL="}); err != nil {
 		return result, fmt.Errorf("session %s: %w", s.Name, err)
 	}
 	result.Took = time.Since(started)
@@ -104,15 +115,11 @@ func (c *Corpus) Run(ctx context.Context, s *Session) (Result, error) {
 	return result, err
 }
 
-func (c *Corpus) execute(ctx context.Context, s *Session, dir, output string) error {
-	first, err := prelude()
-	if err != nil {
-		return err
-	}
-	script, settings := filepath.Join(output, "session.sh"), filepath.Join(output, "config.yaml")
-	if err := errors.Join(os.WriteFile(script, []byte(first+s.Script), 0o600), os.WriteFile(settings, []byte(configuration(s)), 0o600)); err != nil {
-		return err
-	}
+// place is where a session runs: its home directory, where its output goes, and a variable of its environment.
+type place struct{ dir, output, variable string }
+
+// commit makes the project a repository.
+func commit(ctx context.Context, dir string) error {
 	work := filepath.Join(dir, "work")
 	for _, args := range [][]string{
 		{"init", "-q"},
@@ -127,15 +134,32 @@ func (c *Corpus) execute(ctx context.Context, s *Session, dir, output string) er
 			return fmt.Errorf("git %s: %w: %s", args[0], err, out)
 		}
 	}
+	return nil
+}
+
+func (c *Corpus) execute(ctx context.Context, s *Session, at place) error {
+	dir, output := at.dir, at.output
+	first, err := prelude()
+	if err != nil {
+		return err
+	}
+	script, settings := filepath.Join(output, "session.sh"), filepath.Join(output, "config.yaml")
+	if err := errors.Join(os.WriteFile(script, []byte(first+s.Script), 0o600), os.WriteFile(settings, []byte(configuration(s)), 0o600)); err != nil {
+		return err
+	}
+	work := filepath.Join(dir, "work")
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	args := []string{"run", "--quiet", "--config", settings, "--json", filepath.Join(output, "events.jsonl")}
+	if s.Learns > 0 {
+		args = append(args, "--baselines", filepath.Join(output, "baselines"))
+	}
 	for _, flag := range s.Flags {
 		args = append(args, strings.ReplaceAll(flag, "$HOME", dir))
 	}
 	cmd := exec.CommandContext(ctx, c.binary, append(args, "--", "bash", script)...)
 	cmd.Dir = work
-	cmd.Env = append(os.Environ(), "HOME="+dir, "WORK="+work, "TOOLS="+c.world.dir)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "WORK="+work, "TOOLS="+c.world.dir, at.variable)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	var out bytes.Buffer

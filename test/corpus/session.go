@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -24,6 +25,8 @@ type Session struct {
 	Flags []string
 	// Detectors is settings of the detectors, as YAML in one line; "" for the usual.
 	Detectors string
+	// Learns is how often it runs before, with REHEARSAL in its environment, to teach what is usual.
+	Learns int
 	// Needs is the commands without which it cannot run.
 	Needs  []string
 	Script string
@@ -70,6 +73,12 @@ func parse(name, text string) (Session, error) {
 			s.Flags = strings.Fields(value)
 		case "detectors":
 			s.Detectors = value
+		case "learns":
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return s, fmt.Errorf("learns: %w", err)
+			}
+			s.Learns = n
 		case "needs":
 			s.Needs = strings.Fields(value)
 		default:
