@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 // The marks of the section about detection, which is measured and written alone with -detection.
@@ -31,10 +32,13 @@ func (r *results) measureDetection(ctx context.Context) error {
 
 func writeDetection(b *strings.Builder, r *results) {
 	b.WriteString(detectionBegin)
-	b.WriteString(`
+	fmt.Fprintf(b, `
 ## Detection
 
-With all built-in detectors and rules and a hundred rules of users, on one core, an event of ordinary work that matches nothing
+Measured on %s, commit %s, Linux %s, load before: %s.
+
+`, r.began.UTC().Format("2006-01-02"), "`"+r.machine.version+"`", r.machine.kernel, r.machine.load)
+	b.WriteString(`With all built-in detectors and rules and a hundred rules of users, on one core, an event of ordinary work that matches nothing
 takes this long: of opens, programs, names, connections and claims in the proportions of a build, each event's best of
 many rounds. That it allocates nothing is a test.
 
@@ -62,7 +66,7 @@ real-time priority, so that other work on the machine does not count. Half of it
 
 // updateDetection measures the section alone and puts it in its place in the page.
 func updateDetection(ctx context.Context, page string) error {
-	r := results{machine: describeMachine()}
+	r := results{machine: describeMachine(), began: time.Now()}
 	if err := r.measureDetection(ctx); err != nil {
 		return err
 	}

@@ -5,7 +5,7 @@
 // It owns the workloads and the page. It must not judge: budgets are tests, and times are only
 // comparable within one run, so the page gives ratios of runs that alternate.
 //
-//	go run ./test/bench [-out docs/performance.md] [-repetitions 7] [-quick]
+//	go run ./test/bench [-out docs/performance.md] [-repetitions 7] [-quick] [-detection]
 package main
 
 import (
