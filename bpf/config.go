@@ -40,9 +40,10 @@ type Config struct {
 	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
 	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
 	Watched func(path string) bool
-	// Hold keeps records in the ring until Release, so that a collector that is killed finds them again. What is held
-	// is room that the ring lacks.
-	Hold bool
+	// Hold says up to where records may leave a ring of which so much was read, so that what a killed collector
+	// had read and not written down is found by the next. What is held is room that the ring lacks. It is called from
+	// the goroutine of Run, after every few records. Nil, or without pins, records leave as they are read.
+	Hold func(ring, read uint64) uint64
 	// Pins is where programs and maps live on without this process; nil for nowhere.
 	Pins *Pins
 	// Mount is where the cgroup2 hierarchy is mounted; "" finds out.
@@ -138,7 +139,15 @@ func (c *Config) Validate() error {
 
 // wakeBytes is how much must wait in the ring before the reader is woken at once. Less wakes more often
 // than the reader would look by itself; more leaves a burst too little room.
-func (c *Config) wakeBytes() uint32 { return uint32(c.RingBytes / 16) }
+func (c *Config) wakeBytes() uint32 {
+	if c.Hold != nil {
+		return uint32(c.RingBytes/16 + c.HoldBytes()) // else every record would wake the reader while others are held
+	}
+	return uint32(c.RingBytes / 16)
+}
+
+// HoldBytes is the most of the ring that ought to be held.
+func (c *Config) HoldBytes() int { return c.RingBytes / 4 }
 
 // ringLimits is how much may wait in the ring for another record of bulk, and for another that is kept, to be
 // put there: what is left is for execs and exits.

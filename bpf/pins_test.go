@@ -217,7 +217,7 @@ func TestKernelPinsHeld(t *testing.T) {
 func TestKernelPinsWithoutPlace(t *testing.T) {
 	testenv.RequireRoot(t)
 	cfg := pinned(filepath.Join(t.TempDir(), "nowhere"))
-	cfg.Hold = true
+	cfg.Hold = func(uint64, uint64) uint64 { return 0 }
 	tracer, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestKernelPinsWithoutPlace(t *testing.T) {
 	if how, err := tracer.Pinning(); how != PinningOff || !errors.Is(err, errNoBPFFS) {
 		t.Errorf("the pins are %s, %v", how, err)
 	}
-	if tracer.cfg.Hold {
+	if tracer.cfg.Hold != nil {
 		t.Error("records are held in a ring that nobody can take over")
 	}
 }
@@ -236,7 +236,8 @@ func TestKernelHold(t *testing.T) {
 	dir, cgroup := pinDirectory(t), scratchCgroup(t)
 	t.Cleanup(func() { _ = removePins(dir) })
 	cfg := pinned(dir)
-	cfg.Hold = true
+	released := uint64(0)
+	cfg.Hold = func(_, read uint64) uint64 { return min(read, released) }
 	run := func(id string) {
 		cmd := exec.Command("/bin/true", id)
 		startIn(t, cgroup, cmd)
@@ -265,7 +266,7 @@ func TestKernelHold(t *testing.T) {
 	collect(tracer, func(id string, r *Record) {
 		places = append(places, r.Ring, r.Position)
 		if id == "first" {
-			tracer.Release(r.Position)
+			released = r.Position
 		}
 	})
 	if len(places) != 4 {

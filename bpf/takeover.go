@@ -17,6 +17,7 @@ import (
 // openPins takes the pins that the configuration wants. Without a bpffs the tracer works, and ends with this process.
 func (t *Tracer) openPins() error {
 	if t.cfg.Pins == nil {
+		t.cfg.Hold = nil
 		return nil
 	}
 	pins, err := openPins(t.cfg.Pins)
@@ -24,7 +25,7 @@ func (t *Tracer) openPins() error {
 		if held := new(PinsHeldError); errors.As(err, &held) {
 			return err
 		}
-		t.pinsErr, t.cfg.Hold = explain(err), false
+		t.pinsErr, t.cfg.Hold = explain(err), nil
 		t.log.Warn("nothing outlives this process: what happens between its end and the next start is not seen", "error", t.pinsErr)
 		return nil
 	}

@@ -408,6 +408,7 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		if err != nil {
 			return err
 		}
+		t.letGo()
 		t.sweep(time.Now(), handle)
 		if read == contextInterval {
 			continue
@@ -435,11 +436,18 @@ func (t *Tracer) read(limit int, handle func(*Record)) (int, error) {
 			return n, nil
 		}
 		t.deliver(data, handle)
-		if !t.cfg.Hold {
+		if t.cfg.Hold == nil {
 			t.ring.release(t.ring.at)
 		}
 	}
 	return limit, nil
+}
+
+// letGo gives back the room of the records that need not be held any longer.
+func (t *Tracer) letGo() {
+	if t.cfg.Hold != nil {
+		t.ring.release(t.cfg.Hold(t.ringID, t.ring.at))
+	}
 }
 
 // drain delivers everything that was in the ring when it began. Not until the ring is empty: a sandbox
@@ -473,10 +481,6 @@ func (t *Tracer) deliver(data []byte, handle func(*Record)) {
 	t.account(record, handle)
 	handle(record)
 }
-
-// Release gives the room of the records up to a position back, which Config.Hold keeps in the ring until then.
-// It is called from the goroutine that Run calls handle from.
-func (t *Tracer) Release(position uint64) { t.ring.release(position) }
 
 // Bootstrap reports the processes that are alive in a tracked sandbox as *Existing records, delivered
 // by Run. It returns when all of them are in the ring. A process that is born meanwhile may be told twice.

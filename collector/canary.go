@@ -50,11 +50,6 @@ func (o *output) noteCanary(batch []*event.Event) {
 	}
 }
 
-// accepts says whether an event is for the exporter.
-func (o *output) accepts(e *event.Event) bool {
-	return o.settings.Accepts == nil || o.settings.Accepts(e)
-}
-
 // notifiers is the exporter's own word on what it delivered, where it has one; else that of its queue.
 func (o *output) notifiers() []event.NotifierStats {
 	if n, ok := o.settings.Exporter.(interface{ Notifiers() []event.NotifierStats }); ok {

@@ -126,6 +126,9 @@ func (p *Pipeline) countLosses() {
 	}
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "malformed"}, p.s.Source.Undecoded())
 	p.losses.set(lossKey{stage: event.LossDecode, lost: "record", reason: "unknown_sandbox"}, p.strangers)
+	if s, ok := p.s.Source.(interface{ Untold() uint64 }); ok {
+		p.losses.set(lossKey{stage: event.LossRing, lost: string(event.KindFileOpen), reason: "restart"}, s.Untold())
+	}
 	p.losses.set(lossKey{stage: event.LossRing, lost: "cgroup", reason: "refused"}, p.s.Source.Refused())
 	for _, o := range p.outputs {
 		p.losses.set(lossKey{stage: event.LossExport, lost: o.settings.Exporter.Name(), reason: "refused"}, o.lost.Load())
@@ -142,6 +145,9 @@ func (p *Pipeline) countLosses() {
 
 // reportLosses publishes what was lost since the last report.
 func (p *Pipeline) reportLosses(now time.Time) {
+	if p.replaying {
+		return
+	}
 	for _, key := range p.losses.sorted() {
 		c := p.losses.counts[key]
 		if c.total <= c.reported {

@@ -73,6 +73,8 @@ type Settings struct {
 	Usage Usage
 	// CanaryInterval is how often a finding of no consequence proves that findings arrive; 0 never.
 	CanaryInterval time.Duration
+	// Hold is how records are held in the kernel until they are written down; nil lets them go.
+	Hold *Hold
 	// Produced is told the number of each event as it gets it; nil for nobody. It must be quick.
 	Produced func(seq uint64)
 	// Losses is the losses that others count; nil for none. It must not wait for anything.
@@ -121,6 +123,8 @@ type Pipeline struct {
 	// background is what is done beside: looking at postures.
 	background sync.WaitGroup
 
+	held held
+
 	// mu guards what follows: records come from the source's goroutine, ticks from a timer.
 	mu        sync.Mutex
 	seq       uint64
@@ -140,6 +144,8 @@ type Pipeline struct {
 	strangers uint64 // records of sandboxes that nobody knows
 	claims    claims
 	summary   time.Time
+	// replaying is true while a record is handled whose events are written down already.
+	replaying bool
 }
 
 // sandboxState is a sandbox as the pipeline knows it.
@@ -302,6 +308,8 @@ func (p *Pipeline) handle(r *bpf.Record) {
 	if !r.Counted {
 		p.records++
 	}
+	p.begin(r)
+	defer p.end()
 	switch payload := r.Payload.(type) {
 	case *bpf.CgroupMade:
 		if s := p.s.Sandboxes.Made(payload.ID, payload.Path); s != nil {
@@ -400,6 +408,9 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 // publish gives an event its number, shows it to the detectors and hands it, and then what they found,
 // to every exporter.
 func (p *Pipeline) publish(e *event.Event) {
+	if p.replaying {
+		return
+	}
 	p.number(e)
 	p.detect(e)
 	p.export(e)
@@ -419,7 +430,10 @@ func (p *Pipeline) publishFindings() {
 
 func (p *Pipeline) number(e *event.Event) {
 	p.seq++
-	e.Seq, e.Instance, e.Observed = p.seq, p.instance, time.Now()
+	e.Seq, e.Instance, e.Observed, e.Place = p.seq, p.instance, time.Now(), p.held.at
+	if p.s.Hold != nil && e.Place.Ring == 0 {
+		p.s.Hold.Journal.ProducedFree()
+	}
 	if p.s.Produced != nil {
 		p.s.Produced(p.seq)
 	}
@@ -428,14 +442,27 @@ func (p *Pipeline) number(e *event.Event) {
 func (p *Pipeline) export(e *event.Event) {
 	p.published[e.Kind()]++
 	p.count(e)
+	p.held.gathered = append(p.held.gathered, e)
+	if e.Place.Position == 0 {
+		p.exportGathered()
+	}
+}
+
+// exportGathered hands on the events that one record made, or one that none did.
+func (p *Pipeline) exportGathered() {
+	defer func() {
+		clear(p.held.gathered)
+		clear(p.held.refused)
+		p.held.gathered = p.held.gathered[:0]
+	}()
 	for _, o := range p.outputs {
-		if !o.accepts(e) {
-			continue
-		}
-		if !o.queue.push(e) && e.Kind() != event.KindLoss {
-			p.losses.note(lossKey{
-				stage: event.LossQueue, lost: o.settings.Exporter.Name(), reason: "queue_full", sandbox: e.Sandbox,
-			}, 1)
+		p.held.refused = o.queue.push(p.held.gathered, o.settings.Accepts, p.held.refused[:0])
+		for _, e := range p.held.refused {
+			if e.Kind() != event.KindLoss {
+				p.losses.note(lossKey{
+					stage: event.LossQueue, lost: o.settings.Exporter.Name(), reason: "queue_full", sandbox: e.Sandbox,
+				}, 1)
+			}
 		}
 	}
 }

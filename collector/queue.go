@@ -74,10 +74,21 @@ func (q *queue) await() {
 	}
 }
 
-// push adds an event. False means that it was dropped, and counted.
-func (q *queue) push(e *event.Event) bool {
+// push adds those of the events that accepts lets through, nil all, at once. Those that were dropped, and counted, are
+// appended to dropped.
+func (q *queue) push(events []*event.Event, accepts func(*event.Event) bool, dropped []*event.Event) []*event.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for _, e := range events {
+		if (accepts == nil || accepts(e)) && !q.add(e) {
+			dropped = append(dropped, e)
+		}
+	}
+	return dropped
+}
+
+// add adds an event. False means that it was dropped. The caller holds mu.
+func (q *queue) add(e *event.Event) bool {
 	if len(q.waiting) >= q.limit(e.Kind()) || q.closed {
 		q.dropped++
 		return false
@@ -95,8 +106,8 @@ func (q *queue) push(e *event.Event) bool {
 	return true
 }
 
-// pull appends everything that waits to dst, at most limit events, waiting for the first. False means
-// that the queue is closed and empty.
+// pull appends everything that waits to dst, at most limit events, waiting for the first, and the rest of what one record
+// made. False means that the queue is closed and empty.
 func (q *queue) pull(dst []*event.Event, limit int) ([]*event.Event, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -107,6 +118,9 @@ func (q *queue) pull(dst []*event.Event, limit int) ([]*event.Event, bool) {
 		return dst, false
 	}
 	n := min(limit, len(q.waiting))
+	for n < len(q.waiting) && q.waiting[n].Place.Ring != 0 && q.waiting[n].Place == q.waiting[n-1].Place {
+		n++
+	}
 	dst = append(dst, q.waiting[:n]...)
 	rest := copy(q.waiting, q.waiting[n:])
 	clear(q.waiting[rest:])

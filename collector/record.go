@@ -46,6 +46,7 @@ func (r *recorder) Export(_ context.Context, batch []*event.Event) error {
 	var accounted, told uint64
 	for i, e := range batch {
 		r.encoder.Encode(&r.encoded[i], e)
+		r.encoded[i].Place = e.Place
 		if loss, ok := e.Payload.(*event.Loss); ok {
 			accounted += journal.Accounts(loss)
 			told += journal.Tells(loss)

@@ -44,6 +44,9 @@ func (p *Pipeline) readSyscalls() []bpf.SyscallCounts {
 }
 
 func (p *Pipeline) publishSyscalls(state *sandboxState, c bpf.SyscallCounts, now time.Time) {
+	if p.replaying {
+		return
+	}
 	last := &state.syscalls
 	if last.counts == nil {
 		last.counts, last.errors, last.since = map[string]int64{}, map[string]int64{}, state.firstSeen

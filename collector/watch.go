@@ -53,7 +53,7 @@ func (p *Pipeline) know(s *event.Sandbox, now time.Time) *sandboxState {
 
 // start publishes the start of a sandbox, once.
 func (p *Pipeline) start(state *sandboxState, now time.Time) {
-	if state.started {
+	if state.started || p.replaying {
 		return
 	}
 	state.started = true

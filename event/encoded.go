@@ -17,6 +17,8 @@ type Encoded struct {
 	Severity Severity
 	// Sandbox and Session are ids; "" when there is none.
 	Sandbox, Session string
+	// Place is the event's, by which a record that is read again after a crash is known.
+	Place Place
 	// Resource and Record are the encoded messages. Records of one sandbox share their Resource's bytes.
 	Resource, Record []byte
 }

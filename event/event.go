@@ -101,8 +101,16 @@ type Event struct {
 	Process *Process
 	// Truncated is true when any field was cut at a limit.
 	Truncated bool
+	// Place is where the kernel's record of it ends, zero when none made it. It is not told: it is for the journal.
+	Place Place
 	// Payload is what happened. Never nil.
 	Payload Payload
+}
+
+// Place is where a record ends in the kernel's ring. Places of one ring are in the order of their positions.
+type Place struct {
+	// Ring is the ring's identity, Position is in bytes since it was made.
+	Ring, Position uint64
 }
 
 // Kind is the payload's kind.

@@ -65,6 +65,7 @@ type Journal struct {
 	write     sync.Mutex
 	lanes     [lanes]*laneWriter
 	split     [lanes][]event.Encoded
+	before    before
 	held      [lanes]holding
 	closed    bool
 	allowance allowance
@@ -80,6 +81,8 @@ type Journal struct {
 	evicted [lanes]uint64
 
 	syncErrors, checkpoints atomic.Uint64
+	// recorded is up to which place all events are written.
+	recorded atomic.Pointer[event.Place]
 	complaints              map[string]time.Time // guarded by write
 	// ending is held while the state is let go of.
 	ending       sync.RWMutex
@@ -187,6 +190,7 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 	if err != nil {
 		j.log.Warn("the latest checkpoints of the journal are not known", "error", err)
 	}
+	j.survey()
 	epoch := j.state.get(stateEpoch)
 	var next [lanes]uint64
 	var stored, torn uint64
@@ -223,6 +227,7 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 	}
 	if produced := j.state.get(stateProduced); known && produced > stored+accounted && produced < maxBelieved {
 		j.lost[reasonCrash] = produced - stored - accounted
+		j.before.crash = j.lost[reasonCrash]
 		j.log.Warn("the previous start did not leave all of its events in the journal", "instance", j.state.instance(),
 			"produced", produced, "stored", stored, "known_lost", accounted, "lost", j.lost[reasonCrash],
 			"ended_orderly", j.state.get(stateClean) == 1)
@@ -306,8 +311,12 @@ func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 	for lane := range j.split {
 		j.split[lane] = j.split[lane][:0]
 	}
+	free := uint64(0)
 	for i := range events {
 		e := &events[i]
+		if e.Place.Ring == 0 {
+			free++
+		}
 		if len(e.Record)+len(e.Resource)+len(e.Session) > maxRecord {
 			j.lose(reasonTooLarge, 1)
 			continue
@@ -316,6 +325,10 @@ func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 		if InPriority(e.Kind) && (e.Kind == event.KindLoss || j.allowance.take(place(e), time.Now())) {
 			lane = Priority
 		}
+		if j.lanes[lane].marker.has(e.Place) {
+			accounted++ // the start before has written it
+			continue
+		}
 		j.split[lane] = append(j.split[lane], *e)
 	}
 	j.lanes[Priority].accounted += accounted
@@ -323,6 +336,7 @@ func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 		j.append(lane, j.split[lane])
 		clear(j.split[lane])
 	}
+	j.settle(lastPlace(events), free)
 	if j.cfg.Sync == SyncAlways {
 		j.sync()
 	}

@@ -68,6 +68,8 @@ type laneWriter struct {
 	// accounted is what the next frame says of it.
 	accounted uint64
 	unsigned  bool // something was appended since the last checkpoint
+	// marker says up to which place of the kernel's ring the lane is written.
+	marker *marker
 	// unrecorded is evictions that the lane does not tell of yet, for lack of room.
 	unrecorded [][]byte
 
@@ -112,6 +114,11 @@ func (l *laneWriter) appendFrame(events []event.Encoded) (int, error) {
 		size += len(events[n].Record)
 		n++
 	}
+	// What one record made is written at once, so that a crash leaves all of it or nothing.
+	for n < len(events) && events[n].Place.Ring != 0 && events[n].Place == events[n-1].Place && size+len(events[n].Record) <= maxRecord {
+		size += len(events[n].Record)
+		n++
+	}
 	events = events[:n]
 	// Room is made for what the frame needs uncompressed: it is the most that it can need.
 	if err := l.ready(int64(size) + int64(n)*(64+int64(len(events[0].Resource))) + frameOverhead); err != nil {
@@ -135,11 +142,18 @@ func (l *laneWriter) appendFrame(events []event.Encoded) (int, error) {
 		h.severity = max(h.severity, e.Severity)
 	}
 	l.addFrame(&h, l.raw)
+	next, marked := mark{}, lastPlace(events)
+	if marked.Ring != 0 {
+		next = l.marker.intend(l.head+uint64(n), marked)
+	}
 	if err := l.write(); err != nil {
 		l.unlearn()
 		return 0, err
 	}
 	l.head += uint64(n)
+	if marked.Ring != 0 {
+		l.marker.reached(next)
+	}
 	l.unsigned = true
 	l.note(l)
 	return n, nil
