@@ -199,8 +199,8 @@ func remedyOf(err error) string {
 	}
 }
 
-// checkMounted tells of file systems that other tools need and Watchglass does not: all of its hooks are
-// attached by BTF id or to a cgroup, and nothing is pinned.
+// checkMounted tells of file systems that other tools need and Watchglass does not to work: all of its hooks are
+// attached by BTF id or to a cgroup. What is pinned in a bpffs is told apart.
 func checkMounted(fstype, usual string) Requirement {
 	r := Requirement{Name: fstype, OK: true, Detail: "not mounted; not needed"}
 	if fstype == "bpf" {

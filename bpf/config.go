@@ -40,10 +40,11 @@ type Config struct {
 	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
 	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
 	Watched func(path string) bool
-	// Hold says up to where records may leave a ring of which so much was read, so that what a killed collector
-	// had read and not written down is found by the next. What is held is room that the ring lacks. It is called from
-	// the goroutine of Run, after every few records. Nil, or without pins, records leave as they are read.
-	Hold func(ring, read uint64) uint64
+	// Hold says up to where records may leave a ring that was read up to one position and reaches to another, so that
+	// what a killed collector had read and not written down is found by the next. What is held is room that the ring
+	// lacks. It is called from the goroutine of Run, after every few records. Nil, or without pins, records leave as
+	// they are read.
+	Hold func(ring, read, end uint64) uint64
 	// Pins is where programs and maps live on without this process; nil for nowhere.
 	Pins *Pins
 	// Mount is where the cgroup2 hierarchy is mounted; "" finds out.
@@ -146,8 +147,8 @@ func (c *Config) wakeBytes() uint32 {
 	return uint32(c.RingBytes / 16)
 }
 
-// HoldBytes is the most of the ring that ought to be held.
-func (c *Config) HoldBytes() int { return c.RingBytes / 4 }
+// HoldBytes is how much of the ring may be taken while records are held: beyond, the kernel side begins to be sparing.
+func (c *Config) HoldBytes() int { return c.RingBytes / 2 }
 
 // ringLimits is how much may wait in the ring for another record of bulk, and for another that is kept, to be
 // put there: what is left is for execs and exits.

@@ -19,6 +19,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 // Pins says where programs and maps live on when this process does not.
@@ -31,28 +33,6 @@ type Pins struct {
 	Keep bool
 	// Version is what others are told of who holds the pins.
 	Version string
-}
-
-// Pinning is how a Tracer came by its programs and maps.
-type Pinning string
-
-// The ways. An old set is taken over without a moment in which nobody watches, and nothing is seen by both.
-const (
-	// PinningOff: nothing is pinned.
-	PinningOff Pinning = "off"
-	// PinningStarted: everything is new.
-	PinningStarted Pinning = "started"
-	// PinningAdopted: maps, ring and hooks are those of the tracer before, with the same programs.
-	PinningAdopted Pinning = "adopted"
-	// PinningUpdated: maps and ring are those of the tracer before, and other programs took the old ones' places.
-	PinningUpdated Pinning = "updated"
-	// PinningReplaced: the maps are of another layout; the old ring is read to its end.
-	PinningReplaced Pinning = "replaced"
-)
-
-// Pinnings is all of them.
-func Pinnings() []Pinning {
-	return []Pinning{PinningOff, PinningStarted, PinningAdopted, PinningUpdated, PinningReplaced}
 }
 
 // PinsHeldError says that another process reads the pins.
@@ -88,6 +68,7 @@ const (
 	pinState     = "state"
 	pinSandboxes = "sandboxes"
 	pinTold      = "told"
+	pinLosses    = "losses"
 	pinHooks     = "hooks"
 	pinMaps      = "maps-"
 	pinLink      = "-link"
@@ -97,6 +78,8 @@ const (
 	// pinPathSize bounds the path of a sandbox's directory; pinSandboxesMax how many are remembered.
 	pinPathSize     = 1024
 	pinSandboxesMax = 16384
+	// pinLossesMax bounds the accounts of losses that are remembered; what has no room may be told again.
+	pinLossesMax = 65536
 	// pinToldMax is as many counts as the kernel side keeps.
 	pinToldMax = 8192
 )
@@ -113,9 +96,10 @@ type pins struct {
 	lock *os.File
 	// state is where was says who holds the set; sandboxes is the directory of each watched sandbox by its id.
 	// told is how much was told of each count of repeated opens.
-	state, sandboxes, told *ebpf.Map
-	was, now               PinSet
-	how                    Pinning
+	// losses is how many of each sandbox's and kind's losses were told.
+	state, sandboxes, told, losses *ebpf.Map
+	was, now                       PinSet
+	how                            event.Pinning
 	// used is the names below hooks that this tracer attached or took over.
 	used map[string]bool
 }
@@ -125,7 +109,7 @@ func openPins(cfg *Pins) (*pins, error) {
 	if err := makePinDirectory(cfg); err != nil {
 		return nil, err
 	}
-	p := &pins{cfg: cfg, used: map[string]bool{}, how: PinningStarted}
+	p := &pins{cfg: cfg, used: map[string]bool{}, how: event.PinningStarted}
 	if err := p.open(); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -172,6 +156,12 @@ func (p *pins) open() error {
 	if err != nil {
 		return err
 	}
+	p.losses, err = p.own(pinLosses, &ebpf.MapSpec{
+		Name: "pin_losses", Type: ebpf.Hash, KeySize: 16, ValueSize: 16, MaxEntries: pinLossesMax, Flags: unix.BPF_F_NO_PREALLOC,
+	})
+	if err != nil {
+		return err
+	}
 	// A state that cannot be read is that of no set: what is there is then replaced.
 	p.was, _ = parsePinState(p.cfg.Dir, p.state)
 	if err := os.MkdirAll(filepath.Join(p.cfg.Dir, pinHooks), 0o700); err != nil {
@@ -209,11 +199,11 @@ func (p *pins) begin(l *layout, ring uint64) error {
 	switch {
 	case p.was.Layout == "" || p.was.Ring == 0:
 	case p.was.Layout != l.maps || p.was.Records != l.records:
-		p.how = PinningReplaced
+		p.how = event.PinningReplaced
 	case p.was.Programs != l.programs:
-		p.how, p.now.Ring = PinningUpdated, p.was.Ring
+		p.how, p.now.Ring = event.PinningUpdated, p.was.Ring
 	default:
-		p.how, p.now.Ring = PinningAdopted, p.was.Ring
+		p.how, p.now.Ring = event.PinningAdopted, p.was.Ring
 	}
 	return p.made(p.mapsDir(l.maps))
 }
@@ -243,7 +233,9 @@ func (p *pins) commit() error {
 func (p *pins) mapsDir(layout string) string { return filepath.Join(p.cfg.Dir, pinMaps+layout) }
 
 // continues says whether the maps are those of the tracer before.
-func (p *pins) continues() bool { return p.how == PinningAdopted || p.how == PinningUpdated }
+func (p *pins) continues() bool {
+	return p.how == event.PinningAdopted || p.how == event.PinningUpdated
+}
 
 // pinned says whether a map outlives the process: not the constants, nor tables that the loader fills, nor what
 // programs use for a moment on one CPU.
@@ -453,7 +445,7 @@ func (p *pins) remembered() (map[uint64]string, error) {
 // close lets go of the set, which stays as it is.
 func (p *pins) close() error {
 	var errs []error
-	for _, m := range []*ebpf.Map{p.state, p.sandboxes, p.told} {
+	for _, m := range []*ebpf.Map{p.state, p.sandboxes, p.told, p.losses} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}
@@ -462,7 +454,7 @@ func (p *pins) close() error {
 		// Not only closed: a child between fork and exec has it too.
 		errs = append(errs, unix.Flock(int(p.lock.Fd()), unix.LOCK_UN), p.lock.Close())
 	}
-	p.state, p.sandboxes, p.told, p.lock = nil, nil, nil, nil
+	p.state, p.sandboxes, p.told, p.losses, p.lock = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -588,6 +580,15 @@ func makePinDirectory(cfg *Pins) error {
 		return fmt.Errorf("closing the directory of pins to others: %w", err)
 	}
 	return nil
+}
+
+// CheckPins says why a set of pins would not work. Nothing is made or mounted for it.
+func CheckPins(cfg *Pins) error {
+	inside, err := inBPFFS(cfg.Dir)
+	if err != nil || inside || cfg.Mount && strings.HasPrefix(cfg.Dir, bpffs+"/") {
+		return err
+	}
+	return fmt.Errorf("%s is in no bpffs: %w", cfg.Dir, errNoBPFFS)
 }
 
 // errNoBPFFS says that pins have no place.

@@ -120,7 +120,7 @@ func pinned(dir string) Config {
 	return cfg
 }
 
-func openPinned(t *testing.T, cfg Config, want Pinning) *Tracer {
+func openPinned(t *testing.T, cfg Config, want event.Pinning) *Tracer {
 	t.Helper()
 	tracer, err := Open(cfg)
 	if err != nil {
@@ -145,7 +145,7 @@ func TestKernelPins(t *testing.T) {
 	t.Cleanup(func() { _ = removePins(dir) })
 	told := &execs{seen: map[string]int{}}
 	cfg := pinned(dir)
-	r := told.read(t, openPinned(t, cfg, PinningStarted))
+	r := told.read(t, openPinned(t, cfg, event.PinningStarted))
 	if err := r.Track(cgroupID(t, cgroup)); err != nil {
 		t.Fatal(err)
 	}
@@ -153,12 +153,12 @@ func TestKernelPins(t *testing.T) {
 	reached := int64(0)
 	for _, next := range []struct {
 		change func(*Config)
-		want   Pinning
+		want   event.Pinning
 	}{
-		{func(*Config) {}, PinningAdopted},
-		{func(c *Config) { c.KeptBudget *= 2 }, PinningUpdated},
-		{func(c *Config) { c.RingBytes *= 2 }, PinningReplaced},
-		{func(*Config) {}, PinningAdopted},
+		{func(*Config) {}, event.PinningAdopted},
+		{func(c *Config) { c.KeptBudget *= 2 }, event.PinningUpdated},
+		{func(c *Config) { c.RingBytes *= 2 }, event.PinningReplaced},
+		{func(*Config) {}, event.PinningAdopted},
 	} {
 		reached += 100
 		load.reach(t, reached)
@@ -182,7 +182,7 @@ func TestKernelPins(t *testing.T) {
 // TestKernelPinsHeld checks that two do not read one set, and that it can be removed when nobody does.
 func TestKernelPinsHeld(t *testing.T) {
 	dir := pinDirectory(t)
-	first := openPinned(t, pinned(dir), PinningStarted)
+	first := openPinned(t, pinned(dir), event.PinningStarted)
 	_, err := Open(pinned(dir))
 	if held := new(PinsHeldError); !errors.As(err, &held) || held.PID != os.Getpid() || held.Version != "test" {
 		t.Errorf("a second tracer: %v", err)
@@ -205,7 +205,7 @@ func TestKernelPinsHeld(t *testing.T) {
 	}
 	cfg := pinned(dir)
 	cfg.Pins.Keep = false
-	if err := openPinned(t, cfg, PinningStarted).Close(); err != nil {
+	if err := openPinned(t, cfg, event.PinningStarted).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
@@ -217,13 +217,13 @@ func TestKernelPinsHeld(t *testing.T) {
 func TestKernelPinsWithoutPlace(t *testing.T) {
 	testenv.RequireRoot(t)
 	cfg := pinned(filepath.Join(t.TempDir(), "nowhere"))
-	cfg.Hold = func(uint64, uint64) uint64 { return 0 }
+	cfg.Hold = func(_, _, _ uint64) uint64 { return 0 }
 	tracer, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tracer.Close()
-	if how, err := tracer.Pinning(); how != PinningOff || !errors.Is(err, errNoBPFFS) {
+	if how, err := tracer.Pinning(); how != event.PinningOff || !errors.Is(err, errNoBPFFS) {
 		t.Errorf("the pins are %s, %v", how, err)
 	}
 	if tracer.cfg.Hold != nil {
@@ -237,7 +237,7 @@ func TestKernelHold(t *testing.T) {
 	t.Cleanup(func() { _ = removePins(dir) })
 	cfg := pinned(dir)
 	released := uint64(0)
-	cfg.Hold = func(_, read uint64) uint64 { return min(read, released) }
+	cfg.Hold = func(_, read, _ uint64) uint64 { return min(read, released) }
 	run := func(id string) {
 		cmd := exec.Command("/bin/true", id)
 		startIn(t, cgroup, cmd)
@@ -256,7 +256,7 @@ func TestKernelHold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tracer := openPinned(t, cfg, PinningStarted)
+	tracer := openPinned(t, cfg, event.PinningStarted)
 	if err := tracer.Track(cgroupID(t, cgroup)); err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestKernelHold(t *testing.T) {
 		t.Fatalf("places of two records: %d", places)
 	}
 	var again []string
-	collect(openPinned(t, cfg, PinningAdopted), func(id string, r *Record) {
+	collect(openPinned(t, cfg, event.PinningAdopted), func(id string, r *Record) {
 		again = append(again, id)
 		if r.Ring != places[2] || r.Position != places[3] {
 			t.Errorf("the second record is at %d of ring %d, was at %d of ring %d", r.Position, r.Ring, places[3], places[2])
@@ -299,7 +299,7 @@ func TestKernelPinsForeign(t *testing.T) {
 	if err := errors.Join(m.Put(uint32(0), make([]byte, pinStateSize)), m.Pin(filepath.Join(dir, pinState))); err != nil {
 		t.Fatal(err)
 	}
-	openPinned(t, pinned(dir), PinningStarted)
+	openPinned(t, pinned(dir), event.PinningStarted)
 	info, err := os.Stat(dir)
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the directory of pins: %v, %v", info.Mode(), err)
@@ -338,7 +338,7 @@ func TestKernelPinsRepeats(t *testing.T) {
 			}
 		}
 	}
-	first := openPinned(t, cfg, PinningStarted)
+	first := openPinned(t, cfg, event.PinningStarted)
 	if err := first.Track(cgroupID(t, cgroup)); err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +354,7 @@ func TestKernelPinsRepeats(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second := openPinned(t, cfg, PinningAdopted)
+	second := openPinned(t, cfg, event.PinningAdopted)
 	ask(1)
 	run(second)()
 	say()

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 // openPins takes the pins that the configuration wants. Without a bpffs the tracer works, and ends with this process.
@@ -69,7 +71,7 @@ func (t *Tracer) takeOver() error {
 		return nil
 	}
 	t.ringID = t.pins.now.Ring
-	if t.pins.how == PinningReplaced {
+	if t.pins.how == event.PinningReplaced {
 		// Once more: a cgroup may have been made after the maps were filled and before the hooks were taken over.
 		if err := t.enterRemembered(); err != nil {
 			return err
@@ -89,7 +91,7 @@ func (t *Tracer) takeOver() error {
 	if err := errors.Join(t.pins.prune(failed), t.pins.commit()); err != nil {
 		return fmt.Errorf("taking over the pins in %s: %w", t.cfg.Pins.Dir, err)
 	}
-	if t.pins.how != PinningStarted {
+	if t.pins.how != event.PinningStarted {
 		t.log.Info("took over from another collector", "how", string(t.pins.how), "pid", t.pins.was.PID,
 			"version", t.pins.was.Version, "sandboxes", len(t.tracked), "unread_bytes", t.ring.unread())
 	}
@@ -150,9 +152,9 @@ func (t *Tracer) discard() error {
 }
 
 // Pinning is how the tracer came by its programs and maps, and why nothing is pinned where it should be.
-func (t *Tracer) Pinning() (Pinning, error) {
+func (t *Tracer) Pinning() (event.Pinning, error) {
 	if t.pins == nil {
-		return PinningOff, t.pinsErr
+		return event.PinningOff, t.pinsErr
 	}
 	return t.pins.how, nil
 }
@@ -163,6 +165,49 @@ func (t *Tracer) RingID() uint64 {
 		return 0
 	}
 	return t.pins.now.Ring
+}
+
+// ResumedRing is the ring of the tracer before, 0 when it is not read on.
+func (t *Tracer) ResumedRing() uint64 {
+	if t.pins == nil || t.pins.how == event.PinningStarted || t.pins.was.Records != t.pins.now.Records {
+		return 0
+	}
+	return t.pins.was.Ring
+}
+
+// CaughtUp says whether everything was delivered that was seen before the tracer was opened.
+func (t *Tracer) CaughtUp() bool { return t.caughtUp.Load() }
+
+// preview delivers which processes were alive when the tracer was opened, before what was recorded until then: so that
+// of what those did it is known who they are. Of processes that began or became what they are in between, the
+// records tell in their turn.
+func (t *Tracer) preview(handle func(*Record)) error {
+	type life struct {
+		pid   uint32
+		start uint64
+	}
+	began := map[life]bool{}
+	for at := t.ring.at; ; {
+		data, after, err := t.ring.look(at)
+		if data == nil || err != nil {
+			return err
+		}
+		at = after
+		r, err := t.dec.decode(data)
+		if err != nil {
+			continue // it is counted in its turn
+		}
+		who := life{r.Task.PID, r.Task.Start}
+		switch payload := r.Payload.(type) {
+		case *Fork, *event.ProcessExec:
+			began[who] = true
+		case *Existing:
+			if !began[who] {
+				payload.Args, r.Truncated = readArguments(&r.Task)
+				handle(r)
+			}
+		}
+	}
 }
 
 // RememberedSandbox is a sandbox that the tracer before watched, and this one goes on to watch.
@@ -176,7 +221,7 @@ type RememberedSandbox struct {
 func (t *Tracer) Remembered() []RememberedSandbox {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.pins == nil || t.pins.how == PinningStarted {
+	if t.pins == nil || t.pins.how == event.PinningStarted {
 		return nil
 	}
 	var all []RememberedSandbox
@@ -184,6 +229,75 @@ func (t *Tracer) Remembered() []RememberedSandbox {
 		all = append(all, RememberedSandbox{ID: id, Path: "/" + strings.Trim(strings.TrimPrefix(dir, t.mount), "/")})
 	}
 	return all
+}
+
+// lossAccount is one account of losses as it is pinned.
+type lossAccount struct{ Sandbox, Slot uint64 }
+
+// lossTold is how much of it was told.
+type lossTold struct{ Dropped, Throttled uint64 }
+
+// LossesTold says that these losses were told: the next tracer's owner need not tell of them.
+func (t *Tracer) LossesTold(counts []SandboxCounts) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pins == nil || t.closed.Load() {
+		return
+	}
+	for _, c := range counts {
+		if slot, ok := t.slotOf(c.Probe, c.Kind); ok && c.Dropped+c.Throttled > 0 {
+			// One that has no room is told again.
+			_ = t.pins.losses.Put(lossAccount{c.Sandbox, slot}, lossTold{c.Dropped, c.Throttled})
+		}
+	}
+}
+
+// ToldLosses is the losses that were told of the sandboxes that the tracer before watched.
+func (t *Tracer) ToldLosses() []SandboxCounts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pins == nil || !t.pins.continues() {
+		return nil
+	}
+	var counts []SandboxCounts
+	var gone []lossAccount
+	var account lossAccount
+	var told lossTold
+	entries := t.pins.losses.Iterate()
+	for entries.Next(&account, &told) {
+		if _, watched := t.tracked[account.Sandbox]; !watched && account.Sandbox != 0 {
+			gone = append(gone, account)
+			continue
+		}
+		for i := range t.probes {
+			p := &t.probes[i]
+			if kind := int(account.Slot) - p.slot; kind >= 0 && kind <= len(p.kinds) {
+				counts = append(counts, SandboxCounts{
+					Sandbox: account.Sandbox, Probe: p.name, Kind: p.kindName(kind), Dropped: told.Dropped, Throttled: told.Throttled,
+				})
+			}
+		}
+	}
+	for _, account := range gone {
+		_ = t.pins.losses.Delete(account)
+	}
+	return counts
+}
+
+// slotOf is the account of a kind of records.
+func (t *Tracer) slotOf(probe, kind string) (uint64, bool) {
+	for i := range t.probes {
+		p := &t.probes[i]
+		if p.name != probe {
+			continue
+		}
+		for k := range len(p.kinds) + 1 {
+			if p.kindName(k) == kind {
+				return uint64(p.slot + k), true
+			}
+		}
+	}
+	return 0, false
 }
 
 // closePins lets go of the pins, or removes them.

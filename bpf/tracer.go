@@ -53,6 +53,7 @@ type Tracer struct {
 
 	running    atomic.Bool
 	closed     atomic.Bool
+	caughtUp   atomic.Bool
 	undecoded  atomic.Uint64
 	untold     atomic.Uint64
 	bootstraps sync.Mutex
@@ -402,6 +403,12 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 	if err := t.readOld(handle); err != nil {
 		t.log.Error("the rest of what the tracer before has seen is lost", "error", err)
 	}
+	if t.pins != nil && t.pins.how != event.PinningStarted {
+		if err := t.preview(handle); err != nil {
+			return fmt.Errorf("looking through the ring: %w", err)
+		}
+	}
+	backlog := t.ring.at + t.ring.unread()
 	for ctx.Err() == nil && !t.closed.Load() {
 		t.dec.clock.refresh()
 		read, err := t.read(contextInterval, handle)
@@ -409,6 +416,9 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 			return err
 		}
 		t.letGo()
+		if t.ring.at >= backlog {
+			t.caughtUp.Store(true)
+		}
 		t.sweep(time.Now(), handle)
 		if read == contextInterval {
 			continue
@@ -446,7 +456,7 @@ func (t *Tracer) read(limit int, handle func(*Record)) (int, error) {
 // letGo gives back the room of the records that need not be held any longer.
 func (t *Tracer) letGo() {
 	if t.cfg.Hold != nil {
-		t.ring.release(t.cfg.Hold(t.ringID, t.ring.at))
+		t.ring.release(t.cfg.Hold(t.ringID, t.ring.at, t.ring.at+t.ring.unread()))
 	}
 }
 

@@ -3,6 +3,8 @@
 package collector
 
 import (
+	"time"
+
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector/journal"
 	"github.com/watchglass/watchglass/event"
@@ -13,10 +15,13 @@ import (
 type Hold struct {
 	// Journal is where events are written down.
 	Journal *journal.Journal
-	// Most is how many bytes of the ring may be held. Under a load that the journal cannot keep up with the rest
-	// of the ring is worth more to what comes than to what is read.
+	// Most is how many bytes of the ring may be taken while any are held for a journal that does not get on. One that
+	// does is waited for, by the kernel side refusing what is common.
 	Most int
 }
+
+// stallTime is after how long without any progress a journal does not get on.
+const stallTime = 500 * time.Millisecond
 
 // held is where the pipeline is in the ring. It is used by the goroutine that records come from.
 type held struct {
@@ -24,6 +29,9 @@ type held struct {
 	at, last event.Place
 	// resumed is up to where the start before had written a ring down, and of which ring that was asked.
 	resumed event.Place
+	// written is up to where the journal was when that last changed, and when that was.
+	written uint64
+	changed time.Time
 	// gathered is the events of the record being handled; refused is those for which a queue had no room.
 	gathered, refused []*event.Event
 }
@@ -51,7 +59,7 @@ func (p *Pipeline) end() {
 }
 
 // Held says up to where records may leave the ring: see bpf.Config.
-func (p *Pipeline) Held(ring, read uint64) uint64 {
+func (p *Pipeline) Held(ring, read, end uint64) uint64 {
 	hold := p.s.Hold
 	if hold == nil {
 		return read
@@ -60,7 +68,10 @@ func (p *Pipeline) Held(ring, read uint64) uint64 {
 	if p.held.last.Ring != ring || p.held.last.Position <= written {
 		return read
 	}
-	if read-min(read, written) > uint64(hold.Most) {
+	if written != p.held.written {
+		p.held.written, p.held.changed = written, time.Now()
+	}
+	if end-min(end, written) > uint64(hold.Most) && time.Since(p.held.changed) > stallTime {
 		hold.Journal.Abandoned(event.Place{Ring: ring, Position: read})
 		return read
 	}

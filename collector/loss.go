@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -26,6 +27,8 @@ type losses struct {
 	counts map[lossKey]*lossCount
 	// kernel is the kernel's own counters as they were last read.
 	kernel map[kernelKey]uint64
+	// read is those counters.
+	read []bpf.SandboxCounts
 	// looked is when losses were last looked for: what is lost since was lost after it.
 	looked time.Time
 }
@@ -114,6 +117,7 @@ func (p *Pipeline) countLosses() {
 	if err != nil {
 		p.s.Logger.Warn("losses in the kernel could not be counted", "error", err)
 	}
+	p.losses.read = counts
 	for _, c := range counts {
 		var s *event.Sandbox
 		if state := p.sandboxes[c.Sandbox]; state != nil {
@@ -148,11 +152,13 @@ func (p *Pipeline) reportLosses(now time.Time) {
 	if p.replaying {
 		return
 	}
+	told := false
 	for _, key := range p.losses.sorted() {
 		c := p.losses.counts[key]
 		if c.total <= c.reported {
 			continue
 		}
+		told = told || key.stage == event.LossRing
 		n := c.total - c.reported
 		c.reported = c.total
 		p.publish(&event.Event{Time: now, Sandbox: key.sandbox, Payload: &event.Loss{
@@ -160,6 +166,27 @@ func (p *Pipeline) reportLosses(now time.Time) {
 		}})
 	}
 	p.losses.looked = now
+	if s, ok := p.s.Source.(lossKeeper); ok && told {
+		s.LossesTold(p.losses.read)
+	}
+}
+
+// lossKeeper is a source that remembers which losses were told, for the collector after this one.
+type lossKeeper interface {
+	LossesTold(counts []bpf.SandboxCounts)
+	ToldLosses() []bpf.SandboxCounts
+}
+
+// inheritLosses takes the losses that the collector before has told as told.
+func (p *Pipeline) inheritLosses() {
+	s, ok := p.s.Source.(lossKeeper)
+	if !ok {
+		return
+	}
+	for _, c := range s.ToldLosses() {
+		p.losses.kernel[kernelKey{c.Sandbox, c.Probe, c.Kind, "ring_full"}] = c.Dropped
+		p.losses.kernel[kernelKey{c.Sandbox, c.Probe, c.Kind, "budget"}] = c.Throttled
+	}
 }
 
 // Stats is the collector's account of itself.

@@ -182,6 +182,7 @@ func New(s Settings) (*Pipeline, error) {
 		published: map[event.Kind]uint64{}, losses: newLosses(), summary: time.Now(),
 	}
 	p.report = p.found
+	p.inheritLosses()
 	for _, e := range s.Exporters {
 		o := newOutput(e, s.Logger)
 		o.measure = s.Exported

@@ -47,6 +47,30 @@ type Stats struct {
 	Sessions SessionStats
 	// RingBytes is the size of the ring buffer, RingUsed how much of it waits to be read.
 	RingBytes, RingUsed uint64
+	// Pinning is how the collector came by its programs and maps; "" before they are there.
+	Pinning Pinning
+}
+
+// Pinning is how a collector came by its programs and maps.
+type Pinning string
+
+// The ways. An old collector is taken over from without a moment in which nobody watches, and nothing is seen by both.
+const (
+	// PinningOff: nothing outlives the collector.
+	PinningOff Pinning = "off"
+	// PinningStarted: everything is new.
+	PinningStarted Pinning = "started"
+	// PinningAdopted: maps and ring are those of the collector before, with the same programs.
+	PinningAdopted Pinning = "adopted"
+	// PinningUpdated: maps and ring are those of the collector before, and other programs took the old ones' places.
+	PinningUpdated Pinning = "updated"
+	// PinningReplaced: the maps are of another layout; the old ring is read to its end.
+	PinningReplaced Pinning = "replaced"
+)
+
+// Pinnings is all of them.
+func Pinnings() []Pinning {
+	return []Pinning{PinningOff, PinningStarted, PinningAdopted, PinningUpdated, PinningReplaced}
 }
 
 // LossCounter is one loss counter.

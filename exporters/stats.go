@@ -25,7 +25,7 @@ type statsCollector struct {
 	bound, suppressed                           *prometheus.Desc
 	sandboxes, sandboxesRefused                 *prometheus.Desc
 	processes, processesEvicted                 *prometheus.Desc
-	ringSize, ringUsed                          *prometheus.Desc
+	ringSize, ringUsed, pinning                 *prometheus.Desc
 	notified, failing, givenUp, held, pending   *prometheus.Desc
 	canary, canaryInterval                      *prometheus.Desc
 	journal                                     journalInstruments
@@ -99,7 +99,9 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 	c.processesEvicted = desc(counter, "watchglass_processes_evicted_total",
 		"Processes that the process tree had to forget while they were still needed.")
 	c.ringSize = desc(gauge, "watchglass_ring_buffer_size_bytes", "Size of the ring buffer between kernel and collector.")
-	c.ringUsed = desc(gauge, "watchglass_ring_buffer_used_bytes", "Bytes of the ring buffer that wait to be read.")
+	c.ringUsed = desc(gauge, "watchglass_ring_buffer_used_bytes", "Bytes of the ring buffer that wait to be read, or are held until they are in the journal.")
+	c.pinning = desc(gauge, "watchglass_pins",
+		"1 for how the collector came by its programs and maps: off (nothing outlives it), started (all new), adopted, updated or replaced (taken over from the collector before).", "state")
 	c.notified = desc(counter, "watchglass_notifications_delivered_total",
 		"Notifications of findings that the output took.", "output")
 	c.failing = desc(counter, "watchglass_notifications_failed_total",
@@ -133,6 +135,13 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
 	counter(c.records, stats.Records)
+	for _, state := range event.Pinnings() {
+		value := 0.0
+		if state == stats.Pinning {
+			value = 1
+		}
+		gauge(c.pinning, value, string(state))
+	}
 	counter(c.claims, stats.Claims)
 	counter(c.claimsUnattributed, stats.ClaimsUnattributed)
 	counter(c.claimsIgnored, stats.Sessions.ClaimsIgnored)

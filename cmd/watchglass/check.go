@@ -91,8 +91,11 @@ func examine(configPath string) []checkFinding {
 		findings = append(findings, f)
 	}
 	findings = append(findings, examineConfig(configPath))
-	if cfg, err := loadConfig(configPath); err == nil && cfg.Journal.Enabled {
-		findings = append(findings, examineJournal(&cfg.Journal))
+	if cfg, err := loadConfig(configPath); err == nil {
+		findings = append(findings, examinePins(cfg)...)
+		if cfg.Journal.Enabled {
+			findings = append(findings, examineJournal(&cfg.Journal))
+		}
 	}
 	return findings
 }

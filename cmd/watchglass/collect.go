@@ -22,14 +22,15 @@ import (
 
 func newCollect() *cobra.Command {
 	var configPath string
-	var printConfig bool
+	var printConfig, unpin bool
 	cmd := &cobra.Command{
 		Use:   "collect",
 		Short: "Watch all sandboxes of this machine, as a daemon",
 		Long: `Watch all sandboxes of this machine, as a daemon.
 
 SIGHUP reads the configuration again; SIGTERM and SIGINT stop it after everything
-that was seen is delivered.`,
+that was seen is delivered. When it is killed the kernel goes on to record, and the
+next one with the same configuration continues: see kernel.pins in the configuration.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if printConfig {
@@ -39,10 +40,14 @@ that was seen is delivered.`,
 			if err != nil {
 				return err
 			}
+			if unpin {
+				return unload(cfg)
+			}
 			return collect(cfg, configPath)
 		},
 	}
 	cmd.Flags().StringVar(&configPath, "config", "", "read the configuration from this `file`")
+	cmd.Flags().BoolVar(&unpin, "unload", false, "detach and remove what a collector with this configuration left in the kernel, and exit")
 	cmd.Flags().BoolVar(&printConfig, "print-config", false, "print the default configuration with its documentation and exit")
 	return cmd
 }
@@ -86,6 +91,7 @@ func collect(cfg *config, path string) error {
 	}
 	settings.canaryInterval = cfg.Exporters.CanaryInterval
 	settings.journal, settings.baselines = &cfg.Journal, cfg.Detectors.Baselines.Path
+	settings.pins = cfg.pins()
 	if cfg.Exporters.Prometheus.Enabled {
 		settings.metrics = &cfg.Exporters.Prometheus.Config
 	}

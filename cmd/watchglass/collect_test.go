@@ -161,6 +161,13 @@ func (c *collecting) in(dir, script string) {
 // stop stops the daemon in good order, and returns what it wrote.
 func (c *collecting) stop() []line {
 	c.t.Helper()
+	c.terminate()
+	return readLines(c.t, c.events)
+}
+
+// terminate stops the daemon in good order.
+func (c *collecting) terminate() {
+	c.t.Helper()
 	if err := c.cmd.Process.Signal(unix.SIGTERM); err != nil {
 		c.t.Fatal(err)
 	}
@@ -168,7 +175,6 @@ func (c *collecting) stop() []line {
 	if err := c.cmd.Wait(); err != nil {
 		c.t.Errorf("the daemon: %v; the log:\n%s", err, c.log)
 	}
-	return readLines(c.t, c.events)
 }
 
 func (c *collecting) logs(part string) {

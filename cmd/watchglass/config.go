@@ -64,6 +64,8 @@ type kernelConfig struct {
 	Plan          bpf.Plan     `yaml:"plan"`
 	SyscallCounts bpf.Counting `yaml:"syscall_counts"`
 	FileIO        bool         `yaml:"file_io"`
+	// Pins is for the daemon alone.
+	Pins pinsConfig `yaml:"pins"`
 }
 
 type detectorsConfig struct {
@@ -145,6 +147,9 @@ func (c *config) Validate() error {
 	kernel := c.Kernel.tracer()
 	if err := kernel.Validate(); err != nil {
 		return prefixed("kernel: ", err)
+	}
+	if err := c.Kernel.Pins.validate(); err != nil {
+		return err
 	}
 	if err := c.Policy.Validate(); err != nil {
 		return err // begins with "policy."

@@ -46,6 +46,8 @@ type watchSettings struct {
 	metrics *prometheus.Config
 	// journal is where events are kept; nil for nowhere.
 	journal *journalConfig
+	// pins is where programs and maps outlive the process; nil for nowhere.
+	pins *bpf.Pins
 	// baselines is the file that keeps what is usual; "" for none.
 	baselines string
 }
@@ -169,9 +171,15 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	}
 	kernel := s.config.Kernel.tracer()
 	kernel.Logger, kernel.Mount, kernel.Watched = s.log, s.mount.Dir, w.isWatched
+	hold := w.holdRecords(&kernel, s.pins)
 	var err error
 	if w.tracer, err = bpf.Open(kernel); err != nil {
 		return err
+	}
+	if how, _ := w.tracer.Pinning(); how == event.PinningOff {
+		hold = nil
+	} else {
+		w.store.journal.Continues(w.tracer.ResumedRing())
 	}
 	boot, err := sandbox.BootID()
 	if err != nil {
@@ -197,7 +205,7 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	w.pipeline, err = collector.New(collector.Settings{
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
 		Examine: examine, Exported: w.measure, Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class,
-		Logger: s.log, BootID: boot, Instance: s.instance,
+		Logger: s.log, BootID: boot, Instance: s.instance, Hold: hold,
 		Produced: w.store.produced(), Losses: w.store.losses(), Connected: w.peers.Connected, ShutdownTimeout: exportTime,
 	})
 	return err
@@ -222,6 +230,8 @@ func (w *watch) account() event.Stats {
 	stats.Receiver, stats.Hooks = w.receiverStats(), w.hookStats()
 	stats.FindingsSuppressed = w.detectors.oversight.Suppressed()
 	w.store.addStats(&stats)
+	how, _ := w.tracer.Pinning()
+	stats.Pinning = how
 	return stats
 }
 
@@ -251,6 +261,7 @@ func (w *watch) start() error {
 	w.reading, w.serving = stopReading, stopServing
 	w.pipelineDone = make(chan error, 1)
 	w.store.start(w.failed)
+	w.resume()
 	go func() {
 		err := w.pipeline.Run(reading)
 		if reading.Err() == nil {
@@ -279,6 +290,7 @@ func (w *watch) start() error {
 		return err
 	}
 	w.scanned.Store(true)
+	w.servers.Go(func() { w.sweep(serving.Done()) })
 	return nil
 }
 

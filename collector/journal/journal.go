@@ -82,8 +82,8 @@ type Journal struct {
 
 	syncErrors, checkpoints atomic.Uint64
 	// recorded is up to which place all events are written.
-	recorded atomic.Pointer[event.Place]
-	complaints              map[string]time.Time // guarded by write
+	recorded   atomic.Pointer[event.Place]
+	complaints map[string]time.Time // guarded by write
 	// ending is held while the state is let go of.
 	ending       sync.RWMutex
 	stop         chan struct{}

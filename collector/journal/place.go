@@ -104,7 +104,9 @@ func (j *Journal) settle(place event.Place, free uint64) {
 		return
 	}
 	for _, l := range j.lanes {
-		l.marker.reached(l.marker.intend(l.head, place))
+		if !l.marker.has(place) { // else the lane is further: the start before was killed between the two
+			l.marker.reached(l.marker.intend(l.head, place))
+		}
 	}
 	complete := place
 	j.recorded.Store(&complete)

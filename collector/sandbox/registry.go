@@ -147,6 +147,55 @@ func (r *Registry) Made(cgroupID uint64, cgroup string) *event.Sandbox {
 	return r.made(cgroupID, cgroup)
 }
 
+// Adopt goes on to watch a cgroup that the kernel watches already, for a collector before this one. It may be gone:
+// then Gone, or Sweep, tells so. Nil when no selector chooses it.
+func (r *Registry) Adopt(cgroupID uint64, cgroup string) *event.Sandbox {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if root, ok := r.selectors.Root(cgroup); !ok || root != cgroup || r.Lookup(cgroupID) != nil {
+		return nil
+	}
+	s := &event.Sandbox{
+		ID: Identity(r.cfg.BootID, cgroupID), Name: path.Base(cgroup), Runtime: RuntimeCgroup,
+		Cgroup: cgroup, CgroupID: cgroupID, Started: time.Now(),
+	}
+	if err := r.watch(s); err != nil {
+		r.complain(s, err)
+		return nil
+	}
+	r.bootstrap(s)
+	return s
+}
+
+// Sweep ends the sandboxes whose cgroups are gone. Records tell of that; only not of those that went while nobody
+// read, or when the one who read was killed over it.
+func (r *Registry) Sweep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.Sandboxes() {
+		if s.Runtime == RuntimeCgroup && r.missing(s) {
+			r.unwatch(s)
+		}
+	}
+}
+
+// missing says whether a sandbox's cgroup is gone, or another has its name.
+func (r *Registry) missing(s *event.Sandbox) bool {
+	dir, ok := r.cfg.Mount.dir(s.Cgroup)
+	if !ok {
+		return false
+	}
+	id, err := ID(dir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && id != s.CgroupID
+}
+
+func (r *Registry) bootstrap(s *event.Sandbox) {
+	if err := r.cfg.Kernel.Bootstrap(s.CgroupID); err != nil {
+		r.cfg.Logger.Warn("processes that were alive before the sandbox was watched may be missing",
+			"sandbox", s.ID, "cgroup", s.Cgroup, "error", err)
+	}
+}
+
 func (r *Registry) made(cgroupID uint64, cgroup string) *event.Sandbox {
 	root, ok := r.selectors.Root(cgroup)
 	if !ok || root != cgroup || r.Lookup(cgroupID) != nil {
@@ -161,16 +210,11 @@ func (r *Registry) made(cgroupID uint64, cgroup string) *event.Sandbox {
 		return nil
 	}
 	// Removed before it was watched: the kernel told nobody, and would keep the entry for ever.
-	if dir, ok := r.cfg.Mount.dir(cgroup); ok {
-		if id, err := ID(dir); errors.Is(err, fs.ErrNotExist) || err == nil && id != cgroupID {
-			r.unwatch(s)
-			return nil
-		}
+	if r.missing(s) {
+		r.unwatch(s)
+		return nil
 	}
-	if err := r.cfg.Kernel.Bootstrap(cgroupID); err != nil {
-		r.cfg.Logger.Warn("processes that were alive before the sandbox was watched may be missing",
-			"sandbox", s.ID, "cgroup", cgroup, "error", err)
-	}
+	r.bootstrap(s)
 	return s
 }
 
