@@ -245,11 +245,13 @@ func TestKernelHold(t *testing.T) {
 	}
 	collect := func(tracer *Tracer, handle func(string, *Record)) {
 		t.Helper()
-		ctx, stop := context.WithCancel(context.Background())
-		stop() // delivers what is there
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
 		err := tracer.Run(ctx, func(r *Record) {
 			if p, ok := r.Payload.(*event.ProcessExec); ok && len(p.Args) == 2 {
-				handle(p.Args[1], r)
+				if handle(p.Args[1], r); p.Args[1] == "second" {
+					stop()
+				}
 			}
 		})
 		if err := errors.Join(err, tracer.Close()); err != nil {
