@@ -91,7 +91,7 @@ bench-join: ## How well real agents' calls are joined to processes (writes docs/
 .PHONY: corpus
 corpus: ## Execute the labelled sessions, attacks and benign work, and write docs/detection.md; needs root
 	@$(INSTALL) go kernel corpus
-	go test -count=1 -run '^TestKernelCorpus$$' ./test/corpus -page $(CURDIR)/docs/detection.md
+	go test -count=1 -timeout 60m -run '^TestKernelCorpus$$' ./test/corpus -page $(CURDIR)/docs/detection.md
 
 .PHONY: generate
 generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19

@@ -70,11 +70,12 @@ func Page(results []Result, machine string) string {
 
 Labelled sessions, executed for real in a network namespace of their own, on %s. %d attacks, of which all expected
 detectors found %d; %d benign sessions of %s in all. *After* is the time from the start of the session to the event
-that decided, the median. *Unasked* is findings in attacks whose label names another detector. A weak-sandbox finding
+that decided, the median. *Unasked* is findings in attacks whose label names another detector. *A session-hour* is what was found in benign
+sessions, by their time: they are dense, so that an hour of real work finds less. A weak-sandbox finding
 of low severity is true of every session here that takes long enough to be looked at: they run in no sandbox.
 
-| detector | found | missed | unasked | in benign sessions | after |
-|---|---:|---:|---:|---:|---:|
+| detector | found | missed | unasked | in benign sessions | a session-hour | after |
+|---|---:|---:|---:|---:|---:|---:|
 `, machine, attacks, foundAttacks, quiet, benign.Round(time.Second))
 	for _, rule := range slices.Sorted(maps.Keys(scores)) {
 		s := scores[rule]
@@ -83,7 +84,11 @@ of low severity is true of every session here that takes long enough to be looke
 			slices.Sort(s.after)
 			after = s.after[len(s.after)/2].Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s |\n", rule, s.found, s.missed, s.unasked, s.falsePositives, after)
+		hourly := "0"
+		if s.falsePositives > 0 {
+			hourly = fmt.Sprintf("%.1f", float64(s.falsePositives)/benign.Hours())
+		}
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | %s |\n", rule, s.found, s.missed, s.unasked, s.falsePositives, hourly, after)
 	}
 	writeSessions(&b, results)
 	return b.String()

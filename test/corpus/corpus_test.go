@@ -5,6 +5,7 @@ package corpus
 import (
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/watchglass/watchglass/detectors"
+	"github.com/watchglass/watchglass/detectors/rules"
+	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/internal/testenv"
 )
 
@@ -51,22 +55,63 @@ func TestCorpusIsLabelled(t *testing.T) {
 	}
 }
 
-// TestKernelCorpus runs every session. Each attack must be found by what it names, and nobody may be paged about
-// benign work.
-func TestKernelCorpus(t *testing.T) {
+// TestEveryDetectorIsAttacked holds the corpus to every detector: one that no attack is executed for may find nothing.
+func TestEveryDetectorIsAttacked(t *testing.T) {
+	sessions, err := Sessions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	attacked := map[string]bool{
+		// What is usual is learnt over many sessions: package detectors and the end-to-end tests show these.
+		"burst": true, "first-seen": true, "beaconing": true, "baselines-agree": true,
+	}
+	for i := range sessions {
+		for _, rule := range sessions[i].Finds {
+			attacked[rule] = true
+		}
+	}
+	sources, err := rules.Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := rules.Load(sources...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, r := range set.Rules() {
+		ids = append(ids, r.Declaration().ID)
+	}
+	cfg := detectors.DefaultConfig()
+	cfg.Policy = detectors.Policy{
+		Allowed:       func(event.Transport, netip.AddrPort) bool { return true },
+		SecretAllowed: func(string, string) bool { return true },
+		Observing:     func() bool { return true },
+	}
+	built, err := detectors.New(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range built {
+		ids = append(ids, d.Rule().ID)
+	}
+	for _, id := range ids {
+		if !attacked[id] {
+			t.Errorf("no session of the corpus attacks what %s looks for", id)
+		}
+	}
+}
+
+// inWorld runs what needs the corpus's network, on a goroutine whose thread ends with it.
+func inWorld(t *testing.T, run func(c *Corpus) error) {
+	t.Helper()
 	testenv.RequireRoot(t)
 	testenv.RequireEBPF(t)
 	binary := filepath.Join(t.TempDir(), "watchglass")
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/watchglass/watchglass/cmd/watchglass").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	sessions, err := Sessions()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var results []Result
 	done := make(chan error)
-	// A goroutine of its own, whose thread ends with it: it is in another network namespace.
 	go func() {
 		done <- func() error {
 			c, err := Open(t.Context(), binary)
@@ -74,23 +119,82 @@ func TestKernelCorpus(t *testing.T) {
 				return err
 			}
 			defer c.Close()
-			for i := range sessions {
-				if *only != "" && !strings.Contains(*only, sessions[i].Name) {
-					continue
-				}
-				r, err := c.Run(t.Context(), &sessions[i])
-				if err != nil {
-					t.Error(err)
-					continue
-				}
-				results = append(results, r)
-			}
-			return nil
+			return run(c)
 		}()
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestKernelFindingExplainsItself has an agent read a key in a call that its user approved, and holds the finding to all
+// that somebody needs to know at night.
+func TestKernelFindingExplainsItself(t *testing.T) {
+	session := &Session{Name: "explains-itself", Attack: true, Script: `
+agent '
+begin; prompt "show me my key"
+decide call_1 approved user
+tool call_1 "cat ~/.ssh/id_ed25519 >/dev/null; true"
+result call_1 "cat ~/.ssh/id_ed25519 >/dev/null; true"
+'`}
+	var result Result
+	inWorld(t, func(c *Corpus) (err error) {
+		result, err = c.Run(t.Context(), session)
+		return err
+	})
+	i := slices.IndexFunc(result.Findings, func(f Finding) bool { return f.Rule == "secret-read" })
+	if i < 0 {
+		t.Fatalf("the key was read, and found is only %v", result.Findings)
+	}
+	f := &result.Findings[i]
+	if f.Reports < 2 || f.Last["watchglass.finding.status"] != "update" {
+		t.Errorf("the agent told of the call after it, and the finding was not told anew: %d reports", f.Reports)
+	}
+	for key, want := range map[string]any{
+		"watchglass.finding.prompt": "show me my key", "watchglass.agent.prompt.length": 14.0,
+		"gen_ai.tool.call.id": "call_1", "gen_ai.tool.name": "exec_command", "gen_ai.agent.name": "codex",
+		"watchglass.tool.command":   "cat ~/.ssh/id_ed25519 >/dev/null; true",
+		"watchglass.approval.state": "granted", "watchglass.approval.source": "user",
+		"watchglass.finding.confidence": "high", "watchglass.join.confidence": "exact", "process.user.id": 0.0,
+		"watchglass.finding.runbook": "docs/detectors/secret-read.md", "watchglass.finding.severity": "high",
+	} {
+		if got := f.Last[key]; got != want {
+			t.Errorf("%s is %v, want %v", key, got, want)
+		}
+	}
+	for key, want := range map[string]string{
+		"watchglass.finding.process_chain": "codex bash cat", "watchglass.finding.objects": "/.ssh/id_ed25519",
+		"watchglass.finding.evidence": "-", "watchglass.finding.next": "Rotate the secret", "watchglass.finding.explanation": "The prompt was: show me my key",
+		"gen_ai.conversation.id": "corpus-", "watchglass.finding.title": "cat read ",
+	} {
+		if got := strings.Trim(fmt.Sprint(f.Last[key]), "[]"); !strings.Contains(got, want) {
+			t.Errorf("%s is %q, want %q in it", key, got, want)
+		}
+	}
+}
+
+// TestKernelCorpus runs every session. Each attack must be found by what it names, and nobody may be paged about
+// benign work.
+func TestKernelCorpus(t *testing.T) {
+	sessions, err := Sessions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results []Result
+	inWorld(t, func(c *Corpus) error {
+		for i := range sessions {
+			if *only != "" && !slices.Contains(strings.Split(*only, ","), sessions[i].Name) {
+				continue
+			}
+			r, err := c.Run(t.Context(), &sessions[i])
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			results = append(results, r)
+		}
+		return nil
+	})
 	medium := 0
 	for _, r := range results {
 		if r.Lacks != "" {

@@ -45,6 +45,9 @@ type Finding struct {
 	Rule, Severity, Title string
 	// After is the time from the start of the session.
 	After time.Duration
+	// Last is the attributes of its last report, Reports how many there were.
+	Last    map[string]any
+	Reports int
 }
 
 // Result is how a session ended.
@@ -177,7 +180,7 @@ type line struct {
 	Attributes map[string]any `json:"attributes"`
 }
 
-// readFindings is the first report of each finding. A session of which events were lost, or in which nothing was
+// readFindings is every finding, as it was first reported and last. A session of which events were lost, or in which nothing was
 // seen, is an error: quiet must mean "saw it and said nothing".
 func readFindings(file string) ([]Finding, error) {
 	f, err := os.Open(file)
@@ -187,7 +190,7 @@ func readFindings(file string) ([]Finding, error) {
 	defer f.Close() //nolint:errcheck // only read
 	var all []Finding
 	var start time.Time
-	seen, execs := map[string]bool{}, 0
+	seen, execs := map[string]int{}, 0
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -203,12 +206,19 @@ func readFindings(file string) ([]Finding, error) {
 			return nil, fmt.Errorf("events were lost: %s", lines.Bytes())
 		case l.Event == "watchglass.process.exec":
 			execs++
-		case l.Event == "watchglass.finding" && !seen[text("watchglass.finding.id")]:
-			seen[text("watchglass.finding.id")] = true
-			all = append(all, Finding{
-				Rule: text("security_rule.name"), Severity: text("watchglass.finding.severity"),
-				Title: text("watchglass.finding.title"), After: max(0, l.Time.Sub(start)),
-			})
+		case l.Event == "watchglass.finding":
+			id := text("watchglass.finding.id")
+			at, again := seen[id]
+			if !again {
+				at = len(all)
+				seen[id] = at
+				all = append(all, Finding{
+					Rule: text("security_rule.name"), Severity: text("watchglass.finding.severity"),
+					Title: text("watchglass.finding.title"), After: max(0, l.Time.Sub(start)),
+				})
+			}
+			all[at].Last = l.Attributes
+			all[at].Reports++
 		}
 	}
 	if execs == 0 && lines.Err() == nil {
