@@ -129,24 +129,16 @@ func lastProcess(dir string) (uint32, error) {
 }
 
 func (o *postureOptions) print(cmd *cobra.Command, pid uint32, p *event.SandboxPosture) error {
+	if o.ask.json {
+		return printPosture(cmd, pid, p)
+	}
 	grave := false
 	var out bytes.Buffer
-	if o.ask.json {
-		encoder := json.NewEncoder(&out)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(p); err != nil {
-			return fmt.Errorf("encode the posture: %w", err)
-		}
-	} else {
-		fmt.Fprintf(&out, "process %d, user %d\n", pid, p.UserID)
-	}
+	fmt.Fprintf(&out, "process %d, user %d\n", pid, p.UserID)
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	for _, w := range p.Weaknesses {
 		advice := detectors.Advise(p, w)
 		grave = grave || advice.Level >= event.SeverityMedium
-		if o.ask.json {
-			continue
-		}
 		what := advice.What
 		if len(advice.Objects) > 0 && w != event.WeakNamespaces {
 			what += ": " + strings.Join(advice.Objects, " ")
@@ -156,8 +148,54 @@ func (o *postureOptions) print(cmd *cobra.Command, pid uint32, p *event.SandboxP
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("print the posture: %w", err)
 	}
-	if len(p.Weaknesses) == 0 && !o.ask.json {
+	if len(p.Weaknesses) == 0 {
 		out.WriteString("nothing is left open\n")
+	}
+	return printed(cmd, out.String(), grave)
+}
+
+// weaknessDocument is a weakness in JSON.
+type weaknessDocument struct {
+	Weakness event.Weakness `json:"weakness"`
+	Severity string         `json:"severity"`
+	What     string         `json:"what"`
+	Why      string         `json:"why"`
+	Remedy   string         `json:"remedy"`
+	Objects  []string       `json:"objects,omitempty"`
+}
+
+// printPosture prints a posture as JSON: the attributes under the names that they have in events, and what follows.
+func printPosture(cmd *cobra.Command, pid uint32, p *event.SandboxPosture) error {
+	grave := false
+	document := struct {
+		PID        uint32             `json:"pid"`
+		Attributes map[event.Key]any  `json:"attributes"`
+		Weaknesses []weaknessDocument `json:"weaknesses"`
+	}{PID: pid, Attributes: map[event.Key]any{}, Weaknesses: []weaknessDocument{}}
+	for _, a := range p.AppendAttributes(nil) {
+		switch a.Value.Kind() {
+		case event.ValueInt:
+			document.Attributes[a.Key] = a.Value.AsInt()
+		case event.ValueBool:
+			document.Attributes[a.Key] = a.Value.AsBool()
+		case event.ValueStrings:
+			document.Attributes[a.Key] = a.Value.AsStrings()
+		case event.ValueString, event.ValueDouble, event.ValueMap, event.ValueInvalid:
+			document.Attributes[a.Key] = a.Value.Text()
+		}
+	}
+	for _, w := range p.Weaknesses {
+		advice := detectors.Advise(p, w)
+		grave = grave || advice.Level >= event.SeverityMedium
+		document.Weaknesses = append(document.Weaknesses, weaknessDocument{
+			Weakness: w, Severity: advice.Level.FindingName(), What: advice.What, Why: advice.Why, Remedy: advice.Remedy, Objects: advice.Objects,
+		})
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(document); err != nil {
+		return fmt.Errorf("encode the posture: %w", err)
 	}
 	return printed(cmd, out.String(), grave)
 }
