@@ -5,12 +5,14 @@ package bpf
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -177,6 +179,9 @@ func sendStep(args []string) func() error {
 	}
 }
 
+// benchWork chooses works: what -bench does not, since a work is done once for all programs that it measures.
+var benchWork = flag.String("work", "", "a regular expression of the works that BenchmarkKernel does")
+
 // BenchmarkKernel measures what each program costs in the kernel, in and out of scope, beside an empty
 // program on the same hook at the same time (whose time is that of the two clock reads around it).
 // Metrics: ns/run of the program, empty-ns/run, and their ratio. What other processes of the machine do
@@ -191,7 +196,11 @@ func BenchmarkKernel(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer stats.Close()
+	only := regexp.MustCompile(*benchWork)
 	for _, work := range kernelWorks() {
+		if !only.MatchString(work.name) {
+			continue
+		}
 		args := []string{}
 		if work.args != nil {
 			args = work.args(b)

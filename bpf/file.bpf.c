@@ -249,9 +249,7 @@ static __always_inline void open_decode(const struct finished *done, struct open
 /* descriptors_shared says whether another thread can change the descriptors of the current one. */
 static __always_inline bool descriptors_shared(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-	return BPF_CORE_READ(task, files, count.counter) > 1;
+	return bpf_get_current_task_btf()->files->count.counter > 1;
 }
 
 /*
@@ -302,28 +300,22 @@ static __always_inline void open_failed(struct open_record *record, const struct
 static __always_inline void open_key(struct repeat_key *key, struct file *file, __u64 mix)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct repeat_look *look;
 	struct super_block *block;
 	struct inode *inode;
 	struct dentry *dentry;
-	__u32 zero = 0;
 
-	look = bpf_map_lookup_elem(&repeat_looks, &zero);
-	if (!look || bpf_probe_read_kernel(look->file, sizeof(look->file), file))
-		return;
-	mix = repeat_mix(mix, (__u64)LOOK(look->file, struct file, f_mode) << 32 |
-				      LOOK(look->file, struct file, f_flags));
-	mix = repeat_mix(mix, (__u64)LOOK(look->file, struct file, f_path.mnt));
-	mix = repeat_mix(mix, (__u64)BPF_CORE_READ(task, fs, root.dentry));
-	inode = LOOK(look->file, struct file, f_inode);
-	dentry = repeat_mix_name(look, &mix, LOOK(look->file, struct file, f_path.dentry));
-	dentry = repeat_mix_name(look, &mix, dentry);
-	repeat_mix_name(look, &mix, dentry);
-	if (bpf_probe_read_kernel(look->inode, sizeof(look->inode), inode))
-		return;
-	key->inode = LOOK(look->inode, struct inode, i_ino);
-	block = LOOK(look->inode, struct inode, i_sb);
-	key->device = BPF_CORE_READ(block, s_dev);
+	mix = repeat_mix(mix, (__u64)(__u32)DIRECT_READ(struct file, file, f_mode) << 32 |
+				      DIRECT_READ(struct file, file, f_flags));
+	mix = repeat_mix(mix, DIRECT_ADDRESS(struct file, file, f_path.mnt));
+	mix = repeat_mix(mix, DIRECT_ADDRESS(struct fs_struct, task->fs, root.dentry));
+	inode = DIRECT_READ(struct file, file, f_inode);
+	dentry = (struct dentry *)DIRECT_ADDRESS(struct file, file, f_path.dentry);
+	dentry = repeat_mix_name(&mix, dentry);
+	dentry = repeat_mix_name(&mix, dentry);
+	repeat_mix_name(&mix, dentry);
+	key->inode = DIRECT_READ(struct inode, inode, i_ino);
+	block = DIRECT_READ(struct inode, inode, i_sb);
+	key->device = DIRECT_READ(struct super_block, block, s_dev);
 	key->pid = task->tgid;
 	key->start = task->group_leader->start_boottime;
 	key->mix = mix | 1;

@@ -10,6 +10,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "direct.h"
+
 /*
  * inode times: 6.11 split i_mtime and i_ctime into seconds and nanoseconds (commit 3aa63a569c64,
  * "fs: switch timespec64 fields in inode to discrete integers"); 6.6 had renamed i_ctime to
@@ -91,7 +93,7 @@ static __always_inline __s64 compat_file_references(struct file *file)
 	struct file___count *old = (void *)file;
 
 	if (bpf_core_field_exists(file->f_ref))
-		return BPF_CORE_READ(file, f_ref.refcnt.counter) + 1;
+		return DIRECT_READ(struct file, file, f_ref.refcnt.counter) + 1;
 	return BPF_CORE_READ(old, f_count.counter);
 }
 

@@ -12,18 +12,18 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "direct.h"
+
 /* descriptor_file is the file behind a descriptor of the current task, or NULL. */
 static __always_inline struct file *descriptor_file(__u32 fd)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct fdtable *table = task->files->fdt;
 	struct file **slots = table->fd;
-	struct file *file = NULL;
 
 	if (fd >= table->max_fds)
 		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), (void *)slots + (__u64)fd * sizeof(file));
-	return file;
+	return (struct file *)direct_word((__u64)slots + (__u64)fd * sizeof(*slots));
 }
 
 #endif

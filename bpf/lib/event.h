@@ -12,6 +12,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "direct.h"
+
 /*
  * ABI_STRUCT(x) and ABI_ENUM(x) keep clang from dropping a type that only the records use, and name it
  * to the generator, which writes its Go twin from BTF.
@@ -22,7 +24,7 @@
 /* EVENT_SLOTS bounds the kinds of records of all probes together, and one more a probe for what has no kind. */
 #define EVENT_SLOTS 64
 /* EVENT_WINDOW is how long a sandbox's budget lasts, in nanoseconds. */
-#define EVENT_WINDOW 100000000ull
+#define EVENT_WINDOW 100000000ll
 
 /*
  * Classes of records, or'ed with the kind where a record is reserved. A full ring and a spent budget
@@ -184,19 +186,21 @@ static __always_inline void event_count_add(__u64 sandbox, bool dropped)
  * least lose last. Two CPUs that begin a window at once may let a few records too many pass.
  */
 static __always_inline bool event_budget_allows(struct event_count *count, __u32 class, __u32 slot,
-						__u64 size, __u64 waiting)
+						__u64 size, __u64 waiting, __u64 now)
 {
 	struct event_budget *budget = &count->budgets[class & 1];
 	__u64 limit = event_budgets[class & 1];
 	__u64 bit = 1ull << slot;
-	__u64 now;
 
 	if (!limit)
 		return true;
 	if (waiting > event_limits[0] - event_limits[0] / 3)
 		limit /= 8;
-	now = bpf_ktime_get_ns();
-	if (now - budget->window >= EVENT_WINDOW) {
+	/* Reading the clock takes as long as all the rest here. */
+	if (!now)
+		now = bpf_ktime_get_boot_ns();
+	/* Signed: a record that was begun before the window is of the window. */
+	if ((__s64)(now - budget->window) >= EVENT_WINDOW) {
 		budget->window = now;
 		budget->bytes = 0;
 		budget->passed = 0;
@@ -208,9 +212,10 @@ static __always_inline bool event_budget_allows(struct event_count *count, __u32
 
 /*
  * event_admit counts one record of a size as seen, and says whether it may be put into the ring; if not, that has
- * been counted too. The account is left in *account for event_refused().
+ * been counted too. now is the boot clock, 0 to have it read. The account is left in *account for
+ * event_refused().
  */
-static __always_inline bool event_admit(__u64 sandbox, __u32 what, __u64 size,
+static __always_inline bool event_admit(__u64 sandbox, __u32 what, __u64 size, __u64 now,
 					struct event_tally **account)
 {
 	struct event_count *count = event_count_of(sandbox);
@@ -229,7 +234,7 @@ static __always_inline bool event_admit(__u64 sandbox, __u32 what, __u64 size,
 	if (what >= EVENT_VITAL)
 		return true;
 	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	if (!event_budget_allows(count, class, slot, size, waiting)) {
+	if (!event_budget_allows(count, class, slot, size, waiting, now)) {
 		__sync_fetch_and_add(&tally->throttled, 1);
 		return false;
 	}
@@ -244,6 +249,19 @@ static __always_inline void event_refused(struct event_tally *account)
 {
 	if (account)
 		__sync_fetch_and_add(&account->dropped, 1);
+}
+
+/* event_comm copies a task's name: 16 bytes, of which the last is NUL. What follows the first NUL says nothing. */
+static __always_inline void event_comm(__u8 *to, const struct task_struct *task)
+{
+	__u64 from = (__u64)task + bpf_core_field_offset(struct task_struct, comm);
+
+	if (DIRECT) {
+		*(__u64 *)to = direct_word(from);
+		*(__u64 *)(to + 8) = direct_word(from + 8);
+		return;
+	}
+	bpf_core_read_str(to, sizeof(task->comm), &task->comm);
 }
 
 /*
@@ -270,7 +288,7 @@ static __always_inline void event_header_task(struct event_header *header, struc
 	header->vpid = upid.nr;
 	header->uid = cred->euid.val;
 	header->gid = cred->egid.val;
-	bpf_core_read_str(header->comm, sizeof(header->comm), &task->comm);
+	event_comm(header->comm, task);
 }
 
 /* event_header_begin fills in what and when: all but who (event_header_task) and the cgroup. */
@@ -289,7 +307,7 @@ static __always_inline void event_header_fill(struct event_header *header, __u64
 					      __u16 kind)
 {
 	event_header_begin(header, sandbox, kind);
-	header->cgroup = bpf_get_current_cgroup_id();
+	header->cgroup = bpf_get_current_task_btf()->cgroups->dfl_cgrp->kn->id;
 	event_header_task(header, bpf_get_current_task_btf());
 }
 
@@ -303,7 +321,7 @@ static __always_inline void *event_reserve_as(__u64 sandbox, __u32 what, __u64 s
 	struct event_tally *account;
 	void *record;
 
-	if (!event_admit(sandbox, what, size, &account))
+	if (!event_admit(sandbox, what, size, 0, &account))
 		return NULL;
 	record = bpf_ringbuf_reserve(&events, size, 0);
 	if (!record)
@@ -336,14 +354,14 @@ static __always_inline void event_submit(void *record)
 }
 
 /*
- * event_output_as copies a record of variable size to the ring. what is its kind, or'ed with its class. False means
+ * event_output_as copies a record of variable size, its header filled in, to the ring. what is its kind, or'ed with its class. False means
  * that it was refused, and counted.
  */
 static __always_inline bool event_output_as(__u64 sandbox, __u32 what, void *record, __u64 size)
 {
 	struct event_tally *account;
 
-	if (!event_admit(sandbox, what, size, &account))
+	if (!event_admit(sandbox, what, size, ((struct event_header *)record)->time, &account))
 		return false;
 	if (!bpf_ringbuf_output(&events, record, size, event_wake_flags()))
 		return true;

@@ -141,10 +141,23 @@ static __always_inline __u32 tail_append(__u8 *tail, __u32 at, const void *text,
 	return size;
 }
 
+/* TAIL_WORDS is how many words of a path are copied without a call: most are no longer. */
+#define TAIL_WORDS 12
+
 /* tail_walk copies the result of a walk to a place in the tail and returns how long it was. */
 static __always_inline __u32 tail_walk(__u8 *tail, __u32 at, const struct path_walk *walk)
 {
-	return tail_append(tail, at, &walk->bytes[walk->start & (PATH_END - 1)], walk->length);
+	const __u64 *from = (const __u64 *)&walk->bytes[walk->start & (PATH_END - 1)];
+	__u64 *to = (__u64 *)&tail[at & FILE_TAIL_START];
+	__u32 size = walk->length & PATH_BYTES;
+	__u32 i;
+
+	if (size > TAIL_WORDS * sizeof(*to))
+		return tail_append(tail, at, from, size);
+	/* All of them: what is too much is not told, and a loop that ends sooner is dearer to verify. */
+	for (i = 0; i < TAIL_WORDS; i++)
+		to[i] = from[i];
+	return size;
 }
 
 /* open_record_begin is the CPU's record with its header filled in and the rest zeroed, or NULL. */
@@ -176,14 +189,15 @@ static __always_inline struct change_record *change_record_begin(__u64 sandbox)
 /* open_record_file fills in what is known of an opened file, all of it from the kernel's object. */
 static __always_inline void open_record_file(struct open_record *record, struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *inode = DIRECT_READ(struct file, file, f_inode);
+	struct super_block *block = DIRECT_READ(struct inode, inode, i_sb);
 	struct path_walk *walk;
 
-	record->open.inode = BPF_CORE_READ(inode, i_ino);
-	record->open.device = BPF_CORE_READ(inode, i_sb, s_dev);
-	record->open.mode = BPF_CORE_READ(inode, i_mode);
-	record->open.file_flags = BPF_CORE_READ(file, f_flags);
-	record->open.file_mode = (__u32)BPF_CORE_READ(file, f_mode);
+	record->open.inode = DIRECT_READ(struct inode, inode, i_ino);
+	record->open.device = DIRECT_READ(struct super_block, block, s_dev);
+	record->open.mode = DIRECT_READ(struct inode, inode, i_mode);
+	record->open.file_flags = DIRECT_READ(struct file, file, f_flags);
+	record->open.file_mode = (__u32)DIRECT_READ(struct file, file, f_mode);
 	walk = path_resolve_file(FILE_WALK, file);
 	if (!walk)
 		return;

@@ -61,7 +61,9 @@ struct {
 
 static __always_inline __u32 mount_namespace(const struct mount *mount)
 {
-	return BPF_CORE_READ(mount, mnt_ns, ns.inum);
+	struct mnt_namespace *namespace = DIRECT_READ(struct mount, mount, mnt_ns);
+
+	return DIRECT_READ(struct mnt_namespace, namespace, ns.inum);
 }
 
 struct host_context {
@@ -79,14 +81,14 @@ static long host_step(__u32 index, struct host_context *context)
 		if (search->next == search->head)
 			return 1;
 		mount = (void *)entry - bpf_core_field_offset(struct mount___list, mnt_instance);
-		search->next = (__u64)BPF_CORE_READ(entry, next);
+		search->next = (__u64)DIRECT_READ(struct list_head, entry, next);
 	} else {
-		search->next = (__u64)BPF_CORE_READ(mount, mnt_next_for_sb);
+		search->next = (__u64)DIRECT_READ(struct mount, mount, mnt_next_for_sb);
 	}
 	if (mount_namespace(mount) == host_mounts) {
 		search->found = (__u64)mount;
 		/* A mount of the whole file system has every file of it. */
-		if ((__u64)BPF_CORE_READ(mount, mnt.mnt_root) == search->root)
+		if ((__u64)DIRECT_READ(struct mount, mount, mnt.mnt_root) == search->root)
 			return 1;
 	}
 	return !search->next;
@@ -104,9 +106,9 @@ static __always_inline struct mount *host_mount(struct super_block *block)
 	if (!context.search)
 		return NULL;
 	context.search->found = 0;
-	context.search->root = (__u64)BPF_CORE_READ(block, s_root);
+	context.search->root = (__u64)DIRECT_READ(struct super_block, block, s_root);
 	if (bpf_core_field_exists(mount->mnt_next_for_sb)) {
-		context.search->next = (__u64)BPF_CORE_READ(block, s_mounts);
+		context.search->next = (__u64)DIRECT_READ(struct super_block, block, s_mounts);
 	} else {
 		context.search->head =
 			(__u64)block + bpf_core_field_offset(struct super_block___list, s_mounts);
@@ -117,7 +119,7 @@ static __always_inline struct mount *host_mount(struct super_block *block)
 	return (struct mount *)context.search->found;
 }
 
-/* host_differs says whether the current task may see other paths than the host: two reads where it does not. */
+/* host_differs says whether the current task may see other paths than the host: a few loads where it does not. */
 static __always_inline bool host_differs(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -128,15 +130,15 @@ static __always_inline bool host_differs(void)
 		return false;
 	if (task->nsproxy->mnt_ns->ns.inum != host_mounts)
 		return true;
-	mnt = BPF_CORE_READ(task, fs, root.mnt);
-	if (BPF_CORE_READ(task, fs, root.dentry) != BPF_CORE_READ(mnt, mnt_root))
+	mnt = task->fs->root.mnt;
+	if (task->fs->root.dentry != mnt->mnt_root)
 		return true;
 	/* The root is usually mounted over that of the initial RAM disk, and there the tree ends. */
 	mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-	parent = BPF_CORE_READ(mount, mnt_parent);
-	return parent != mount &&
-	       (BPF_CORE_READ(mount, mnt_mountpoint) != BPF_CORE_READ(parent, mnt.mnt_root) ||
-		BPF_CORE_READ(parent, mnt_parent) != parent);
+	parent = DIRECT_READ(struct mount, mount, mnt_parent);
+	return parent != mount && (DIRECT_READ(struct mount, mount, mnt_mountpoint) !=
+					   DIRECT_READ(struct mount, parent, mnt.mnt_root) ||
+				   DIRECT_READ(struct mount, parent, mnt_parent) != parent);
 }
 
 /*
@@ -154,14 +156,14 @@ __noinline int path_resolve_host(__u32 slot, __u64 vfsmount, __u64 dentry)
 		return -1;
 	mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
 	if (mount_namespace(mount) != host_mounts)
-		mount = host_mount(BPF_CORE_READ(mnt, mnt_sb));
+		mount = host_mount(DIRECT_READ(struct vfsmount, mnt, mnt_sb));
 	if (!mount)
 		return 0;
 	walk->root_dentry = 0;
 	walk->root_mount = 0;
 	walk->dentry = dentry;
 	walk->mount = (__u64)mount;
-	walk->mount_root = (__u64)BPF_CORE_READ(mount, mnt.mnt_root);
+	walk->mount_root = (__u64)DIRECT_READ(struct mount, mount, mnt.mnt_root);
 	walk->start = PATH_END;
 	walk->flags = 0;
 	walk->done = 0;
@@ -181,11 +183,11 @@ __noinline int path_resolve_host(__u32 slot, __u64 vfsmount, __u64 dentry)
 /* path_resolve_file_host is the path of an open file on the host, NULL where it is none or no other one. */
 static __always_inline struct path_walk *path_resolve_file_host(__u32 slot, struct file *file)
 {
-	__u64 mount = (__u64)BPF_CORE_READ(file, f_path.mnt);
+	__u64 mount = DIRECT_ADDRESS(struct file, file, f_path.mnt);
 
 	if (!host_differs())
 		return NULL;
-	if (path_resolve_host(slot, mount, (__u64)BPF_CORE_READ(file, f_path.dentry)) <= 0)
+	if (path_resolve_host(slot, mount, DIRECT_ADDRESS(struct file, file, f_path.dentry)) <= 0)
 		return NULL;
 	return path_walk_slot(slot);
 }

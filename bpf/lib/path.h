@@ -30,6 +30,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "direct.h"
+
 /* PATH_BYTES is the longest path told, without a terminating NUL: the longest that open(2) takes. */
 #define PATH_BYTES 4095
 /* PATH_END is where the walk's text ends in path_walk.bytes: it is written backwards from here. */
@@ -86,29 +88,52 @@ static __always_inline struct path_walk *path_walk_slot(__u32 slot)
 static __always_inline long path_step_mount(struct path_walk *walk)
 {
 	struct mount *mount = (struct mount *)walk->mount;
-	struct mount *parent = BPF_CORE_READ(mount, mnt_parent);
+	struct mount *parent = DIRECT_READ(struct mount, mount, mnt_parent);
 
 	if (!parent || parent == mount) {
 		walk->flags |= PATH_OUTSIDE;
 		walk->done = 1;
 		return 1;
 	}
-	walk->dentry = (__u64)BPF_CORE_READ(mount, mnt_mountpoint);
+	walk->dentry = (__u64)DIRECT_READ(struct mount, mount, mnt_mountpoint);
 	walk->mount = (__u64)parent;
-	walk->mount_root = (__u64)BPF_CORE_READ(parent, mnt.mnt_root);
+	walk->mount_root = (__u64)DIRECT_READ(struct mount, parent, mnt.mnt_root);
 	return 0;
+}
+
+/* path_put copies one name to where it belongs. */
+static __always_inline void path_put(struct path_walk *walk, __u32 start, const struct qstr *name,
+				     __u32 size)
+{
+	if (DIRECT && size <= DIRECT_TEXT)
+		direct_text(&walk->bytes[start & (PATH_END - 1)], (__u64)name->name, size);
+	else
+		bpf_probe_read_kernel(&walk->bytes[start & (PATH_END - 1)], size, name->name);
+}
+
+/* path_name reads the name of a dentry. */
+static __always_inline void path_name(struct qstr *name, struct dentry *dentry)
+{
+	if (DIRECT) {
+		struct dentry *at = DIRECT_AT(struct dentry, dentry);
+
+		name->len = at->d_name.len;
+		name->name = at->d_name.name;
+		return;
+	}
+	bpf_core_read(name, sizeof(*name), &dentry->d_name);
 }
 
 /* path_step_name writes one name. It returns 1 when there is no room, or the dentry is nobody's child. */
 static __always_inline long path_step_name(struct path_walk *walk)
 {
 	struct dentry *dentry = (struct dentry *)walk->dentry;
-	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+	struct dentry *parent = DIRECT_READ(struct dentry, dentry, d_parent);
 	struct qstr name = {};
 	__u32 start = walk->start;
 	__u32 size;
 
-	bpf_core_read(&name, sizeof(name), &dentry->d_name);
+	path_name(&name, dentry);
 	size = name.len & PATH_NAME_MASK;
 	if (!parent || parent == dentry) {
 		/* A pipe, a socket, a memfd, or a directory cut off from its mount: a name, no path. */
@@ -116,8 +141,7 @@ static __always_inline long path_step_name(struct path_walk *walk)
 		walk->done = 1;
 		if (start == PATH_END && size > 0) {
 			start -= size;
-			bpf_probe_read_kernel(&walk->bytes[start & (PATH_END - 1)], size,
-					      name.name);
+			path_put(walk, start, &name, size);
 			walk->start = start;
 		}
 		return 1;
@@ -129,7 +153,7 @@ static __always_inline long path_step_name(struct path_walk *walk)
 		return 1;
 	}
 	start -= size;
-	bpf_probe_read_kernel(&walk->bytes[start & (PATH_END - 1)], size, name.name);
+	path_put(walk, start, &name, size);
 	start -= 1;
 	walk->bytes[start & (PATH_END - 1)] = '/';
 	walk->start = start;
@@ -174,17 +198,18 @@ __noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry, __u64 owne
 
 	if (!walk)
 		return -1;
-	fs = BPF_CORE_READ(task, fs);
-	walk->root_dentry = (__u64)BPF_CORE_READ(fs, root.dentry);
-	walk->root_mount = (__u64)BPF_CORE_READ(fs, root.mnt);
+	fs = DIRECT_READ(struct task_struct, task, fs);
+	walk->root_dentry = (__u64)DIRECT_READ(struct fs_struct, fs, root.dentry);
+	walk->root_mount = (__u64)DIRECT_READ(struct fs_struct, fs, root.mnt);
 	walk->dentry = dentry;
 	walk->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
-	walk->mount_root = (__u64)BPF_CORE_READ(mnt, mnt_root);
+	walk->mount_root = (__u64)DIRECT_READ(struct vfsmount, mnt, mnt_root);
 	walk->start = PATH_END;
 	walk->flags = 0;
 	walk->done = 0;
 	/* As the kernel's d_unlinked(): unhashed, and not the root of a tree of its own. */
-	if (!BPF_CORE_READ(leaf, d_hash.pprev) && BPF_CORE_READ(leaf, d_parent) != leaf)
+	if (!DIRECT_READ(struct dentry, leaf, d_hash.pprev) &&
+	    DIRECT_READ(struct dentry, leaf, d_parent) != leaf)
 		walk->flags |= PATH_DELETED;
 
 	bpf_loop(PATH_STEPS, path_step, &context, 0);
@@ -203,9 +228,10 @@ __noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry, __u64 owne
 static __always_inline struct path_walk *path_resolve_file_of(__u32 slot, struct file *file,
 							      struct task_struct *task)
 {
-	__u64 mount = (__u64)BPF_CORE_READ(file, f_path.mnt);
+	__u64 mount = DIRECT_ADDRESS(struct file, file, f_path.mnt);
 
-	if (path_resolve(slot, mount, (__u64)BPF_CORE_READ(file, f_path.dentry), (__u64)task) < 0)
+	if (path_resolve(slot, mount, DIRECT_ADDRESS(struct file, file, f_path.dentry),
+			 (__u64)task) < 0)
 		return NULL;
 	return path_walk_slot(slot);
 }
@@ -219,10 +245,11 @@ static __always_inline struct path_walk *path_resolve_file(__u32 slot, struct fi
 static __always_inline struct path_walk *path_resolve_cwd(__u32 slot)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct fs_struct *fs = BPF_CORE_READ(task, fs);
-	__u64 mount = (__u64)BPF_CORE_READ(fs, pwd.mnt);
+	struct fs_struct *fs = DIRECT_READ(struct task_struct, task, fs);
+	__u64 mount = DIRECT_ADDRESS(struct fs_struct, fs, pwd.mnt);
 
-	if (path_resolve(slot, mount, (__u64)BPF_CORE_READ(fs, pwd.dentry), (__u64)task) < 0)
+	if (path_resolve(slot, mount, DIRECT_ADDRESS(struct fs_struct, fs, pwd.dentry),
+			 (__u64)task) < 0)
 		return NULL;
 	return path_walk_slot(slot);
 }

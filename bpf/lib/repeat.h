@@ -20,6 +20,7 @@
 
 #include "claim.h"
 #include "compat.h"
+#include "direct.h"
 #include "event.h"
 #include "look.h"
 
@@ -62,14 +63,11 @@ static __always_inline __u64 repeat_mix(__u64 mix, __u64 value)
 }
 
 /* repeat_mix_name mixes in a name and returns the directory that it is in. */
-static __always_inline struct dentry *repeat_mix_name(struct repeat_look *look, __u64 *mix,
-						      struct dentry *dentry)
+static __always_inline struct dentry *repeat_mix_name(__u64 *mix, struct dentry *dentry)
 {
-	if (bpf_probe_read_kernel(look->dentry, sizeof(look->dentry), dentry))
-		return NULL;
 	*mix = repeat_mix(*mix, (__u64)dentry);
-	*mix = repeat_mix(*mix, LOOK(look->dentry, struct dentry, d_name.hash_len));
-	return LOOK(look->dentry, struct dentry, d_parent);
+	*mix = repeat_mix(*mix, DIRECT_READ(struct dentry, dentry, d_name.hash_len));
+	return (struct dentry *)DIRECT_ADDRESS(struct dentry, dentry, d_parent);
 }
 
 /* repeat_mix_asked mixes in what was asked for; false when that says too little. */
@@ -88,7 +86,7 @@ static __always_inline bool repeat_mix_asked(__u64 *mix, __u64 path, __s32 direc
 	if (claim->bytes[0] != '/') {
 		if (directory != AT_FDCWD)
 			return false;
-		*mix = repeat_mix(*mix, (__u64)BPF_CORE_READ(task, fs, pwd.dentry));
+		*mix = repeat_mix(*mix, DIRECT_ADDRESS(struct fs_struct, task->fs, pwd.dentry));
 	}
 	*mix = repeat_mix(*mix, size);
 	from = size > REPEAT_TAIL ? size - REPEAT_TAIL : 0;

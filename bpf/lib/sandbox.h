@@ -88,18 +88,21 @@ static __always_inline __u64 stray_sandbox(void)
 	return sandbox_of(stray->sandbox);
 }
 
+/*
+ * sandbox_cgroup_of returns the cgroup2 id of any task that the verifier knows as one, also one that has not run
+ * yet. Loads are cheaper than bpf_get_current_cgroup_id(), which is a call.
+ */
+static __always_inline __u64 sandbox_cgroup_of(const struct task_struct *task)
+{
+	return task->cgroups->dfl_cgrp->kn->id;
+}
+
 /* sandbox_current returns the sandbox of the current task, 0 when it is in none. */
 static __always_inline __u64 sandbox_current(void)
 {
-	__u64 sandbox = sandbox_of(bpf_get_current_cgroup_id());
+	__u64 sandbox = sandbox_of(sandbox_cgroup_of(bpf_get_current_task_btf()));
 
 	return sandbox ? sandbox : stray_sandbox();
-}
-
-/* sandbox_cgroup_of returns the cgroup2 id of any task, also one that has not run yet. */
-static __always_inline __u64 sandbox_cgroup_of(const struct task_struct *task)
-{
-	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 }
 
 #endif
