@@ -40,24 +40,24 @@ func kernelWorks() []kernelWork {
 	return []kernelWork{
 		{
 			name: "getppid", action: "bench getppid", count: 300_000,
-			programs: []string{"file_on_sys_exit", "network_on_sys_exit", "syscall_on_sys_exit"},
+			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
 			name: "open-depth-3", action: "bench open", count: 50_000, args: fileAtDepth(3, "watched"),
-			programs: []string{"file_on_sys_exit"},
+			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
 			name: "open-depth-16", action: "bench open", count: 50_000, args: fileAtDepth(16, "watched"),
-			programs: []string{"file_on_sys_exit"},
+			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
 			name: "open-repeated", action: "bench open", count: 50_000, args: fileAtDepth(3, "file"),
-			programs: []string{"file_on_sys_exit"},
+			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
 			name: "open-missing", action: "bench open", count: 50_000,
 			args:     func(*testing.B) []string { return []string{"/usr/share/no/such/file"} },
-			programs: []string{"file_on_sys_exit"},
+			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
 			name: "exec", action: "bench exec", count: 1000,
@@ -67,7 +67,7 @@ func kernelWorks() []kernelWork {
 		},
 		{
 			name: "tcp-connect", action: "bench connect", count: 5000, args: listening,
-			programs: []string{"network_on_connect4", "network_on_set_state", "network_on_sys_exit", "dns_on_ingress", "dns_on_egress"},
+			programs: []string{"network_on_connect4", "network_on_set_state", "syscall_on_sys_exit", "dns_on_ingress", "dns_on_egress"},
 		},
 		{
 			name: "udp-sendto", action: "bench sendto", count: 100_000, args: listening,

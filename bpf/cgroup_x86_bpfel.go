@@ -56,6 +56,7 @@ const (
 	cgroupMapSandboxes      = "sandboxes"
 	cgroupMapStrayCounts    = "stray_counts"
 	cgroupMapStrays         = "strays"
+	cgroupMapUnlabelled     = "unlabelled"
 	cgroupProgCgroupOnMkdir = "cgroup_on_mkdir"
 	cgroupProgCgroupOnRmdir = "cgroup_on_rmdir"
 	cgroupVarAbiChange      = "abi_change"
@@ -124,6 +125,7 @@ type cgroupMapSpecs struct {
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays      *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled  *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // cgroupVariableSpecs contains global variables before they are loaded into the kernel.
@@ -166,6 +168,7 @@ type cgroupMaps struct {
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
 	Strays      *ebpf.Map `ebpf:"strays"`
+	Unlabelled  *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *cgroupMaps) Close() error {
@@ -176,6 +179,7 @@ func (m *cgroupMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.Unlabelled,
 	)
 }
 

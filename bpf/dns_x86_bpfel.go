@@ -56,6 +56,7 @@ const (
 	dnsMapSandboxes      = "sandboxes"
 	dnsMapStrayCounts    = "stray_counts"
 	dnsMapStrays         = "strays"
+	dnsMapUnlabelled     = "unlabelled"
 	dnsProgDnsOnEgress   = "dns_on_egress"
 	dnsProgDnsOnIngress  = "dns_on_ingress"
 	dnsVarAbiPacket      = "abi_packet"
@@ -123,6 +124,7 @@ type dnsMapSpecs struct {
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays      *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled  *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // dnsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -164,6 +166,7 @@ type dnsMaps struct {
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
 	Strays      *ebpf.Map `ebpf:"strays"`
+	Unlabelled  *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *dnsMaps) Close() error {
@@ -174,6 +177,7 @@ func (m *dnsMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.Unlabelled,
 	)
 }
 

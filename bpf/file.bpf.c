@@ -75,8 +75,11 @@ enum call {
 /* CALLS is above every number below; a multiple of two, for the mask. */
 #define CALLS 1024
 
-/* calls64 is by number of the 64-bit calls, which x32 shares, calls32 by that of i386. */
-static const __u8 calls64[CALLS] = {
+/*
+ * calls64 is by number of the 64-bit calls, which x32 shares, calls32 by that of i386. The loader reads them: the
+ * rest is not handed on to this probe.
+ */
+const __u8 calls64[CALLS] = {
 	[0] = CALL_READ,
 	[1] = CALL_WRITE,
 	[2] = CALL_OPEN,
@@ -132,7 +135,7 @@ static const __u8 calls64[CALLS] = {
 	[547] = CALL_WRITE,
 };
 
-static const __u8 calls32[CALLS] = {
+const __u8 calls32[CALLS] = {
 	[3] = CALL_READ,
 	[4] = CALL_WRITE,
 	[5] = CALL_OPEN,
@@ -657,6 +660,23 @@ static __always_inline void call_report(const struct pt_regs *regs, const struct
 		change_report();
 }
 
+/* file_finished tells of a finished call. */
+static __always_inline void file_finished(const struct pt_regs *regs, long ret)
+{
+	struct syscall_call call = syscall_finished(regs);
+	__u32 kind = call_kind(&call);
+	__u64 sandbox;
+
+	if (kind == CALL_MMAP && !map_of_file(regs, call.compat, call.number, ret))
+		kind = map_of_data(regs, call.compat, call.number, ret) ? CALL_MMAP_DATA : 0;
+	if (!kind || (call_transfers(kind) && !transfer_worth(kind, ret)))
+		return;
+	sandbox = syscall_sandbox();
+	if (!sandbox)
+		return;
+	call_report(regs, &call, kind, sandbox, ret);
+}
+
 /*
  * Reports every finished call that opens, changes or maps a file to run. For an open that succeeded the
  * file's own path, inode and mode, all of them of the kernel's object; for what names only paths those, as
@@ -677,19 +697,8 @@ static __always_inline void call_report(const struct pt_regs *regs, const struct
 SEC("tp_btf/sys_exit")
 int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 {
-	struct syscall_call call = syscall_finished(regs);
-	__u32 kind = call_kind(&call);
-	__u64 sandbox;
-
-	if (kind == CALL_MMAP && !map_of_file(regs, call.compat, call.number, ret))
-		kind = map_of_data(regs, call.compat, call.number, ret) ? CALL_MMAP_DATA : 0;
-	if (!kind || (call_transfers(kind) && !transfer_worth(kind, ret)))
-		return 0;
-	sandbox = sandbox_current();
-	if (!sandbox)
-		return 0;
-	call_report(regs, &call, kind, sandbox, ret);
-	return 0;
+	file_finished(regs, ret);
+	return syscall_done(ctx);
 }
 
 /* told_opens is whether the open that the thread is making has been told: what fails earlier has not. */

@@ -141,9 +141,12 @@ const (
 	fileMapSandboxes        = "sandboxes"
 	fileMapStrayCounts      = "stray_counts"
 	fileMapStrays           = "strays"
+	fileMapSyscallHandlers  = "syscall_handlers"
+	fileMapSyscallScopes    = "syscall_scopes"
 	fileMapToldOpens        = "told_opens"
 	fileMapTransferRooms    = "transfer_rooms"
 	fileMapTransfers        = "transfers"
+	fileMapUnlabelled       = "unlabelled"
 	fileMapUsedDescriptors  = "used_descriptors"
 	fileProgFileOnFilpOpen  = "file_on_filp_open"
 	fileProgFileOnMmap      = "file_on_mmap"
@@ -156,6 +159,8 @@ const (
 	fileVarAbiRepeatKey     = "abi_repeat_key"
 	fileVarAbiTransfer      = "abi_transfer"
 	fileVarAbiTransferKey   = "abi_transfer_key"
+	fileVarCalls32          = "calls32"
+	fileVarCalls64          = "calls64"
 	fileVarEventBudgets     = "event_budgets"
 	fileVarEventKinds       = "event_kinds"
 	fileVarEventLimits      = "event_limits"
@@ -166,6 +171,7 @@ const (
 	fileVarHostMounts       = "host_mounts"
 	fileVarProbeIndex       = "probe_index"
 	fileVarRepeatsCounted   = "repeats_counted"
+	fileVarSyscallHandedOn  = "syscall_handed_on"
 	fileVarTransfersCounted = "transfers_counted"
 )
 
@@ -238,9 +244,12 @@ type fileMapSpecs struct {
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
 	ToldOpens       *ebpf.MapSpec `ebpf:"told_opens"`
 	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
+	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
 }
 
@@ -254,6 +263,8 @@ type fileVariableSpecs struct {
 	AbiRepeatKey     *ebpf.VariableSpec `ebpf:"abi_repeat_key"`
 	AbiTransfer      *ebpf.VariableSpec `ebpf:"abi_transfer"`
 	AbiTransferKey   *ebpf.VariableSpec `ebpf:"abi_transfer_key"`
+	Calls32          *ebpf.VariableSpec `ebpf:"calls32"`
+	Calls64          *ebpf.VariableSpec `ebpf:"calls64"`
 	EventBudgets     *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds       *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits      *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -264,6 +275,7 @@ type fileVariableSpecs struct {
 	HostMounts       *ebpf.VariableSpec `ebpf:"host_mounts"`
 	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
 	RepeatsCounted   *ebpf.VariableSpec `ebpf:"repeats_counted"`
+	SyscallHandedOn  *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
 
@@ -303,9 +315,12 @@ type fileMaps struct {
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
+	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
 	ToldOpens       *ebpf.Map `ebpf:"told_opens"`
 	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.Map `ebpf:"transfers"`
+	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
 }
 
@@ -327,9 +342,12 @@ func (m *fileMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.SyscallHandlers,
+		m.SyscallScopes,
 		m.ToldOpens,
 		m.TransferRooms,
 		m.Transfers,
+		m.Unlabelled,
 		m.UsedDescriptors,
 	)
 }
@@ -344,6 +362,8 @@ type fileVariables struct {
 	AbiRepeatKey     *ebpf.Variable `ebpf:"abi_repeat_key"`
 	AbiTransfer      *ebpf.Variable `ebpf:"abi_transfer"`
 	AbiTransferKey   *ebpf.Variable `ebpf:"abi_transfer_key"`
+	Calls32          *ebpf.Variable `ebpf:"calls32"`
+	Calls64          *ebpf.Variable `ebpf:"calls64"`
 	EventBudgets     *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds       *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits      *ebpf.Variable `ebpf:"event_limits"`
@@ -354,6 +374,7 @@ type fileVariables struct {
 	HostMounts       *ebpf.Variable `ebpf:"host_mounts"`
 	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
 	RepeatsCounted   *ebpf.Variable `ebpf:"repeats_counted"`
+	SyscallHandedOn  *ebpf.Variable `ebpf:"syscall_handed_on"`
 	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
 }
 

@@ -43,18 +43,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define ERESTARTSYS 512
 #define ECONNRESET 104
 #define ETIMEDOUT 110
-#define SYS_SOCKET 41
-#define SYS_CONNECT 42
-#define SYS_ACCEPT 43
-#define SYS_BIND 49
-#define SYS_LISTEN 50
-#define SYS_ACCEPT4 288
 #define COMPAT_SYS_SOCKETCALL 102
-#define COMPAT_SYS_SOCKET 359
-#define COMPAT_SYS_BIND 361
-#define COMPAT_SYS_CONNECT 362
-#define COMPAT_SYS_LISTEN 363
-#define COMPAT_SYS_ACCEPT4 364
 #define SOCKETCALL_SOCKET 1
 #define SOCKETCALL_BIND 2
 #define SOCKETCALL_CONNECT 3
@@ -544,54 +533,48 @@ struct socket_call {
 	__u64 arguments[3];
 };
 
-/* call_operation is asked of every system call of the machine: it looks at registers alone. */
+/* CALLS is above every number below; a multiple of two, for the mask. */
+#define CALLS 512
+/* CALL_MANY is a call that is any of the operations, by its first argument. */
+#define CALL_MANY 0x80
+
+/*
+ * calls64 is by number of the 64-bit calls, which x32 shares, calls32 by that of i386. The loader reads them: the
+ * rest is not handed on to this probe.
+ */
+const __u8 calls64[CALLS] = {
+	[41] = SOCKET_CREATE, [42] = SOCKET_CONNECT, [43] = SOCKET_ACCEPT,
+	[49] = SOCKET_BIND,   [50] = SOCKET_LISTEN,  [288] = SOCKET_ACCEPT,
+};
+
+const __u8 calls32[CALLS] = {
+	[102] = CALL_MANY,      [359] = SOCKET_CREATE, [361] = SOCKET_BIND,
+	[362] = SOCKET_CONNECT, [363] = SOCKET_LISTEN, [364] = SOCKET_ACCEPT,
+};
+
+/* call_operation is what a system call does to a socket, 0 for all others. It looks at registers alone. */
 static __always_inline __u32 call_operation(const struct syscall_call *call,
 					    const struct pt_regs *regs)
 {
-	__u32 number = call->number;
+	__u32 operation;
 
-	if (!call->compat) {
-		switch (number) {
-		case SYS_SOCKET:
-			return SOCKET_CREATE;
-		case SYS_CONNECT:
-			return SOCKET_CONNECT;
-		case SYS_ACCEPT:
-		case SYS_ACCEPT4:
-			return SOCKET_ACCEPT;
-		case SYS_BIND:
-			return SOCKET_BIND;
-		case SYS_LISTEN:
-			return SOCKET_LISTEN;
-		}
+	if (call->number >= CALLS)
 		return 0;
-	}
-	if (number == COMPAT_SYS_SOCKETCALL) {
-		switch (syscall_argument_0(regs, 1)) {
-		case SOCKETCALL_SOCKET:
-			return SOCKET_CREATE;
-		case SOCKETCALL_BIND:
-			return SOCKET_BIND;
-		case SOCKETCALL_CONNECT:
-			return SOCKET_CONNECT;
-		case SOCKETCALL_LISTEN:
-			return SOCKET_LISTEN;
-		case SOCKETCALL_ACCEPT:
-		case SOCKETCALL_ACCEPT4:
-			return SOCKET_ACCEPT;
-		}
-		return 0;
-	}
-	switch (number) {
-	case COMPAT_SYS_SOCKET:
+	operation = call->compat ? calls32[call->number & (CALLS - 1)]
+				 : calls64[call->number & (CALLS - 1)];
+	if (operation != CALL_MANY)
+		return operation;
+	switch (syscall_argument_0(regs, 1)) {
+	case SOCKETCALL_SOCKET:
 		return SOCKET_CREATE;
-	case COMPAT_SYS_CONNECT:
-		return SOCKET_CONNECT;
-	case COMPAT_SYS_BIND:
+	case SOCKETCALL_BIND:
 		return SOCKET_BIND;
-	case COMPAT_SYS_LISTEN:
+	case SOCKETCALL_CONNECT:
+		return SOCKET_CONNECT;
+	case SOCKETCALL_LISTEN:
 		return SOCKET_LISTEN;
-	case COMPAT_SYS_ACCEPT4:
+	case SOCKETCALL_ACCEPT:
+	case SOCKETCALL_ACCEPT4:
 		return SOCKET_ACCEPT;
 	}
 	return 0;
@@ -766,6 +749,20 @@ static __always_inline void socket_finished(__u64 sandbox, const struct socket_c
 		socket_report(sandbox, made, ret);
 }
 
+/* network_finished tells of a finished call. */
+static __always_inline void network_finished(const struct pt_regs *regs, long ret)
+{
+	struct syscall_call call = syscall_finished(regs);
+	struct socket_call made = {.operation = call_operation(&call, regs)};
+	__u64 sandbox;
+
+	if (!made.operation)
+		return;
+	sandbox = syscall_sandbox();
+	if (sandbox && call_arguments(&call, regs, &made))
+		socket_finished(sandbox, &made, ret);
+}
+
 /*
  * Reports the result of UDP connects, and of TCP connects that failed before there was a SYN: no route,
  * no free port, refused by another cgroup program. The address is the kernel's copy, noted by
@@ -781,16 +778,8 @@ static __always_inline void socket_finished(__u64 sandbox, const struct socket_c
 SEC("tp_btf/sys_exit")
 int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
 {
-	struct syscall_call call = syscall_finished(regs);
-	struct socket_call made = {.operation = call_operation(&call, regs)};
-	__u64 sandbox;
-
-	if (!made.operation)
-		return 0;
-	sandbox = sandbox_current();
-	if (sandbox && call_arguments(&call, regs, &made))
-		socket_finished(sandbox, &made, ret);
-	return 0;
+	network_finished(regs, ret);
+	return syscall_done(ctx);
 }
 
 /* socket_returned tells of a call on a socket whose work is done. */

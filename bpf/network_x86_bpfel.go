@@ -134,6 +134,9 @@ const (
 	networkMapSocketRooms           = "socket_rooms"
 	networkMapStrayCounts           = "stray_counts"
 	networkMapStrays                = "strays"
+	networkMapSyscallHandlers       = "syscall_handlers"
+	networkMapSyscallScopes         = "syscall_scopes"
+	networkMapUnlabelled            = "unlabelled"
 	networkProgNetworkOnAccept      = "network_on_accept"
 	networkProgNetworkOnBind        = "network_on_bind"
 	networkProgNetworkOnConnect     = "network_on_connect"
@@ -150,6 +153,8 @@ const (
 	networkVarAbiEndpoint           = "abi_endpoint"
 	networkVarAbiFlow               = "abi_flow"
 	networkVarAbiSocketEvent        = "abi_socket_event"
+	networkVarCalls32               = "calls32"
+	networkVarCalls64               = "calls64"
 	networkVarEventBudgets          = "event_budgets"
 	networkVarEventKinds            = "event_kinds"
 	networkVarEventLimits           = "event_limits"
@@ -158,6 +163,7 @@ const (
 	networkVarHookProofs            = "hook_proofs"
 	networkVarHookToken             = "hook_token"
 	networkVarProbeIndex            = "probe_index"
+	networkVarSyscallHandedOn       = "syscall_handed_on"
 )
 
 // loadNetwork returns the embedded CollectionSpec for network.
@@ -220,35 +226,41 @@ type networkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkMapSpecs struct {
-	Accepted     *ebpf.MapSpec `ebpf:"accepted"`
-	Attempts     *ebpf.MapSpec `ebpf:"attempts"`
-	Connections  *ebpf.MapSpec `ebpf:"connections"`
-	Destinations *ebpf.MapSpec `ebpf:"destinations"`
-	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
-	Events       *ebpf.MapSpec `ebpf:"events"`
-	HookBusy     *ebpf.MapSpec `ebpf:"hook_busy"`
-	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
-	SocketRooms  *ebpf.MapSpec `ebpf:"socket_rooms"`
-	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays       *ebpf.MapSpec `ebpf:"strays"`
+	Accepted        *ebpf.MapSpec `ebpf:"accepted"`
+	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
+	Connections     *ebpf.MapSpec `ebpf:"connections"`
+	Destinations    *ebpf.MapSpec `ebpf:"destinations"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
+	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
+	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	SocketRooms     *ebpf.MapSpec `ebpf:"socket_rooms"`
+	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
+	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // networkVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkVariableSpecs struct {
-	AbiConnect     *ebpf.VariableSpec `ebpf:"abi_connect"`
-	AbiEndpoint    *ebpf.VariableSpec `ebpf:"abi_endpoint"`
-	AbiFlow        *ebpf.VariableSpec `ebpf:"abi_flow"`
-	AbiSocketEvent *ebpf.VariableSpec `ebpf:"abi_socket_event"`
-	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	HookProofs     *ebpf.VariableSpec `ebpf:"hook_proofs"`
-	HookToken      *ebpf.VariableSpec `ebpf:"hook_token"`
-	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
+	AbiConnect      *ebpf.VariableSpec `ebpf:"abi_connect"`
+	AbiEndpoint     *ebpf.VariableSpec `ebpf:"abi_endpoint"`
+	AbiFlow         *ebpf.VariableSpec `ebpf:"abi_flow"`
+	AbiSocketEvent  *ebpf.VariableSpec `ebpf:"abi_socket_event"`
+	Calls32         *ebpf.VariableSpec `ebpf:"calls32"`
+	Calls64         *ebpf.VariableSpec `ebpf:"calls64"`
+	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HookProofs      *ebpf.VariableSpec `ebpf:"hook_proofs"`
+	HookToken       *ebpf.VariableSpec `ebpf:"hook_token"`
+	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 }
 
 // networkObjects contains all objects after they have been loaded into the kernel.
@@ -271,17 +283,20 @@ func (o *networkObjects) Close() error {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkMaps struct {
-	Accepted     *ebpf.Map `ebpf:"accepted"`
-	Attempts     *ebpf.Map `ebpf:"attempts"`
-	Connections  *ebpf.Map `ebpf:"connections"`
-	Destinations *ebpf.Map `ebpf:"destinations"`
-	EventCounts  *ebpf.Map `ebpf:"event_counts"`
-	Events       *ebpf.Map `ebpf:"events"`
-	HookBusy     *ebpf.Map `ebpf:"hook_busy"`
-	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
-	SocketRooms  *ebpf.Map `ebpf:"socket_rooms"`
-	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
-	Strays       *ebpf.Map `ebpf:"strays"`
+	Accepted        *ebpf.Map `ebpf:"accepted"`
+	Attempts        *ebpf.Map `ebpf:"attempts"`
+	Connections     *ebpf.Map `ebpf:"connections"`
+	Destinations    *ebpf.Map `ebpf:"destinations"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	Events          *ebpf.Map `ebpf:"events"`
+	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
+	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	SocketRooms     *ebpf.Map `ebpf:"socket_rooms"`
+	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
+	Strays          *ebpf.Map `ebpf:"strays"`
+	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
+	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *networkMaps) Close() error {
@@ -297,6 +312,9 @@ func (m *networkMaps) Close() error {
 		m.SocketRooms,
 		m.StrayCounts,
 		m.Strays,
+		m.SyscallHandlers,
+		m.SyscallScopes,
+		m.Unlabelled,
 	)
 }
 
@@ -304,18 +322,21 @@ func (m *networkMaps) Close() error {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkVariables struct {
-	AbiConnect     *ebpf.Variable `ebpf:"abi_connect"`
-	AbiEndpoint    *ebpf.Variable `ebpf:"abi_endpoint"`
-	AbiFlow        *ebpf.Variable `ebpf:"abi_flow"`
-	AbiSocketEvent *ebpf.Variable `ebpf:"abi_socket_event"`
-	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
-	HookProofs     *ebpf.Variable `ebpf:"hook_proofs"`
-	HookToken      *ebpf.Variable `ebpf:"hook_token"`
-	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
+	AbiConnect      *ebpf.Variable `ebpf:"abi_connect"`
+	AbiEndpoint     *ebpf.Variable `ebpf:"abi_endpoint"`
+	AbiFlow         *ebpf.Variable `ebpf:"abi_flow"`
+	AbiSocketEvent  *ebpf.Variable `ebpf:"abi_socket_event"`
+	Calls32         *ebpf.Variable `ebpf:"calls32"`
+	Calls64         *ebpf.Variable `ebpf:"calls64"`
+	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HookProofs      *ebpf.Variable `ebpf:"hook_proofs"`
+	HookToken       *ebpf.Variable `ebpf:"hook_token"`
+	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.Variable `ebpf:"syscall_handed_on"`
 }
 
 // networkPrograms contains all programs after they have been loaded into the kernel.

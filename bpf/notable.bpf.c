@@ -262,7 +262,7 @@ static __always_inline void call_strings(struct call *call, __u32 mask)
 }
 
 /* call_finished reports a finished call of those that the table lists. */
-static __always_inline int call_finished(const struct pt_regs *regs, long ret)
+static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 compat = (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
@@ -280,25 +280,25 @@ static __always_inline int call_finished(const struct pt_regs *regs, long ret)
 		number &= ~SYSCALL_X32_BIT;
 	}
 	if (number >= NOTABLE_NUMBERS)
-		return 0;
+		return;
 	key = abi * NOTABLE_NUMBERS + number;
 	spec = bpf_map_lookup_elem(&notable_specs, &key);
 	if (!spec || !spec->listed ||
 	    !call_wanted(spec, (__u32)call_argument(regs, compat, 0), ret))
-		return 0;
+		return;
 	if ((spec->flags & NOTABLE_MEMORY) && !memory_executable(regs, compat, number, ret))
-		return 0;
-	sandbox = sandbox_current();
+		return;
+	sandbox = syscall_sandbox();
 	if (!sandbox)
-		return 0;
+		return;
 	if (spec->flags & NOTABLE_MEMORY) {
 		memory = memory_notable(sandbox, regs, compat, number, ret);
 		if (!memory)
-			return 0;
+			return;
 	}
 	call = event_reserve_as(sandbox, EVENT_KEPT | NOTABLE_CALL, sizeof(*call));
 	if (!call)
-		return 0;
+		return;
 	event_header_fill(&call->header, sandbox, NOTABLE_CALL);
 	for (i = 0; i < NOTABLE_ARGUMENTS; i++)
 		call->arguments[i] = call_argument(regs, compat, i);
@@ -319,7 +319,6 @@ static __always_inline int call_finished(const struct pt_regs *regs, long ret)
 	task_read_namespaces(&call->namespaces, task);
 	call_strings(call, spec->strings);
 	event_submit(call);
-	return 0;
 }
 
 /*
@@ -332,7 +331,8 @@ static __always_inline int call_finished(const struct pt_regs *regs, long ret)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 {
-	return call_finished(regs, ret);
+	call_finished(regs, ret);
+	return syscall_done(ctx);
 }
 
 /*
@@ -349,7 +349,8 @@ int notable_on_return(struct pt_regs *kernel)
 
 	if (hook_proved(kernel, regs))
 		return 0;
-	return call_finished(regs, (long)PT_REGS_RC(kernel));
+	call_finished(regs, (long)PT_REGS_RC(kernel));
+	return 0;
 }
 
 /*

@@ -154,6 +154,9 @@ const (
 	notableMapSandboxes         = "sandboxes"
 	notableMapStrayCounts       = "stray_counts"
 	notableMapStrays            = "strays"
+	notableMapSyscallHandlers   = "syscall_handlers"
+	notableMapSyscallScopes     = "syscall_scopes"
+	notableMapUnlabelled        = "unlabelled"
 	notableProgNotableOnReturn  = "notable_on_return"
 	notableProgNotableOnSignal  = "notable_on_signal"
 	notableProgNotableOnSysExit = "notable_on_sys_exit"
@@ -171,6 +174,7 @@ const (
 	notableVarHookProofs        = "hook_proofs"
 	notableVarHookToken         = "hook_token"
 	notableVarProbeIndex        = "probe_index"
+	notableVarSyscallHandedOn   = "syscall_handed_on"
 )
 
 // loadNotable returns the embedded CollectionSpec for notable.
@@ -224,14 +228,17 @@ type notableProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableMapSpecs struct {
-	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
-	Events       *ebpf.MapSpec `ebpf:"events"`
-	HookBusy     *ebpf.MapSpec `ebpf:"hook_busy"`
-	MemoryForms  *ebpf.MapSpec `ebpf:"memory_forms"`
-	NotableSpecs *ebpf.MapSpec `ebpf:"notable_specs"`
-	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays       *ebpf.MapSpec `ebpf:"strays"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
+	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
+	MemoryForms     *ebpf.MapSpec `ebpf:"memory_forms"`
+	NotableSpecs    *ebpf.MapSpec `ebpf:"notable_specs"`
+	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
+	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // notableVariableSpecs contains global variables before they are loaded into the kernel.
@@ -252,6 +259,7 @@ type notableVariableSpecs struct {
 	HookProofs      *ebpf.VariableSpec `ebpf:"hook_proofs"`
 	HookToken       *ebpf.VariableSpec `ebpf:"hook_token"`
 	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 }
 
 // notableObjects contains all objects after they have been loaded into the kernel.
@@ -274,14 +282,17 @@ func (o *notableObjects) Close() error {
 //
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notableMaps struct {
-	EventCounts  *ebpf.Map `ebpf:"event_counts"`
-	Events       *ebpf.Map `ebpf:"events"`
-	HookBusy     *ebpf.Map `ebpf:"hook_busy"`
-	MemoryForms  *ebpf.Map `ebpf:"memory_forms"`
-	NotableSpecs *ebpf.Map `ebpf:"notable_specs"`
-	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
-	Strays       *ebpf.Map `ebpf:"strays"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	Events          *ebpf.Map `ebpf:"events"`
+	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
+	MemoryForms     *ebpf.Map `ebpf:"memory_forms"`
+	NotableSpecs    *ebpf.Map `ebpf:"notable_specs"`
+	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
+	Strays          *ebpf.Map `ebpf:"strays"`
+	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
+	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *notableMaps) Close() error {
@@ -294,6 +305,9 @@ func (m *notableMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.SyscallHandlers,
+		m.SyscallScopes,
+		m.Unlabelled,
 	)
 }
 
@@ -315,6 +329,7 @@ type notableVariables struct {
 	HookProofs      *ebpf.Variable `ebpf:"hook_proofs"`
 	HookToken       *ebpf.Variable `ebpf:"hook_token"`
 	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.Variable `ebpf:"syscall_handed_on"`
 }
 
 // notablePrograms contains all programs after they have been loaded into the kernel.

@@ -51,14 +51,17 @@ func probes() []probe {
 			name: "notable", kinds: []string{string(event.KindSyscallNotable), "signal"},
 			load: loadNotable, prepare: notables.prepare, decode: notables.decode, trampolines: notables.trampolines(),
 		},
-		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: (*Config).countsCalls},
+		{name: "syscall", load: loadSyscall, decode: decodeSyscall, wanted: handsOnCalls},
 	}
 }
 
 // sharedMaps is the maps that all probes must see the same content of, by name.
 // Every other map is one object's own.
 func sharedMaps() []string {
-	return []string{"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors"}
+	return []string{
+		"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors",
+		"unlabelled", "syscall_scopes", "syscall_handlers",
+	}
 }
 
 // eventSlots is how many accounts the kernel side has room for in each sandbox (EVENT_SLOTS).

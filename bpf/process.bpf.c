@@ -280,7 +280,8 @@ struct exec_context {
 
 /*
  * label is the sandbox that a process was last in, and its cgroup: at the hook of a move it is already
- * in the new one. In the storage of its first thread, which the kernel frees with it.
+ * in the new one. In the storage of its first thread, which the kernel frees with it. Every process with a thread in
+ * a sandbox has one: sandbox_unlikely() takes that for granted.
  */
 struct label {
 	__u64 sandbox;
@@ -293,14 +294,6 @@ struct {
 	__type(key, int);
 	__type(value, struct label);
 } labels SEC(".maps");
-
-/* unlabelled counts processes that could not be labelled or kept as strays for lack of room. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} unlabelled SEC(".maps");
 
 static __always_inline void label_failed(void)
 {
@@ -709,6 +702,9 @@ int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct li
 
 	if (!sandbox)
 		return 0;
+	/* An exec of another thread than the first makes it the first, without what was stored with that. */
+	if (task->pid != old_pid || !task->bpf_storage)
+		label_set(task, sandbox, sandbox_cgroup_of(task));
 	room = bpf_map_lookup_elem(&exec_rooms, &cpu);
 	if (!room) {
 		event_lose(sandbox, PROCESS_EXEC);
@@ -944,6 +940,8 @@ int BPF_PROG(process_on_attach, struct cgroup *cgroup, const char *path, struct 
 		stray_remove(task->tgid);
 	if (threadgroup)
 		label_set(leader, found.joined ? found.joined : found.left, found.to);
+	else if (!label)
+		label_set(leader, 0, 0);
 	if (found.joined && found.joined != found.left && threadgroup)
 		existing_report(leader, found.joined, found.to, PATH_SLOT_MOVE);
 	if (found.left)
@@ -966,9 +964,18 @@ static __always_inline void node_learn(struct task_struct *thread)
 			node_namespaces[i] = numbers[i];
 }
 
+/* existing_thread labels the process of a thread that is in a sandbox by itself, in a threaded cgroup. */
+static __always_inline void existing_thread(struct task_struct *thread)
+{
+	struct task_struct *leader = thread->group_leader;
+
+	if (!leader->bpf_storage && sandbox_of(sandbox_cgroup_of(thread)))
+		label_set(leader, 0, 0);
+}
+
 /*
- * Reports each process that is alive in a sandbox. Run by user space after the other hooks are in
- * place, so that a process is told twice rather than not at all.
+ * Reports each process that is alive in a sandbox, and labels those of all sandboxes. Run by user space after the
+ * other hooks are in place, so that a process is told twice rather than not at all.
  * Why not /proc: 39 us a process against 1, and a process that ends in between leaves half a record.
  * Since 5.8 (iter/task). Misses: processes outside of the collector's own PID namespace.
  */
@@ -979,8 +986,12 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 	__u64 sandbox;
 	__u64 cgroup;
 
-	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
+	if (!task)
 		return 0;
+	if (task->pid != task->tgid) {
+		existing_thread(task);
+		return 0;
+	}
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD) {
 		node_learn(task);
 		return 0;
@@ -989,9 +1000,11 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 		return 0;
 	cgroup = sandbox_cgroup_of(task);
 	sandbox = sandbox_of(cgroup);
-	if (!sandbox || sandbox != existing_sandbox)
+	if (!sandbox)
 		return 0;
 	label_set(task, sandbox, cgroup);
+	if (sandbox != existing_sandbox)
+		return 0;
 	existing_report(task, sandbox, cgroup, PATH_SLOT_ITERATOR);
 	return 0;
 }

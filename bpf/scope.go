@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,33 +23,50 @@ const countsAttempts = 50
 // Of nested sandboxes the innermost counts, in whatever order they are tracked. Tracking again does nothing. The error is ErrFull when
 // there is no room, fs.ErrNotExist when there is no such cgroup.
 func (t *Tracer) Track(cgroupID uint64) error {
+	t.bootstraps.Lock()
+	defer t.bootstraps.Unlock()
+	populated, err := t.track(cgroupID)
+	if err != nil || !populated {
+		return err
+	}
+	return t.listExisting(0)
+}
+
+// track is Track but for the processes that are in the cgroup already: it says whether there are any.
+func (t *Tracer) track(cgroupID uint64) (populated bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed.Load() {
-		return ErrClosed
+		return false, ErrClosed
 	}
 	if _, again := t.tracked[cgroupID]; again {
-		return nil
+		return false, nil
 	}
 	dir, err := cgroupDir(t.mount, cgroupID)
 	if err != nil {
-		return fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
+		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
 	}
 	if err := t.openCounts(cgroupID); err != nil {
 		t.refused++
-		return fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
+		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
 	}
 	t.tracked[cgroupID] = dir
 	if err := t.enter(cgroupID, dir); err != nil {
 		t.refused++
-		return fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
+		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
 	}
 	if t.pins != nil {
 		if err := t.pins.remember(cgroupID, dir); err != nil {
 			t.log.Warn("a sandbox will have to be found again by the next collector", "error", err)
 		}
 	}
-	return nil
+	return isPopulated(dir), nil
+}
+
+// isPopulated says whether a process is in a cgroup or one below it.
+func isPopulated(dir string) bool {
+	events, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+	return err != nil || strings.Contains(string(events), "populated 1")
 }
 
 // enter enters a sandbox and the cgroups below it into the kernel's map. The caller holds mu.
@@ -243,7 +262,7 @@ func (t *Tracer) SyscallCounts() ([]SyscallCounts, error) {
 		return nil, ErrClosed
 	}
 	for i := range t.probes {
-		if c := t.probes[i].collection; c != nil && c.Maps["counters"] != nil {
+		if c := t.probes[i].collection; c != nil && c.Maps["counters"] != nil && t.cfg.countsCalls(t.plan) {
 			return readSyscallCounts(c.Maps["counters"])
 		}
 	}

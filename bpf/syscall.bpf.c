@@ -61,36 +61,97 @@ static __always_inline struct counter *counter_of(const struct counter_key *key)
 	return bpf_map_lookup_elem(&counters, key);
 }
 
+/* SYSCALL_ROUTES bounds the numbers of calls that are handed on. */
+#define SYSCALL_ROUTES 1024
+
+/* Whether calls are counted; the loader sets it. */
+const volatile __u32 syscalls_counted;
 /*
- * Counts finished system calls and their errors.
- * Why at the exit alone: one hook instead of two, and only the exit knows the result. Why the raw hook:
- * see lib/syscall.h. Since 5.5.
- * Misses: calls that do not return: exit, exit_group, the execve that replaced its caller's
- * other threads, and the call that a signal killed. What io_uring does without a system call.
+ * Which handlers a call is handed on to, a bit each, by its number: those of 64-bit calls and x32 in the low byte,
+ * those of i386 in the high one. The loader sets them.
  */
-SEC("tp_btf/sys_exit")
-int BPF_PROG(syscall_on_sys_exit, struct pt_regs *regs, long ret)
+const volatile __u16 syscall_routes[SYSCALL_ROUTES];
+
+/* syscall_count counts a call of a sandbox. */
+static __always_inline void syscall_count(__u64 sandbox, const struct pt_regs *regs, __u32 number,
+					  __u32 compat, long ret)
 {
-	struct counter_key key = {.sandbox = sandbox_current()};
-	struct syscall_call call;
+	struct counter_key key = {.sandbox = sandbox, .compat = compat};
 	struct counter *counter;
 
-	if (!key.sandbox)
-		return 0;
-	call = syscall_finished(regs);
-	key.number = call.number < SYSCALL_NUMBERS ? call.number : SYSCALL_NUMBERS;
+	key.number = number < SYSCALL_NUMBERS ? number : SYSCALL_NUMBERS;
 	if ((__s32)regs->orig_ax == -1)
-		key.number = call.compat ? COMPAT_SYS_RT_SIGRETURN : SYS_RT_SIGRETURN;
-	key.compat = call.compat;
+		key.number = compat ? COMPAT_SYS_RT_SIGRETURN : SYS_RT_SIGRETURN;
 	counter = counter_of(&key);
 	if (!counter) {
-		event_lose(key.sandbox, 0);
-		return 0;
+		event_lose(sandbox, 0);
+		return;
 	}
 	counter->calls++;
 	if (ret < 0 && ret >= -SYSCALL_MAX_ERRNO)
 		counter->errors++;
-	return 0;
+}
+
+/* syscall_routes_of is the handlers of a call's number, in all conventions. */
+static __always_inline __u32 syscall_routes_of(__u32 number)
+{
+	return number < SYSCALL_ROUTES ? syscall_routes[number & (SYSCALL_ROUTES - 1)] : 0;
+}
+
+/*
+ * syscall_inside is the rest of the program for a call that is probably a sandbox's. A function of its own, so that
+ * the program has nothing to save for all the others.
+ */
+static __noinline int syscall_inside(__u64 *ctx)
+{
+	const struct task_struct *task = bpf_get_current_task_btf();
+	const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
+	__u64 sandbox = sandbox_current();
+	__u32 number = (__u32)regs->orig_ax;
+	struct syscall_scope *scope;
+	__u32 compat, routes;
+
+	if (!sandbox)
+		return 0;
+	compat = (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
+	/* Bit 30 is x32's, in 64-bit calls alone. */
+	if (!compat)
+		number &= ~SYSCALL_X32_BIT;
+	if (syscalls_counted)
+		syscall_count(sandbox, regs, number, compat, (long)ctx[1]);
+	routes = syscall_routes_of(number);
+	routes = compat ? routes >> 8 : routes & 0xff;
+	if (!routes)
+		return 0;
+	scope = syscall_scope();
+	if (!scope)
+		return 0;
+	scope->sandbox = sandbox;
+	scope->waiting = routes;
+	return syscall_next(ctx, scope);
+}
+
+/*
+ * Counts finished system calls and their errors, and hands on those that other probes tell of.
+ * Why at the exit alone: one hook instead of two, and only the exit knows the result. Why the raw hook:
+ * see lib/syscall.h. Why one program for all probes: each costs every call of the node as much as the hook.
+ * Where nothing is counted, nearly every call of the node ends at its number.
+ * Since 5.5; task storage, by which it knows who is in no sandbox, since 5.11.
+ * Misses: calls that do not return: exit, exit_group, the execve that replaced its caller's
+ * other threads, and the call that a signal killed. What io_uring does without a system call.
+ */
+SEC("tp_btf/sys_exit")
+int syscall_on_sys_exit(__u64 *ctx)
+{
+	if (!syscalls_counted) {
+		const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
+
+		if (!syscall_routes_of((__u32)regs->orig_ax & ~SYSCALL_X32_BIT))
+			return 0;
+	}
+	if (sandbox_unlikely(bpf_get_current_task_btf()))
+		return 0;
+	return syscall_inside(ctx);
 }
 
 ABI_STRUCT(counter_key);

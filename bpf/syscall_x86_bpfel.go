@@ -36,6 +36,9 @@ const (
 	syscallMapSandboxes         = "sandboxes"
 	syscallMapStrayCounts       = "stray_counts"
 	syscallMapStrays            = "strays"
+	syscallMapSyscallHandlers   = "syscall_handlers"
+	syscallMapSyscallScopes     = "syscall_scopes"
+	syscallMapUnlabelled        = "unlabelled"
 	syscallProgSyscallOnSysExit = "syscall_on_sys_exit"
 	syscallVarAbiCounter        = "abi_counter"
 	syscallVarAbiCounterKey     = "abi_counter_key"
@@ -45,6 +48,9 @@ const (
 	syscallVarEventSlot         = "event_slot"
 	syscallVarEventWakeBytes    = "event_wake_bytes"
 	syscallVarProbeIndex        = "probe_index"
+	syscallVarSyscallHandedOn   = "syscall_handed_on"
+	syscallVarSyscallRoutes     = "syscall_routes"
+	syscallVarSyscallsCounted   = "syscalls_counted"
 )
 
 // loadSyscall returns the embedded CollectionSpec for syscall.
@@ -96,26 +102,32 @@ type syscallProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallMapSpecs struct {
-	Counters    *ebpf.MapSpec `ebpf:"counters"`
-	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays      *ebpf.MapSpec `ebpf:"strays"`
+	Counters        *ebpf.MapSpec `ebpf:"counters"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
+	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
+	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // syscallVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallVariableSpecs struct {
-	AbiCounter     *ebpf.VariableSpec `ebpf:"abi_counter"`
-	AbiCounterKey  *ebpf.VariableSpec `ebpf:"abi_counter_key"`
-	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
+	AbiCounter      *ebpf.VariableSpec `ebpf:"abi_counter"`
+	AbiCounterKey   *ebpf.VariableSpec `ebpf:"abi_counter_key"`
+	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
+	SyscallRoutes   *ebpf.VariableSpec `ebpf:"syscall_routes"`
+	SyscallsCounted *ebpf.VariableSpec `ebpf:"syscalls_counted"`
 }
 
 // syscallObjects contains all objects after they have been loaded into the kernel.
@@ -138,12 +150,15 @@ func (o *syscallObjects) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallMaps struct {
-	Counters    *ebpf.Map `ebpf:"counters"`
-	EventCounts *ebpf.Map `ebpf:"event_counts"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
-	Strays      *ebpf.Map `ebpf:"strays"`
+	Counters        *ebpf.Map `ebpf:"counters"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	Events          *ebpf.Map `ebpf:"events"`
+	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
+	Strays          *ebpf.Map `ebpf:"strays"`
+	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
+	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *syscallMaps) Close() error {
@@ -154,6 +169,9 @@ func (m *syscallMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.SyscallHandlers,
+		m.SyscallScopes,
+		m.Unlabelled,
 	)
 }
 
@@ -161,14 +179,17 @@ func (m *syscallMaps) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallVariables struct {
-	AbiCounter     *ebpf.Variable `ebpf:"abi_counter"`
-	AbiCounterKey  *ebpf.Variable `ebpf:"abi_counter_key"`
-	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
-	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
+	AbiCounter      *ebpf.Variable `ebpf:"abi_counter"`
+	AbiCounterKey   *ebpf.Variable `ebpf:"abi_counter_key"`
+	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
+	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.Variable `ebpf:"syscall_handed_on"`
+	SyscallRoutes   *ebpf.Variable `ebpf:"syscall_routes"`
+	SyscallsCounted *ebpf.Variable `ebpf:"syscalls_counted"`
 }
 
 // syscallPrograms contains all programs after they have been loaded into the kernel.

@@ -157,7 +157,7 @@ func newTracer(cfg Config) (*Tracer, error) {
 func (t *Tracer) openProbes() {
 	// Reading the kernel's types is most of the work: once for all, and not kept.
 	cache := btf.NewCache()
-	for i := range t.probes {
+	for _, i := range t.loadOrder() {
 		p := &t.probes[i]
 		if p.off {
 			continue
@@ -326,6 +326,12 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 			m.MaxEntries = uint32(size)
 		}
 	}
+	if err := t.prepareHandler(spec, p); err != nil {
+		return err
+	}
+	if index == t.handsOn() {
+		return t.prepareRoutes(spec)
+	}
 	if p.prepare == nil {
 		return nil
 	}
@@ -348,6 +354,9 @@ func (t *Tracer) attach(p *loadedProbe) error {
 
 // attachProgram attaches a program where its section says.
 func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Program) error {
+	if handed, err := t.handOn(name, program); handed || err != nil {
+		return err
+	}
 	h := p.hooks[name]
 	if h.attach == ebpf.AttachTraceIter {
 		iterator, err := link.AttachIter(link.IterOptions{Program: program})
@@ -497,6 +506,12 @@ func (t *Tracer) deliver(data []byte, handle func(*Record)) {
 func (t *Tracer) Bootstrap(cgroupID uint64) error {
 	t.bootstraps.Lock()
 	defer t.bootstraps.Unlock()
+	return t.listExisting(cgroupID)
+}
+
+// listExisting has the kernel side label the processes of every sandbox, without which it takes them to be in none, and
+// report those of one. The caller holds bootstraps.
+func (t *Tracer) listExisting(cgroupID uint64) error {
 	if t.closed.Load() {
 		return ErrClosed
 	}

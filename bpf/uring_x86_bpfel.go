@@ -105,6 +105,7 @@ const (
 	uringMapStrays                 = "strays"
 	uringMapTransferRooms          = "transfer_rooms"
 	uringMapTransfers              = "transfers"
+	uringMapUnlabelled             = "unlabelled"
 	uringMapUsedDescriptors        = "used_descriptors"
 	uringProgUringOnComplete       = "uring_on_complete"
 	uringProgUringOnCompleteValues = "uring_on_complete_values"
@@ -190,6 +191,7 @@ type uringMapSpecs struct {
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
+	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
 }
 
@@ -245,6 +247,7 @@ type uringMaps struct {
 	Strays          *ebpf.Map `ebpf:"strays"`
 	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.Map `ebpf:"transfers"`
+	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
 }
 
@@ -266,6 +269,7 @@ func (m *uringMaps) Close() error {
 		m.Strays,
 		m.TransferRooms,
 		m.Transfers,
+		m.Unlabelled,
 		m.UsedDescriptors,
 	)
 }

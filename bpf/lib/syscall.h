@@ -17,6 +17,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "sandbox.h"
+
 #if !defined(__TARGET_ARCH_x86)
 #error "the calling convention of this architecture is not written yet"
 #endif
@@ -31,13 +33,93 @@ struct syscall_call {
 	__u32 compat;
 };
 
+/* SYSCALL_HANDLERS is how many programs one can hand calls on to. */
+#define SYSCALL_HANDLERS 4
+
+/*
+ * Each program on this hook costs every call of the node as much as the hook itself, whatever it does. So there is
+ * one, of the syscall probe, which finds what concerns a sandbox and hands it on to the programs of other
+ * probes. Those are on the hook themselves where that one could not be loaded; the loader says which.
+ */
+const volatile __u32 syscall_handed_on;
+
+/* syscall_scope is what the program on the hook found out about the call, and which handlers are still to see it. */
+struct syscall_scope {
+	__u64 sandbox;
+	__u32 waiting;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct syscall_scope);
+} syscall_scopes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, SYSCALL_HANDLERS);
+	__type(key, __u32);
+	__type(value, __u32);
+} syscall_handlers SEC(".maps");
+
+static __always_inline struct syscall_scope *syscall_scope(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&syscall_scopes, &zero);
+}
+
+/* syscall_compat says whether the current task is returning from a 32-bit call. */
+static __always_inline __u32 syscall_compat(void)
+{
+	const struct task_struct *task = bpf_get_current_task_btf();
+
+	return (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
+}
+
+/* syscall_sandbox returns the sandbox of the current task, 0 when it is in none. */
+static __always_inline __u64 syscall_sandbox(void)
+{
+	struct syscall_scope *scope;
+
+	if (!syscall_handed_on)
+		return sandbox_current();
+	scope = syscall_scope();
+	return scope ? scope->sandbox : 0;
+}
+
+/* syscall_next hands the call on to the next handler, if any is to see it. The last thing that a program does. */
+static __always_inline int syscall_next(void *ctx, struct syscall_scope *scope)
+{
+	__u32 waiting = scope->waiting;
+
+	scope->waiting = waiting & (waiting - 1);
+	if (waiting & 1)
+		bpf_tail_call(ctx, &syscall_handlers, 0);
+	else if (waiting & 2)
+		bpf_tail_call(ctx, &syscall_handlers, 1);
+	else if (waiting & 4)
+		bpf_tail_call(ctx, &syscall_handlers, 2);
+	else if (waiting & 8)
+		bpf_tail_call(ctx, &syscall_handlers, 3);
+	return 0;
+}
+
+/* syscall_done is the end of every handler. */
+static __always_inline int syscall_done(void *ctx)
+{
+	struct syscall_scope *scope = syscall_handed_on ? syscall_scope() : NULL;
+
+	return scope ? syscall_next(ctx, scope) : 0;
+}
+
 /* syscall_finished says which system call the current task is returning from. */
 static __always_inline struct syscall_call syscall_finished(const struct pt_regs *regs)
 {
-	const struct task_struct *task = bpf_get_current_task_btf();
-	struct syscall_call call = {.number = (__u32)regs->orig_ax};
+	struct syscall_call call = {.number = (__u32)regs->orig_ax, .compat = syscall_compat()};
 
-	call.compat = (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
 	/* x32 shares the numbers of 64-bit calls but for those above 512, which need no name here. */
 	if (!call.compat)
 		call.number &= ~SYSCALL_X32_BIT;

@@ -68,7 +68,7 @@ int test_sandbox_current(struct question *question)
 SEC("syscall")
 int test_sandbox_cgroup_of(struct question *question)
 {
-	question->answer = sandbox_cgroup_of((struct task_struct *)bpf_get_current_task());
+	question->answer = sandbox_cgroup_of(bpf_get_current_task_btf());
 	return 0;
 }
 

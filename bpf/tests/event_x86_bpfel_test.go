@@ -77,6 +77,7 @@ const (
 	eventMapSandboxes            = "sandboxes"
 	eventMapStrayCounts          = "stray_counts"
 	eventMapStrays               = "strays"
+	eventMapUnlabelled           = "unlabelled"
 	eventProgTestEventAggregate  = "test_event_aggregate"
 	eventProgTestEventLose       = "test_event_lose"
 	eventProgTestEventOutput     = "test_event_output"
@@ -161,6 +162,7 @@ type eventMapSpecs struct {
 	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays      *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled  *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // eventVariableSpecs contains global variables before they are loaded into the kernel.
@@ -207,6 +209,7 @@ type eventMaps struct {
 	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
 	Strays      *ebpf.Map `ebpf:"strays"`
+	Unlabelled  *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *eventMaps) Close() error {
@@ -217,6 +220,7 @@ func (m *eventMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.Unlabelled,
 	)
 }
 

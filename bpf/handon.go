@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
+
+// Every program on the exit of system calls costs each call of the node as much as the hook itself. So one is there,
+// the syscall probe's, and hands on to other probes' programs what concerns a sandbox and is theirs. Where it
+// cannot be loaded, they are on the hook themselves.
+
+// maxRoutes bounds the numbers of calls that are handed on (SYSCALL_ROUTES).
+const maxRoutes = 1024
+
+// routes says which calls a handler is to see: by the numbers of 64-bit calls, which x32 shares, and of i386.
+type routes [2][maxRoutes]bool
+
+// handler is a program that system calls are handed on to, by its place.
+type handler struct {
+	probe, program string
+	place          uint32
+	routes         func(*ebpf.CollectionSpec) (*routes, error)
+}
+
+// handlers is all of them.
+func (t *Tracer) handlers() []handler {
+	return []handler{
+		{probe: "file", program: "file_on_sys_exit", place: 0, routes: tableRoutes},
+		{probe: "network", program: "network_on_sys_exit", place: 1, routes: tableRoutes},
+		{probe: "notable", program: "notable_on_sys_exit", place: 2, routes: notableRoutes},
+	}
+}
+
+// tableRoutes is the calls that an object has entries of in its tables.
+func tableRoutes(spec *ebpf.CollectionSpec) (*routes, error) {
+	r := &routes{}
+	for abi, name := range []string{"calls64", "calls32"} {
+		variable := spec.Variables[name]
+		if variable == nil {
+			return nil, fmt.Errorf("there is no table %s", name)
+		}
+		table := make([]byte, variable.Size())
+		if err := variable.Get(table); err != nil {
+			return nil, fmt.Errorf("reading the table %s: %w", name, err)
+		}
+		if len(table) > maxRoutes {
+			return nil, fmt.Errorf("the table %s has %d calls, there is room for %d", name, len(table), maxRoutes)
+		}
+		for number, kind := range table {
+			r[abi][number] = kind != 0
+		}
+	}
+	return r, nil
+}
+
+// notableRoutes is the notable calls.
+func notableRoutes(*ebpf.CollectionSpec) (*routes, error) {
+	r := &routes{}
+	for abi, calls := range newNotableTable() {
+		place := 0
+		if notableNotableAbi(abi) == notableNotableAbiNOTABLE_I386 {
+			place = 1
+		}
+		for number, call := range calls {
+			r[place][number] = r[place][number] || call != nil
+		}
+	}
+	return r, nil
+}
+
+// handsOn is the place in the list of the probe that hands calls on.
+func (t *Tracer) handsOn() int {
+	return slices.IndexFunc(t.probes, func(p loadedProbe) bool { return p.name == "syscall" })
+}
+
+// loadOrder is the probes' places in the order in which they are loaded: what hands calls on goes first, since
+// whether it could be loaded decides how the others are.
+func (t *Tracer) loadOrder() []int {
+	first := t.handsOn()
+	order := []int{first}
+	for i := range t.probes {
+		if i != first {
+			order = append(order, i)
+		}
+	}
+	return order
+}
+
+// handingOn is whether calls are handed on at all.
+func (t *Tracer) handingOn() bool {
+	p := &t.probes[t.handsOn()]
+	return !p.off && p.err == nil && p.collection != nil
+}
+
+// prepareRoutes tells the program on the hook which calls to hand on to whom, and whether to count.
+func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
+	if t.cfg.countsCalls(t.plan) {
+		if err := spec.Variables["syscalls_counted"].Set(uint32(1)); err != nil {
+			return fmt.Errorf("setting syscalls_counted: %w", err)
+		}
+	} else {
+		spec.Maps["counters"].MaxEntries = 1
+	}
+	var table [maxRoutes]uint16
+	for _, h := range t.handlers() {
+		i := slices.IndexFunc(t.probes, func(p loadedProbe) bool { return p.name == h.probe })
+		other, err := t.probes[i].load()
+		if err != nil {
+			return fmt.Errorf("reading the object of probe %s: %w", h.probe, err)
+		}
+		wanted, err := h.routes(other)
+		if err != nil {
+			return fmt.Errorf("finding the calls of probe %s: %w", h.probe, err)
+		}
+		for abi := range wanted {
+			for number, hands := range wanted[abi] {
+				if hands {
+					table[number] |= 1 << (8*uint32(abi) + h.place)
+				}
+			}
+		}
+	}
+	if err := spec.Variables["syscall_routes"].Set(table); err != nil {
+		return fmt.Errorf("setting syscall_routes: %w", err)
+	}
+	return nil
+}
+
+// handsOnCalls is whether the program on the hook is wanted: to count, or for others.
+func handsOnCalls(c *Config, plan Plan) bool { return c.countsCalls(plan) || plan == PlanTracepoint }
+
+// prepareHandler tells a probe's program whether calls are handed on to it.
+func (t *Tracer) prepareHandler(spec *ebpf.CollectionSpec, p *loadedProbe) error {
+	variable := spec.Variables["syscall_handed_on"]
+	if variable == nil || p.plan != PlanTracepoint || !t.handingOn() {
+		return nil
+	}
+	if err := variable.Set(uint32(1)); err != nil {
+		return fmt.Errorf("setting syscall_handed_on: %w", err)
+	}
+	return nil
+}
+
+// handOn has calls handed on to a program; false means that it is none that they are handed on to.
+func (t *Tracer) handOn(name string, program *ebpf.Program) (bool, error) {
+	if !t.handingOn() {
+		return false, nil
+	}
+	for _, h := range t.handlers() {
+		if h.program != name {
+			continue
+		}
+		m := t.shared["syscall_handlers"]
+		if m == nil {
+			return true, errors.New("there is no map of the programs that calls are handed on to")
+		}
+		if err := m.Put(h.place, program); err != nil {
+			return true, fmt.Errorf("having calls handed on: %w", err)
+		}
+		return true, nil
+	}
+	return false, nil
+}
