@@ -114,7 +114,12 @@ type openFindings struct {
 	all bool
 }
 
-type openFinding struct{ session, finding uint64 }
+type openFinding struct {
+	session, finding uint64
+	// grave says that it is of high severity at least: then nothing in the sandbox is learned from, since which
+	// session a process is of may be its own word.
+	grave bool
+}
 
 // NewBaselines makes baselines that have learned nothing. cfg must be valid.
 func NewBaselines(cfg *Config) *Baselines {
@@ -225,7 +230,7 @@ func (b *Baselines) Found(e *event.Event, f *event.Finding) {
 		return
 	}
 	mine := b.session(e)
-	entry := openFinding{session: mine.key, finding: b.sessions.Key(1, f.ID)}
+	entry := openFinding{session: mine.key, finding: b.sessions.Key(1, f.ID), grave: f.Severity() >= event.SeverityHigh}
 	if !mine.named {
 		entry.session = 0
 	}
@@ -236,7 +241,7 @@ func (b *Baselines) Found(e *event.Event, f *event.Finding) {
 		open = &openFindings{}
 		b.open.Put(e.Sandbox.ID, 0, open)
 	}
-	at := slices.Index(open.list, entry)
+	at := slices.IndexFunc(open.list, func(o openFinding) bool { return o.session == entry.session && o.finding == entry.finding })
 	switch {
 	case f.State == event.FindingResolved && at >= 0:
 		open.list = slices.Delete(open.list, at, at+1)
@@ -250,7 +255,7 @@ func (b *Baselines) Found(e *event.Event, f *event.Finding) {
 	}
 	// What led to it may be part of it.
 	b.sessions.Each(e.Sandbox.ID, func(o **observed) {
-		if !mine.named || *o == mine || !(*o).named || open.all {
+		if !mine.named || *o == mine || !(*o).named || open.all || entry.grave {
 			(*o).binaries, (*o).sites = nil, nil
 		}
 	})
@@ -272,7 +277,7 @@ func (b *Baselines) frozenKey(sandbox string, named bool, key uint64) bool {
 	if (*known).all || !named {
 		return true
 	}
-	return slices.ContainsFunc((*known).list, func(f openFinding) bool { return f.session == 0 || f.session == key })
+	return slices.ContainsFunc((*known).list, func(f openFinding) bool { return f.grave || f.session == 0 || f.session == key })
 }
 
 // close ends what is open on a session that is over.

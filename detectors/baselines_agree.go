@@ -41,6 +41,10 @@ func newBaselinesAgree(cfg *Config, base *Baselines) *baselinesAgree {
 				"what it compares is in the sessions of burst",
 			FalsePositives: "two of burst, first-seen and beaconing in one session within an hour; high only when one of them is " +
 				"beaconing: new programs that are busy are what the first build with a new tool looks like",
+			Next: []string{
+				"Read the findings that agree, and do what their pages say.",
+				"Stop the session if a new destination is reached by the clock.",
+			},
 			Runbook: "docs/detectors/baselines-agree.md",
 		},
 		base:     base,

@@ -61,6 +61,11 @@ func newBeaconing(cfg *Config, base *Baselines) *beaconing {
 				"least recently used first",
 			FalsePositives: "loopback, link-local and multicast addresses: a dev server's poll is as regular; what the allow-list names, " +
 				"where there is one; the agent's own program outside of tool calls; ten intervals of at least 0.8 s; low alone",
+			Next: []string{
+				"Read the command: a loop that waits for a build or a deployment explains itself.",
+				"Look at the sizes of the answers on the flows to it: always few bytes, and once many, is an order.",
+				"Stop the process if it outlives the tool call that started it.",
+			},
 			Runbook: "docs/detectors/beaconing.md",
 		},
 		allowed: cfg.Policy.Allowed, observing: cfg.Policy.Observing, base: base,

@@ -141,6 +141,10 @@ func newBurst(cfg *Config, base *Baselines) *burst {
 			FalsePositives: "never before twelve windows with events, or five sessions of the agent in the project; never below 20 " +
 				"programs, 10 connections, 50 changes of files or 10 DNS questions a second; twelve times the usual at once, or less " +
 				"for longer; low alone; learns nothing of a session with an open finding",
+			Next: []string{
+				"Read the process chain: a package manager, a compiler or a test suite explains itself.",
+				"Look at how many different destinations or directories there are: one is an upload, thousands are a scan.",
+			},
 			Runbook: "docs/detectors/burst.md",
 		},
 		window: cfg.Baselines.Window, warmup: cfg.Baselines.Warmup, base: base,

@@ -42,6 +42,10 @@ func newFirstSeen(cfg *Config, base *Baselines) *firstSeen {
 			FalsePositives: "nothing is new before five sessions of the agent in the project; names below one registered domain are one; " +
 				"loopback, multicast and link-local addresses; numbers in the names of temporary programs; low alone; learns nothing of a " +
 				"session with an open finding",
+			Next: []string{
+				"Compare the program or the destination with what the task asked for.",
+				"Look at how much was sent to the destination, and what had been read before.",
+			},
 			Runbook: "docs/detectors/first-seen.md",
 		},
 		minSessions: cfg.Baselines.MinSessions, base: base,

@@ -5,6 +5,7 @@ package detectors
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/watchglass/watchglass/event"
 )
@@ -129,5 +130,41 @@ func TestBadProfiles(t *testing.T) {
 	}
 	if _, err := NewProfiles(make([]ProfileConfig, 300), nil); err == nil {
 		t.Error("300 profiles were taken")
+	}
+}
+
+// TestTooManyFindings: a sandbox that makes findings without end makes so many, and then one for all the rest, which
+// is told at its doublings. Another sandbox, and another rule, have their own.
+func TestTooManyFindings(t *testing.T) {
+	o := NewOversight(newUsual(8), &Profiles{})
+	rule, other := &event.Rule{ID: "x", Severity: event.SeverityHigh}, &event.Rule{ID: "y"}
+	reports := map[string]int{}
+	var last *event.Finding
+	show := func(sandbox string, r *event.Rule, n int) {
+		e := &event.Event{Time: time.Unix(1000, 0), Instance: "t", Seq: uint64(n), Sandbox: &event.Sandbox{ID: sandbox}, Payload: &event.ProcessExit{}}
+		o.Show(finder{r, []string{"object"}}, e, func(f *event.Finding) {
+			reports[sandbox+r.ID]++
+			last = f
+		})
+	}
+	for n := range mostFindings + 1024 {
+		show("s", rule, n)
+	}
+	if got := reports["sx"]; got != mostFindings+11 { // 1, 2, 4, … 1,024
+		t.Errorf("%d reports", got)
+	}
+	if !strings.HasPrefix(last.Title, "1024 more findings of x are not told one by one") || last.State != event.FindingUpdate ||
+		last.Count != 1024 || last.Severity() != event.SeverityHigh {
+		t.Errorf("the last is %+v", last)
+	}
+	show("s", other, 1)
+	show("s2", rule, 1)
+	if reports["sy"] != 1 || reports["s2x"] != 1 {
+		t.Errorf("others pay for it: %v", reports)
+	}
+	o.Forget("s")
+	show("s", rule, 1)
+	if got := reports["sx"]; got != mostFindings+12 {
+		t.Error("a sandbox that is gone is remembered")
 	}
 }
