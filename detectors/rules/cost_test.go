@@ -73,8 +73,12 @@ func TestWorkAllocatesNothing(t *testing.T) {
 			x.show(e, report)
 		}
 	}
+	limit := 0.0
+	if raceDetector {
+		limit = 4 // it makes the pools of regular expressions forget, at random
+	}
 	for _, e := range work() {
-		if n := testing.AllocsPerRun(20, func() { x.show(e, report) }); n != 0 {
+		if n := testing.AllocsPerRun(20, func() { x.show(e, report) }); n > limit {
 			t.Errorf("%s: %v allocations: %v", e.Kind(), n, e.Payload)
 		}
 	}
