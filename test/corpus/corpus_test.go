@@ -5,6 +5,7 @@ package corpus
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -55,7 +56,8 @@ func TestCorpusIsLabelled(t *testing.T) {
 	}
 }
 
-// TestEveryDetectorIsAttacked holds the corpus to every detector: one that no attack is executed for may find nothing.
+// TestEveryDetectorIsAttacked holds the corpus to every detector: one that no attack is executed for may find nothing, and
+// one that no benign work looks like to may find everything.
 func TestEveryDetectorIsAttacked(t *testing.T) {
 	sessions, err := Sessions()
 	if err != nil {
@@ -65,9 +67,13 @@ func TestEveryDetectorIsAttacked(t *testing.T) {
 		// What is usual is learnt over many sessions: package detectors and the end-to-end tests show these.
 		"burst": true, "first-seen": true, "beaconing": true, "baselines-agree": true,
 	}
+	mistaken := maps.Clone(attacked)
 	for i := range sessions {
 		for _, rule := range sessions[i].Finds {
 			attacked[rule] = true
+		}
+		for _, rule := range sessions[i].Like {
+			mistaken[rule] = true
 		}
 	}
 	sources, err := rules.Builtin()
@@ -98,6 +104,9 @@ func TestEveryDetectorIsAttacked(t *testing.T) {
 	for _, id := range ids {
 		if !attacked[id] {
 			t.Errorf("no session of the corpus attacks what %s looks for", id)
+		}
+		if !mistaken[id] {
+			t.Errorf("no benign session of the corpus looks like what %s looks for", id)
 		}
 	}
 }
@@ -197,6 +206,11 @@ func TestKernelCorpus(t *testing.T) {
 	})
 	medium := 0
 	for _, r := range results {
+		for _, f := range r.Findings {
+			if slices.Contains(r.Session.Like, f.Rule) && f.Severity != "low" && f.Severity != "info" {
+				t.Errorf("%s: %s: mistaken for it: %s", r.Session.Name, r.Session.About, f.String())
+			}
+		}
 		if r.Lacks != "" {
 			t.Logf("%s: not run: this machine lacks %s", r.Session.Name, r.Lacks)
 			continue

@@ -21,6 +21,8 @@ type Session struct {
 	// Attack says whether something must be found; Finds which rules must find it.
 	Attack bool
 	Finds  []string
+	// Like is the rules that benign work looks like to, and that must keep quiet.
+	Like []string
 	// Flags is more flags of watchglass run, in which $HOME is the session's.
 	Flags []string
 	// Detectors is settings of the detectors, as YAML in one line; "" for the usual.
@@ -69,6 +71,8 @@ func parse(name, text string) (Session, error) {
 		case "SPDX-License-Identifier":
 		case "finds":
 			s.Finds = strings.Fields(value)
+		case "like":
+			s.Like = strings.Fields(value)
 		case "run":
 			s.Flags = strings.Fields(value)
 		case "detectors":

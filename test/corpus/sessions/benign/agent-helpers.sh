@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The agent runs helpers of its own, for no call.
+# like: effect-without-call claims-stopped
 agent '
 begin; prompt "build"
 work call_1 "ls >/dev/null"

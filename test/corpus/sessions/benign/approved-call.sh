@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Calls that the user or the configuration approved run as they were approved.
+# like: approval-mismatch
 agent '
 begin; prompt "what is here?"
 decide call_1 approved user

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A tool server that was there from the start works as it always did.
+# like: mcp-drift
 # needs: python3
 agent '
 begin; prompt "look at the issues"

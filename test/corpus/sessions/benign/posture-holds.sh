@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The agent says that it confines its commands, and does.
+# like: posture-drift
 # needs: setpriv
 agent '
 begin never workspace-write; prompt "build"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The agent's proxy allows a registry, and the tool reaches that.
+# like: proxy-mismatch
 # needs: curl
 agent '
 begin; prompt "fetch the dependencies"
