@@ -189,6 +189,20 @@ func (p *Pipeline) inheritLosses() {
 	}
 }
 
+// reportProbes publishes the state of each probe that sees system calls, or does not work, when it is new. It counts
+// what the kernel did not run their programs for.
+func (p *Pipeline) reportProbes(now time.Time) {
+	for _, s := range p.s.Source.Probes() {
+		p.losses.set(lossKey{stage: event.LossRing, lost: s.Name, reason: "missed"}, s.Missed)
+		state := event.ProbeOf(&s)
+		if before := p.probes[s.Name]; s.Plan == "" && s.Attached && before == "" || before == state.State {
+			continue
+		}
+		p.probes[s.Name] = state.State
+		p.publish(&event.Event{Time: now, Payload: state})
+	}
+}
+
 // Stats is the collector's account of itself.
 func (p *Pipeline) Stats() event.Stats {
 	p.mu.Lock()

@@ -141,6 +141,8 @@ type Pipeline struct {
 	records   uint64
 	published map[event.Kind]uint64
 	losses    losses
+	// probes is the state of each probe that was told last.
+	probes    map[string]event.ProbeState
 	strangers uint64 // records of sandboxes that nobody knows
 	claims    claims
 	summary   time.Time
@@ -179,7 +181,7 @@ func New(s Settings) (*Pipeline, error) {
 		tree:      process.New(process.Config{BootID: s.BootID, Max: s.MaxProcesses, Grace: processGrace}),
 		sessions:  session.New(s.Sessions),
 		sandboxes: map[uint64]*sandboxState{}, byKind: map[event.Kind][]*detector{},
-		published: map[event.Kind]uint64{}, losses: newLosses(), summary: time.Now(),
+		published: map[event.Kind]uint64{}, losses: newLosses(), probes: map[string]event.ProbeState{}, summary: time.Now(),
 	}
 	p.report = p.found
 	p.inheritLosses()

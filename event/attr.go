@@ -696,6 +696,20 @@ const (
 	SecurityRuleRulesetName Key = "security_rule.ruleset.name"
 )
 
+// Attributes of the collector's probes.
+const (
+	// ProbeName is the probe's name.
+	ProbeName Key = "watchglass.probe.name"
+	// ProbeStateKey is how well it works: attached, fallback (it tells everything, and every process of the node pays for it) or degraded.
+	ProbeStateKey Key = "watchglass.probe.state"
+	// ProbePlan is the hook plan by which it sees system calls: tracepoint or trampoline.
+	ProbePlan Key = "watchglass.probe.plan"
+	// ProbeReason is why it does not work as it should.
+	ProbeReason Key = "watchglass.probe.reason"
+	// ProbeLost is the kinds of records of which some or all are missing.
+	ProbeLost Key = "watchglass.probe.lost"
+)
+
 // Attributes of losses.
 const (
 	// LossStage is where events were lost: ring, queue, decode, export, journal.
@@ -706,7 +720,7 @@ const (
 	LossCount Key = "watchglass.loss.count"
 	// LossSince is when the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time.
 	LossSince Key = "watchglass.loss.since"
-	// LossReason is why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up, rejected;
+	// LossReason is why: ring_full, budget (the sandbox's own), missed (the kernel could not run a program), queue_full, malformed, unknown_sandbox, refused, given_up, rejected;
 	// at the journal crash, torn, evicted, damaged, disk_full, write_failed, too_large.
 	LossReason Key = "watchglass.loss.reason"
 )

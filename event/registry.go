@@ -315,11 +315,16 @@ func Attributes() []AttributeInfo {
 		{SecurityRuleUUID, ValueString, "The detector's stable unique id."},
 		{SecurityRuleVersion, ValueString, "The detector's version."},
 		{SecurityRuleRulesetName, ValueString, "The set the detector belongs to."},
+		{ProbeName, ValueString, "The probe's name."},
+		{ProbeStateKey, ValueString, "How well it works: attached, fallback (it tells everything, and every process of the node pays for it) or degraded."},
+		{ProbePlan, ValueString, "The hook plan by which it sees system calls: tracepoint or trampoline."},
+		{ProbeReason, ValueString, "Why it does not work as it should."},
+		{ProbeLost, ValueStrings, "The kinds of records of which some or all are missing."},
 		{LossStage, ValueString, "Where events were lost: ring, queue, decode, export, journal."},
 		{LossKind, ValueString, "The kind of the lost events, or the probe when the kind is not known, or the exporter or destination that missed them."},
 		{LossCount, ValueInt, "How many events were lost since the previous report."},
 		{LossSince, ValueString, "When the interval began in which they were lost (RFC 3339, UTC); it ends at the event's time."},
-		{LossReason, ValueString, "Why: ring_full, budget (the sandbox's own), queue_full, malformed, unknown_sandbox, refused, given_up, rejected; at the journal crash, torn, evicted, damaged, disk_full, write_failed, too_large."},
+		{LossReason, ValueString, "Why: ring_full, budget (the sandbox's own), missed (the kernel could not run a program), queue_full, malformed, unknown_sandbox, refused, given_up, rejected; at the journal crash, torn, evicted, damaged, disk_full, write_failed, too_large."},
 	}
 }
 
@@ -365,6 +370,7 @@ func Kinds() []KindInfo {
 		{KindSyscallNotable, "A single system call that changes what a process may do, or reaches into another one.", []Key{SyscallName, SyscallABIKey, SyscallNumber, SyscallArgumentKey, SyscallClaimed, SyscallResult, ErrorType, TargetPID, TargetUserID, TargetName, TargetForeign, TargetUID, ProcessNamespaces}},
 		{KindSyscallSummary, "How often each system call was made in a sandbox over an interval.", []Key{SyscallWindow, SyscallCounts, SyscallErrors}},
 		{KindLoss, "The loss of events, told as an event.", []Key{LossSince, LossStage, LossKind, LossCount, LossReason}},
+		{KindProbe, "The state of one of the collector's probes, told when it starts and when that changes.", []Key{ProbeName, ProbeStateKey, ProbePlan, ProbeReason, ProbeLost}},
 		{KindToolCall, "The start or the end of a tool call, or what the kernel saw of it.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived, GenAIOperationName, ToolPhase, GenAIToolName, GenAIToolType, GenAIToolCallID, MCPMethodName, MCPServerName, ToolCommand, ToolWorkingDirectory, ToolPaths, GenAIToolCallArguments, GenAIToolCallResult, ToolSuccess, ToolClaimedExitCode, ErrorMessage, AgentDuration, ToolRunning, ToolProcessGroup, ToolShell, ToolRoots, JoinMethod, JoinConfidence, ProcessExitCode, ToolProcesses, ToolFilesRead, ToolFilesWritten, ToolConnections, NetworkBytesSent, NetworkBytesReceived}},
 		{KindTurnEnd, "The end of a turn: the agent waits for its user, or a sub-agent is done.", []Key{GenAIAgentName, GenAIAgentVersion, GenAIAgentID, SessionID, GenAIConversationID, TurnID, ParentSessionID, ClaimChannel, ClaimTimeSource, ClaimSender, ClaimReceived}},
 	}

@@ -150,6 +150,8 @@ func (r *Record) ecsCategory() (kind string, category, types []string) {
 		return "event", []string{"session"}, []string{"end"}
 	case event.KindLoss:
 		return "event", []string{"host"}, []string{"error"}
+	case event.KindProbe:
+		return "event", []string{"host"}, []string{"info"}
 	case event.KindAgentError:
 		return "event", []string{"api"}, []string{"error"}
 	case event.KindApproval, event.KindPolicyDecision:

@@ -129,6 +129,8 @@ func Events() []*event.Event {
 		{p, &event.ProcessExit{Code: 2, Exited: Start().Add(2 * time.Second), Duration: 2 * time.Second}},
 		{&hostile, &event.ProcessExit{Signal: 11, CoreDumped: true, Exited: Start().Add(time.Second), Duration: time.Second}},
 		{nil, &event.Loss{Stage: event.LossRing, Lost: "file", Count: 12, Reason: "ring_full"}},
+		{nil, &event.Probe{Name: "notable", State: event.ProbeFallback, Plan: "tracepoint", Reason: "kprobe_multi is not supported"}},
+		{nil, &event.Probe{Name: "dns", State: event.ProbeDegraded, Reason: "EPERM", Lost: []string{"dns.message", "network.stream"}}},
 		{nil, Usage()},
 		{nil, &event.SandboxStop{Processes: 2, Outlived: 1}},
 	}
