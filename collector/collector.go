@@ -34,7 +34,8 @@ type Exporter interface {
 	Name() string
 	// Export takes a batch of at least one event. The events are shared and immutable; the slice is
 	// only lent. An error means that the whole batch was not delivered, and is counted, unless it has a
-	// method Undelivered() int that says how many events were not.
+	// method Undelivered() int that says how many events were not. An exporter that keeps anything has a method
+	// Evicted() uint64, which may be called at any time: how much of it had to go for lack of room.
 	Export(ctx context.Context, batch []*event.Event) error
 	// An exporter that delivers later, by itself, says what became of events in two more methods:
 	// Lost() uint64 is how many it took and gave up since, Notifiers() []event.NotifierStats who was told of them.

@@ -142,8 +142,13 @@ func undelivered(err error, n int) int {
 
 func (o *output) stats() event.ExporterStats {
 	waiting, dropped := o.queue.state()
+	var evicted uint64
+	if e, ok := o.settings.Exporter.(interface{ Evicted() uint64 }); ok {
+		evicted = e.Evicted()
+	}
 	return event.ExporterStats{
-		Name: o.settings.Exporter.Name(), Exported: o.exported.Load(), Failed: o.failed.Load(),
+		Evicted: evicted,
+		Name:    o.settings.Exporter.Name(), Exported: o.exported.Load(), Failed: o.failed.Load(),
 		Dropped: dropped, Queued: waiting, Capacity: o.settings.QueueSize,
 	}
 }

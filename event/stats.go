@@ -109,7 +109,9 @@ type ExporterStats struct {
 	// Exported is how many events it took, Failed how many it could not deliver,
 	// Dropped how many found its queue full, Queued how many wait now.
 	Exported, Failed, Dropped uint64
-	Queued, Capacity          int
+	// Evicted is what the exporter had to forget for lack of room before it was complete: a part of a trace.
+	Evicted          uint64
+	Queued, Capacity int
 }
 
 // DetectorStats is the memory of one detector.

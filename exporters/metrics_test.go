@@ -34,7 +34,7 @@ func stats() event.Stats {
 		Records:        9,
 		Receiver:       receiverStats(),
 		Hooks:          []event.Count{{Name: "taken", N: 9}, {Name: "refused", N: 1}},
-		Exporters:      []event.ExporterStats{{Name: "json", Exported: 6, Failed: 1, Dropped: 2, Queued: 3, Capacity: 100}},
+		Exporters:      []event.ExporterStats{{Name: "json", Exported: 6, Failed: 1, Dropped: 2, Evicted: 4, Queued: 3, Capacity: 100}},
 		Detectors:      []event.DetectorStats{{Name: "secret-read", Entries: 4, Evicted: 5}, {Name: "unbacked-exec", Failed: true}},
 		CanaryInterval: 5 * time.Minute,
 		Notifiers: []event.NotifierStats{

@@ -22,7 +22,7 @@ type statsCollector struct {
 	attached, seen, dropped, plan, missed       *prometheus.Desc
 	exported, failed, refused, queued, capacity *prometheus.Desc
 	working, remembered, forgotten              *prometheus.Desc
-	bound, suppressed                           *prometheus.Desc
+	bound, suppressed, evicted                  *prometheus.Desc
 	sandboxes, sandboxesRefused                 *prometheus.Desc
 	processes, processesEvicted                 *prometheus.Desc
 	ringSize, ringUsed, pinning                 *prometheus.Desc
@@ -79,6 +79,8 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 		"Events that the exporter could not deliver.", "exporter")
 	c.refused = desc(counter, "watchglass_exporter_events_dropped_total",
 		"Events that found the exporter's queue full.", "exporter")
+	c.evicted = desc(counter, "watchglass_exporter_entries_evicted_total",
+		"What the exporter had to forget for lack of room: sessions, calls and processes of traces, of which spans may be missing.", "exporter")
 	c.queued = desc(gauge, "watchglass_exporter_queue_events",
 		"Events that wait in the exporter's queue.", "exporter")
 	c.capacity = desc(gauge, "watchglass_exporter_queue_capacity_events",
@@ -192,6 +194,7 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.exported, e.Exported, e.Name)
 		counter(c.failed, e.Failed, e.Name)
 		counter(c.refused, e.Dropped, e.Name)
+		counter(c.evicted, e.Evicted, e.Name)
 		gauge(c.queued, float64(e.Queued), e.Name)
 		gauge(c.capacity, float64(e.Capacity), e.Name)
 	}

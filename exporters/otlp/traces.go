@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -50,6 +51,9 @@ type Traces struct {
 	spans    []sandboxSpan
 	// held is the events of spans that wait.
 	held int
+	// evictedCalls is those of the sessions' tables, evicted all, for whoever asks.
+	evictedCalls uint64
+	evicted      atomic.Uint64
 }
 
 type sessionKey struct{ sandbox, session string }
@@ -128,8 +132,12 @@ func (t *Traces) Export(ctx context.Context, batch []*event.Event) error {
 	for _, e := range batch {
 		t.take(e)
 	}
+	t.evicted.Store(t.sessions.evicted + t.roots.evicted + t.evictedCalls)
 	return t.flush(ctx, len(batch))
 }
+
+// Evicted is how many sessions, calls and processes were forgotten for lack of room before their spans were complete.
+func (t *Traces) Evicted() uint64 { return t.evicted.Load() }
 
 // Shutdown sends the turns that are not over, and closes the connection.
 func (t *Traces) Shutdown(ctx context.Context) error {
@@ -141,8 +149,8 @@ func (t *Traces) Shutdown(ctx context.Context) error {
 	if closeErr := t.sender.transport.close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("close the connection to %s: %w", t.sender.dest.name(), closeErr)
 	}
-	if lost := t.sessions.evicted + t.roots.evicted; lost > 0 {
-		t.settings.Logger.Warn("some sessions or processes were forgotten before their spans were complete", "forgotten", lost)
+	if lost := t.Evicted(); lost > 0 {
+		t.settings.Logger.Warn("some sessions, calls or processes were forgotten before their spans were complete", "forgotten", lost)
 	}
 	return err
 }
@@ -387,11 +395,13 @@ func (u *traceTurn) reach(at time.Time) {
 	}
 }
 
-func (s *traceSession) call(id string) *traceCall {
+func (t *Traces) call(s *traceSession, id string) *traceCall {
 	c := s.calls.get(id)
 	if c == nil {
 		c = &traceCall{}
-		s.calls.put(id, c)
+		if _, gone := s.calls.put(id, c); gone {
+			t.evictedCalls++
+		}
 	}
 	return c
 }
@@ -405,7 +415,7 @@ func (t *Traces) approved(e *event.Event, s *traceSession, a *event.Approval) {
 	if id == "" {
 		return
 	}
-	if c := s.call(id); len(c.approvals) < most {
+	if c := t.call(s, id); len(c.approvals) < most {
 		c.approvals = append(c.approvals, &trace.Span_Event{
 			TimeUnixNano: nanos(e.Time), Name: "approval " + string(a.State), Attributes: t.attributes([]event.Attribute{
 				{Key: event.ApprovalStateKey, Value: event.String(string(a.State))},
@@ -417,7 +427,7 @@ func (t *Traces) approved(e *event.Event, s *traceSession, a *event.Approval) {
 
 // called takes a part of a call; what the kernel saw of it completes its spans.
 func (t *Traces) called(e *event.Event, key sessionKey, s *traceSession, p *event.ToolCall) {
-	c := s.call(p.ID)
+	c := t.call(s, p.ID)
 	switch p.Phase {
 	case event.PhaseStart:
 		if c.start.IsZero() || e.Time.Before(c.start) {

@@ -285,6 +285,12 @@ func TestTracesAreBounded(t *testing.T) {
 	if n := len(traces.roots.entries); n > maxTraceRoots || len(traces.sessions.entries) > maxTraceSessions || traces.held > maxTraceHeld {
 		t.Errorf("%d roots, %d sessions, %d events", n, len(traces.sessions.entries), traces.held)
 	}
+	if err := traces.Export(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := uint64(2 * (1500 - 1024)); traces.Evicted() != want {
+		t.Errorf("%d evictions counted, want %d", traces.Evicted(), want)
+	}
 	held := 0
 	for _, r := range traces.roots.all() {
 		for _, p := range r.processes {
