@@ -84,6 +84,7 @@ func (tl *timeline) claimed(kind string, c event.Claim, values map[string]string
 		call := &event.ToolCall{
 			Claim: c, Phase: event.PhaseStart, ID: values["id"], Name: values["tool"], Command: text,
 			Duration: tl.duration(values["took"]), Error: values["error"], Shell: values["shell"], Running: values["running"] != "",
+			MCPServer: values["mcp"],
 		}
 		if kind == "call-end" {
 			call.Phase = event.PhaseEnd

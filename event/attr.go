@@ -308,7 +308,7 @@ const (
 	AgentDuration Key = "watchglass.agent.duration"
 	// PromptLength is the prompt's length in characters.
 	PromptLength Key = "watchglass.agent.prompt.length"
-	// MCPServerName is the server of the Model Context Protocol that was called.
+	// MCPServerName is the server of the Model Context Protocol that was called, or that the process is.
 	MCPServerName Key = "watchglass.mcp.server.name"
 	// SessionEndReason is why a session ended: exit, claimed, sandbox_gone (or no longer watched), evicted.
 	SessionEndReason Key = "watchglass.session.end_reason"

@@ -219,6 +219,8 @@ type Agent struct {
 	// Turn is the agent's id of the turn; CallID the tool call that owns the process and Tool its tool; "" outside
 	// of any. Approval is the id of the approval that the call got; "" when none is known.
 	Turn, CallID, Tool, Approval string
+	// MCPServer is the name of the tool server (Model Context Protocol) that the process is or is of; "" for none.
+	MCPServer string
 	// TraceID and SpanID are the agent's span that owns the process; zero when not known.
 	TraceID [16]byte
 	SpanID  [8]byte
@@ -266,6 +268,7 @@ func (a *Agent) appendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, GenAIToolCallID, a.CallID)
 	dst = appendString(dst, GenAIToolName, a.Tool)
 	dst = appendString(dst, ApprovalID, a.Approval)
+	dst = appendString(dst, MCPServerName, a.MCPServer)
 	dst = appendString(dst, JoinMethod, a.Method)
 	return appendString(dst, JoinConfidence, a.Confidence)
 }

@@ -141,7 +141,7 @@ func Attributes() []AttributeInfo {
 		{AgentAttempt, ValueInt, "The number of the attempt, from 0."},
 		{AgentDuration, ValueDouble, "How long it took in seconds, as the agent says."},
 		{PromptLength, ValueInt, "The prompt's length in characters."},
-		{MCPServerName, ValueString, "The server of the Model Context Protocol that was called."},
+		{MCPServerName, ValueString, "The server of the Model Context Protocol that was called, or that the process is."},
 		{SessionEndReason, ValueString, "Why a session ended: exit, claimed, sandbox_gone (or no longer watched), evicted."},
 		{SessionDuration, ValueDouble, "How long the session was, in seconds."},
 		{SessionTurns, ValueInt, "The number of its turns."},

@@ -227,6 +227,7 @@ func (t *Tracker) ended(c *call, said *event.ToolCall, at time.Time) {
 		c.running = c.running || said.Running
 	}
 	c.finished, c.judged = true, false
+	c.served()
 	c.ends[said.Channel] = true
 	if said.Outcome != event.OutcomeUnknown {
 		c.outcome = said.Outcome

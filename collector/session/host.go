@@ -41,6 +41,8 @@ type host struct {
 	sessions []*session
 	// waiting is the processes that it started and that belong to no call yet.
 	waiting []*root
+	// servers is its tool servers, by their names.
+	servers map[string]*root
 	// findings is those about its own processes.
 	findings []finding
 	opens    []opened

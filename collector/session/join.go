@@ -105,7 +105,14 @@ func (t *Tracker) guess(c *call) {
 // find looks for the process of a call among those that wait. Early, when the claim has just come, only what leaves
 // no choice is taken: the news of other processes' ends, and the claims of other calls of a batch, may be on their way.
 func (t *Tracker) find(c *call, early bool) {
-	if !c.finished || c.interactive {
+	if c.interactive {
+		return
+	}
+	if c.mcp != "" {
+		t.findServer(c, early)
+		return
+	}
+	if !c.finished {
 		return
 	}
 	h := c.session.host

@@ -42,8 +42,11 @@ type root struct {
 	// lowered the same of those that something contradicts.
 	base, agent, inherited, lowered *event.Agent
 
-	session            *session
-	call               *call
+	session *session
+	call    *call
+	// server is the name of the tool server that it is, serving the calls that it serves now.
+	server             string
+	serving            []*call
 	method, confidence string
 	// span is the agent's span that its environment names.
 	span [8]byte
@@ -496,7 +499,13 @@ func (r *root) appoint() {
 			a.ConversationID = s.conversation
 		}
 	}
-	if c := r.call; c != nil {
+	a.MCPServer = r.server
+	c := r.call
+	if c == nil && len(r.serving) == 1 {
+		c = r.serving[0]
+		a.Method, a.Confidence = c.method, c.confidence
+	}
+	if c != nil {
 		a.CallID, a.Tool, a.Approval = c.id, c.tool, c.approval()
 		if c.turn != nil {
 			a.Turn = c.turn.id
@@ -574,7 +583,7 @@ func (t *Tracker) ageRoots(p *place, now time.Time) {
 			t.judge(r, now)
 		}
 		// What belongs to no call is of no use once nobody will claim it any more.
-		if r.aged && r.call == nil && (!r.tool || now.Sub(r.latest) >= maxBatch) {
+		if r.aged && r.call == nil && r.server == "" && (!r.tool || now.Sub(r.latest) >= maxBatch) {
 			t.dropRoot(r)
 			continue
 		}
