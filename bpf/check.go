@@ -12,7 +12,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +32,6 @@ type Requirement struct {
 func Check(cfg Config) []Requirement {
 	all := []Requirement{checkRelease(), checkBTF()}
 	all = append(all, checkCapabilities()...)
-	all = append(all, checkMemlock())
 	all = append(all, checkProbes(cfg)...)
 	return append(all, checkMounted("tracefs", "/sys/kernel/tracing"), checkMounted("bpf", "/sys/fs/bpf"), checkLSM())
 }
@@ -83,7 +81,9 @@ type capability struct {
 	required bool
 }
 
-// capabilities is every capability in use. CAP_SYS_RESOURCE is not among them: see checkMemlock.
+// capabilities is every capability in use. CAP_SYS_RESOURCE is not among them: since
+// Linux 5.11 the memory of maps counts as the cgroup's. Package rlimit of cilium/ebpf, which would lift the limit of
+// before, tries the system call bpf in every process that only imports it, a hook inside of a sandbox among them.
 func capabilities() []capability {
 	return []capability{
 		{number: unix.CAP_BPF, name: "CAP_BPF", use: "load programs", admin: true, required: true},
@@ -138,16 +138,6 @@ func effectiveCapabilities() (uint64, error) {
 		}
 	}
 	return 0, errors.New("reading the capabilities: /proc/self/status does not tell them")
-}
-
-func checkMemlock() Requirement {
-	r := Requirement{Name: "memory for BPF", Required: true}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		r.Detail, r.Remedy = err.Error(), "run as root, or raise the limit of locked memory (ulimit -l unlimited)"
-		return r
-	}
-	r.OK, r.Detail = true, "not limited, or counted by cgroup (since Linux 5.11)"
-	return r
 }
 
 // checkProbes loads and attaches every probe, then takes all of them away again.

@@ -15,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/watchglass/watchglass/event"
 )
@@ -122,9 +121,6 @@ func newTracer(cfg Config) (*Tracer, error) {
 		if mount, err = findCgroup2(); err != nil {
 			return nil, fmt.Errorf("looking for cgroup2: %w", err)
 		}
-	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("lifting the limit of locked memory: %w", explain(err))
 	}
 	clock, err := newClock()
 	if err != nil {

@@ -171,6 +171,10 @@ func TestKernelHookInASession(t *testing.T) {
 	}
 	var calls []string
 	for line := range strings.Lines(string(text)) {
+		// A hook must look like nothing that only a tracer does.
+		if strings.Contains(line, `"watchglass.syscall.notable"`) || strings.Contains(line, `"watchglass.finding"`) {
+			t.Errorf("not expected of a hook: %s", line)
+		}
 		if strings.Contains(line, `"watchglass.tool.call"`) {
 			calls = append(calls, line)
 		}
