@@ -236,7 +236,7 @@ func TestRecordedRuns(t *testing.T) {
 					calls[c.ID] = c.Command
 				}
 			}
-			joined := map[uint32]string{}
+			joined, served := map[uint32]string{}, 0
 			for _, e := range events {
 				switch c := e.Payload.(type) {
 				case *event.ToolCall:
@@ -245,6 +245,13 @@ func TestRecordedRuns(t *testing.T) {
 					}
 					for _, root := range c.Roots {
 						pid, ok := uids[root]
+						if !ok && c.MCPServer == "mcpecho" && e.Process.Name == c.MCPServer {
+							served++
+							if c.Method != agent.MethodInterval || c.Confidence != agent.ConfidenceInferred {
+								t.Errorf("call %s of a tool server by %s/%s", c.ID, c.Method, c.Confidence)
+							}
+							continue
+						}
 						if !ok {
 							t.Errorf("call %s (%s) is joined to a process that no tool started: %s", c.ID, c.Command, e.Process.Name)
 							continue
@@ -262,6 +269,10 @@ func TestRecordedRuns(t *testing.T) {
 				case *event.ClaimMismatch:
 					t.Errorf("%s: call %s: claimed %q, kernel %q", c.Type, c.CallID, c.Claimed, c.Fact)
 				}
+			}
+			// Codex refused those calls, opencode says nothing of servers.
+			if want := map[string]int{"claude": 2, "gemini": 2}[test.name]; served != want {
+				t.Errorf("%d calls are joined to their tool server, want %d", served, want)
 			}
 			seen := map[string]bool{}
 			for pid, command := range r.truth {

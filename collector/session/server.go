@@ -18,7 +18,7 @@ const maxServers = 64
 // wrong, as when the server is at another host, and is never more than inferred.
 func (t *Tracker) findServer(c *call, early bool) {
 	h := c.session.host
-	if h == nil {
+	if h == nil || !c.denied.IsZero() {
 		return
 	}
 	r := h.servers[c.mcp]

@@ -109,7 +109,8 @@ func (r *root) addTo(v *event.CallView, shared bool) {
 	}
 	for i := range r.programs {
 		p := &r.programs[i]
-		if !in(p.started.UnixNano(), p.started.UnixNano()) {
+		server := p.uid == r.uid && r.server != "" // which was there before
+		if !server && !in(p.started.UnixNano(), p.started.UnixNano()) {
 			continue
 		}
 		view := event.ProgramView{
