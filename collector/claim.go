@@ -26,10 +26,18 @@ func (p *Pipeline) claim(s *agent.Statement, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.claims.taken++
-	said := s.Claim.Said()
-	if said.Received.IsZero() {
+	if said := s.Claim.Said(); said.Received.IsZero() {
 		said.Received = now
 	}
+	if !p.hold(s, now) {
+		p.take(s, now)
+	}
+}
+
+// take publishes a statement. One that a process of which nothing is known handed over is nobody's: the agent may not
+// have started that.
+func (p *Pipeline) take(s *agent.Statement, now time.Time) {
+	said := s.Claim.Said()
 	e := &event.Event{Time: s.Time, Payload: s.Claim}
 	if e.Time.IsZero() {
 		e.Time, said.TimeSource = said.Received, event.TimeReceived
@@ -40,8 +48,11 @@ func (p *Pipeline) claim(s *agent.Statement, now time.Time) {
 	} else {
 		p.claims.unattributed++
 	}
-	e.Process = p.processOf(s.Origin)
-	heard := p.sessions.Admit(e, p.processOf(s.Via))
+	via := p.processOf(s.Via)
+	if via != nil || !s.Via.Known() {
+		e.Process = p.processOf(s.Origin)
+	}
+	heard := p.sessions.Admit(e, via)
 	p.publish(e)
 	p.sessions.Believe(heard)
 	p.publishSessions()

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -51,5 +52,72 @@ func TestClaimIsTheSendersWord(t *testing.T) {
 	}
 	if s := p.Stats(); s.Claims != 4 || s.ClaimsUnattributed != 2 {
 		t.Errorf("counted %d, unattributed %d", s.Claims, s.ClaimsUnattributed)
+	}
+}
+
+// A hook's process lives for so short a time that what it says comes before the kernel's news of it: whether the agent
+// started it, or a tool did, is known only then.
+func TestHookComesBeforeItsProcess(t *testing.T) {
+	p := newTestPipeline(t, Settings{Exporters: []ExporterSettings{{Exporter: &fakeExporter{}}}})
+	p.handle(made())
+	p.handle(record(100, &event.ProcessExec{Executable: "/opt/bin/codex", Args: []string{"codex"}}))
+	task := func(pid uint32) agent.Origin {
+		task := record(pid, nil).Task
+		return agent.Origin{Sandbox: 10, PID: task.PID, Start: task.Start}
+	}
+	now := record(100, nil).Time
+	say := func(via uint32, id string) {
+		claim := event.Claim{Agent: "codex", Session: "thread-0000000000000001", Channel: event.ChannelHook}
+		p.claim(&agent.Statement{
+			Origin: task(100), Via: task(via), Time: now, Claim: &event.ToolCall{Claim: claim, Phase: event.PhaseStart, ID: id, Name: "shell", Command: "ls"},
+		}, now)
+	}
+	told := func() (ids []string) {
+		batch, _ := p.outputs[0].queue.pull(nil, 1000)
+		for _, e := range batch {
+			if call, ok := e.Payload.(*event.ToolCall); ok && call.Phase == event.PhaseStart {
+				ids = append(ids, call.ID+" "+string(call.Sender))
+			}
+		}
+		return ids
+	}
+	child := func(pid, parent uint32, env ...event.EnvVar) {
+		p.handle(of(now, pid, parent, &event.ProcessExec{Executable: "/bin/sh", Args: []string{"sh", "-c", "x"}, Env: env}))
+	}
+	child(200, 100, event.EnvVar{Name: "CODEX_TOOL_CALL_ID", Value: "call_0"}, event.EnvVar{Name: "CODEX_THREAD_ID", Value: "thread-0000000000000001"})
+	say(101, "call_1") // of the agent's own hook
+	say(201, "call_2") // of a tool's, which took the ids out of its environment
+	say(999, "call_3") // of one that is never heard of
+	if got := told(); len(got) != 0 {
+		t.Fatalf("told before anybody knew whose it is: %q", got)
+	}
+	child(201, 200)
+	if got := told(); len(got) != 0 {
+		t.Fatalf("told out of order: %q", got)
+	}
+	child(101, 100)
+	if got, want := told(), []string{"call_1 owner", "call_2 foreign"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	p.tick(now.Add(earlyPatience))
+	if got, want := told(), []string{"call_3 owner"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	views := p.Session("thread-0000000000000001")
+	if len(views) != 1 || len(views[0].Turns) != 1 {
+		t.Fatalf("%+v", views)
+	}
+	var ids []string
+	for _, c := range views[0].Turns[0].Calls {
+		ids = append(ids, c.ID)
+	}
+	if !slices.Equal(ids, []string{"call_0", "call_1"}) {
+		t.Errorf("believed %q", ids)
+	}
+	for range 3 * maxEarly {
+		say(998, "call_4")
+	}
+	if len(p.early) != maxEarly {
+		t.Errorf("%d statements wait, want %d", len(p.early), maxEarly)
 	}
 }

@@ -145,6 +145,7 @@ type Pipeline struct {
 	probes    map[string]event.ProbeState
 	strangers uint64 // records of sandboxes that nobody knows
 	claims    claims
+	early     []early
 	summary   time.Time
 	// replaying is true while a record is handled whose events are written down already.
 	replaying bool
@@ -334,6 +335,9 @@ func (p *Pipeline) handle(r *bpf.Record) {
 		return
 	}
 	p.attribute(state, r)
+	if len(p.early) > 0 && born(r) {
+		p.catchUp(r.Time)
+	}
 }
 
 // attribute joins a record to its process and publishes the event that it makes, if any.

@@ -138,6 +138,7 @@ func (p *Pipeline) tick(now time.Time) {
 			p.examine(state, now)
 		}
 	}
+	p.catchUp(now)
 	p.tickDetectors(now)
 	p.sessions.Tick(now)
 	p.publishSessions()
@@ -161,6 +162,7 @@ func (p *Pipeline) finish(now time.Time) {
 	p.summariseAll(now)
 	p.countLosses()
 	p.reportLosses(now)
+	p.catchUp(now.Add(earlyPatience))
 	p.sessions.Finish(now)
 	p.publishSessions()
 	for _, id := range slices.Sorted(maps.Keys(p.sandboxes)) {
