@@ -19,7 +19,7 @@ import (
 // The claim is the process's that has the pid, in the sandbox of the last "in". KIND is start, end, prompt, model,
 // call-start, call-end, turn-end, requested, granted, denied, decision, sandbox, error. TEXT is the prompt, the command line
 // or the message. KEYs are id, tool, turn, exit, took, ago (how long before now it happened), success, error,
-// running, shell, path, channel, span, trace, client, parent, mode, server (of a proxy's
+// running, shell, mcp, group, path, channel, span, trace, client, parent, mode, server (of a proxy's
 // decision), verdict.
 func (tl *timeline) say(words []string) {
 	pid := uint32(tl.number(words[0]))
@@ -85,6 +85,9 @@ func (tl *timeline) claimed(kind string, c event.Claim, values map[string]string
 			Claim: c, Phase: event.PhaseStart, ID: values["id"], Name: values["tool"], Command: text,
 			Duration: tl.duration(values["took"]), Error: values["error"], Shell: values["shell"], Running: values["running"] != "",
 			MCPServer: values["mcp"],
+		}
+		if group := values["group"]; group != "" {
+			call.ProcessGroup = uint32(tl.number(group))
 		}
 		if kind == "call-end" {
 			call.Phase = event.PhaseEnd

@@ -35,6 +35,7 @@ type call struct {
 	id      string
 	made    bool
 	doubt   bool // another call may be of the same process
+	idDoubt bool // its id may be another call's of the same command
 	patient bool // its process was waited for
 	// starts and ends is by which channels they were told.
 	starts, ends map[event.Channel]bool
@@ -251,15 +252,42 @@ func (t *Tracker) callSaid(s *session, said *event.ToolCall, part told, at time.
 			return c
 		}
 	}
-	if c := t.unnamed(s, said, part, at); c != nil {
+	if c, sure := t.unnamed(s, said, part, at); c != nil {
 		if c.made && said.ID != "" {
+			if !sure {
+				t.doubtIDs(s, c)
+			}
 			delete(s.byCall, c.id)
 			c.id, c.made = clone(cutID(said.ID)), false
 			s.byCall[c.id] = c
+			c.suspect()
 		}
 		return c
 	}
 	return t.newCall(s, said.ID, at)
+}
+
+// doubtIDs puts the ids in doubt of a call, and of those from which it was chosen: what is left over from a guess is one.
+func (t *Tracker) doubtIDs(s *session, c *call) {
+	for _, other := range s.calls {
+		if other.made && other.tool == c.tool && (other.command.text == "" || other.command.same(c.command)) {
+			other.idDoubt = true
+		}
+	}
+	c.idDoubt = true
+}
+
+// suspect lowers how sure the joins of a call are whose id may be another's.
+func (c *call) suspect() {
+	if !c.idDoubt || c.method == "" {
+		return
+	}
+	c.confidence = agent.ConfidenceInferred
+	for _, r := range c.roots {
+		if r.call == c {
+			r.confidence = agent.ConfidenceInferred
+		}
+	}
 }
 
 // told is which part of a call an agent tells of.
@@ -272,11 +300,12 @@ const (
 )
 
 // unnamed is a call that is the same as one that an agent speaks of, although one of the two has no id, or both: of
-// those that can be, the one that is nearest in time.
-func (t *Tracker) unnamed(s *session, said *event.ToolCall, part told, at time.Time) *call {
+// those that can be, the one whose process group it is, or else the one that is nearest in time. It is sure when no other
+// is about as near.
+func (t *Tracker) unnamed(s *session, said *event.ToolCall, part told, at time.Time) (best *call, sure bool) {
 	line := saidCommand(said.Command)
-	var best *call
-	var nearest time.Duration
+	var nearest, next time.Duration
+	others := false
 	for _, c := range slices.Backward(s.calls) {
 		if at.Sub(c.opened) > maxBatch {
 			break
@@ -290,12 +319,26 @@ func (t *Tracker) unnamed(s *session, said *event.ToolCall, part told, at time.T
 		if !c.lacks(said, part, at) {
 			continue
 		}
-		if far := c.distance(said, at); best == nil || far < nearest {
+		if said.ProcessGroup != 0 && c.group != 0 {
+			if said.ProcessGroup == c.group {
+				return c, true
+			}
+			continue
+		}
+		switch far := c.distance(said, at); {
+		case best == nil:
 			best, nearest = c, far
+		case far < nearest:
+			best, nearest, next, others = c, far, nearest, true
+		case !others || far < next:
+			next, others = far, true
 		}
 	}
-	return best
+	return best, !others || next-nearest >= sameTime
 }
+
+// sameTime is how much nearer in time one call must be than another for what an agent tells to be certainly of it.
+const sameTime = time.Second
 
 // distance is how far a call is from what an agent tells, in time.
 func (c *call) distance(said *event.ToolCall, at time.Time) time.Duration {
