@@ -34,6 +34,10 @@ func (t *Tracer) sweep(now time.Time, handle func(*Record)) {
 	if t.transfers != nil {
 		t.transfers.sweep(now, handle)
 	}
+	if t.datagrams != nil {
+		t.datagrams.sweep(now, handle)
+	}
+	t.sweepFlows(now)
 }
 
 // flush tells everything that was counted.
@@ -43,5 +47,8 @@ func (t *Tracer) flush(handle func(*Record)) {
 	}
 	if t.transfers != nil {
 		t.transfers.flush(time.Now(), handle)
+	}
+	if t.datagrams != nil {
+		t.datagrams.flush(time.Now(), handle)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"os"
 	"strings"
+	"time"
 )
 
 // Bounds of a Config. The kernel side has room for as many names of that length (struct environment).
@@ -17,6 +18,7 @@ const (
 	maxEnvironment     = len(processEnvironment{}.Names)
 	maxEnvironmentName = 8*len(processEnvironment{}.Names[0].Words) - len("=")
 	maxMaxSandboxes    = 1 << 20
+	minFlowInterval    = 100 * time.Millisecond
 )
 
 // Config is what a Tracer is to watch, and with how much memory.
@@ -37,6 +39,9 @@ type Config struct {
 	Plan Plan
 	// FileIO turns on counting of what processes read and write of files, which only the tracepoint plan does.
 	FileIO bool
+	// FlowInterval is how long a connection goes on before what went over it so far is told, and then again; 0 tells
+	// its end alone.
+	FlowInterval time.Duration
 	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
 	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
 	Watched func(path string) bool
@@ -105,6 +110,7 @@ func DefaultConfig() Config {
 		Plan:          PlanAuto,
 		SyscallCounts: CountAuto,
 		FileIO:        true,
+		FlowInterval:  30 * time.Second,
 	}
 }
 
@@ -120,6 +126,9 @@ func (c *Config) Validate() error {
 	}
 	if c.BulkBudget < 0 || c.KeptBudget < 0 {
 		errs = append(errs, fmt.Errorf("budgets of %d and %d bytes are less than none", c.BulkBudget, c.KeptBudget))
+	}
+	if c.FlowInterval != 0 && c.FlowInterval < minFlowInterval {
+		errs = append(errs, fmt.Errorf("interval of flows %v is less than %v", c.FlowInterval, minFlowInterval))
 	}
 	if len(c.Environment) > maxEnvironment {
 		errs = append(errs, fmt.Errorf("%d environment variables are more than %d", len(c.Environment), maxEnvironment))

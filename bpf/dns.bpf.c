@@ -2,8 +2,9 @@
 //go:build ignore
 
 /*
- * The packet probe, called dns after what it was made for: the DNS messages of a sandbox, and the first
- * bytes that it sends on each connection, in which TLS and HTTP name whom they mean.
+ * The packet probe, called dns after what it was made for: the DNS messages of a sandbox, the first bytes that it
+ * sends on each connection and to each peer, in which TLS, HTTP and QUIC name whom they mean, and the count
+ * of its datagrams.
  *
  * Owns shipping them whole. It must not read them: that is done in user space by real parsers. It must not
  * decide: its programs let every packet pass.
@@ -15,6 +16,7 @@
 
 #include "lib/connection.h"
 #include "lib/event.h"
+#include "lib/flow.h"
 #include "lib/sandbox.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -36,10 +38,21 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  */
 #define STREAM_SENT 4096
 #define STREAM_RECEIVED 16384
+/* QUIC_SHOWN is how many datagrams to a peer are shown: a ClientHello rarely needs more than two. */
+#define QUIC_SHOWN 4
+/* QUIC_INITIAL is the least size of a client's first datagrams (RFC 9000, section 14.1), QUIC_LONG the bits of their form. */
+#define QUIC_INITIAL 1200
+#define QUIC_LONG 0xc0
+#define QUIC_VERSION_1 1
+#define QUIC_VERSION_2 0x6b3343cf
 
 enum dns_kind {
 	DNS_MESSAGE = 1,
 	DNS_STREAM = 2,
+	/* One of the first datagrams to a peer that may begin a QUIC connection. */
+	DNS_DATAGRAM = 3,
+	/* None is sent: datagrams that are not counted for lack of room. */
+	DNS_FLOW = 4,
 };
 
 /* packet is the head of a record: size bytes follow, and room that means nothing. */
@@ -127,43 +140,176 @@ static __always_inline void packet_send(struct __sk_buff *skb, const struct pack
 	}
 }
 
-/* packet_peer fills in who is at the other end: of a packet that is sent its destination. */
-static __always_inline void packet_peer(struct __sk_buff *skb, struct packet *head, __u16 port)
+/* packet_end reads one end of a packet: where it goes to, or where it comes from. */
+static __always_inline void packet_end(struct __sk_buff *skb, struct endpoint *end,
+				       bool destination, __u16 port)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		__u32 address = 0;
 
-		bpf_skb_load_bytes(skb, head->sent ? 16 : 12, &address, sizeof(address));
-		endpoint_set4(&head->peer, address, bpf_ntohs(port));
+		bpf_skb_load_bytes(skb, destination ? 16 : 12, &address, sizeof(address));
+		endpoint_set4(end, address, bpf_ntohs(port));
 		return;
 	}
-	bpf_skb_load_bytes(skb, head->sent ? 24 : 8, head->peer.address,
-			   sizeof(head->peer.address));
-	head->peer.port = bpf_ntohs(port);
+	bpf_skb_load_bytes(skb, destination ? 24 : 8, end->address, sizeof(end->address));
+	end->port = bpf_ntohs(port);
+}
+
+/* packet_peer fills in who is at the other end: of a packet that is sent its destination. */
+static __always_inline void packet_peer(struct __sk_buff *skb, struct packet *head, __u16 port)
+{
+	packet_end(skb, &head->peer, head->sent, port);
+}
+
+/* flow_none is what a flow begins as. */
+static const struct flow flow_none;
+
+/* datagram_begin makes the counters of a socket and a peer. */
+static __always_inline struct flow *datagram_begin(struct __sk_buff *skb, struct datagrams *socket,
+						   const struct destination *key,
+						   const struct udphdr *udp, __u32 sent)
+{
+	struct flow *flow;
+	__u32 peer;
+
+	/* Of two that come at once one makes it; the other counts, since it is there then. */
+	if (bpf_map_update_elem(&datagram_flows, key, &flow_none, BPF_NOEXIST))
+		return bpf_map_lookup_elem(&datagram_flows, key);
+	flow = bpf_map_lookup_elem(&datagram_flows, key);
+	if (!flow)
+		return NULL;
+	flow->peer = key->peer;
+	packet_end(skb, &flow->local, !sent, sent ? udp->source : udp->dest);
+	flow->protocol = IPPROTO_UDP;
+	flow->inbound = !sent;
+	flow->header = socket->owner;
+	flow->header.time = bpf_ktime_get_boot_ns();
+	peer = socket->peers;
+	if (peer < DATAGRAM_PEERS) {
+		socket->ends[peer & (DATAGRAM_PEERS - 1)] = key->peer;
+		socket->peers = peer + 1;
+	}
+	return flow;
+}
+
+/* datagram_socket is what is kept with the socket of a datagram, NULL when no sandbox connected or sent by it. */
+static __always_inline struct datagrams *datagram_socket(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct datagrams *socket;
+
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return NULL;
+	socket = bpf_sk_storage_get(&datagram_sockets, sk, NULL, 0);
+	return socket && socket->cookie ? socket : NULL;
+}
+
+/*
+ * datagram_show ships one of the first datagrams to a peer, if it may begin a QUIC connection. It and what follows
+ * are functions of their own for the room on the stack.
+ */
+__noinline int datagram_show(struct __sk_buff *skb, __u32 offset)
+{
+	struct datagrams *socket = datagram_socket(skb);
+	struct destination key = {};
+	struct packet head = {.sent = 1};
+	__u32 version = 0, size;
+	struct udphdr udp;
+	struct flow *flow;
+	__u8 form = 0;
+
+	if (!socket || bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)))
+		return 0;
+	offset += sizeof(udp);
+	if (skb->len < offset + QUIC_INITIAL ||
+	    bpf_skb_load_bytes(skb, offset, &form, sizeof(form)) ||
+	    bpf_skb_load_bytes(skb, offset + 1, &version, sizeof(version)) ||
+	    (form & QUIC_LONG) != QUIC_LONG ||
+	    (version != bpf_htonl(QUIC_VERSION_1) && version != bpf_htonl(QUIC_VERSION_2)))
+		return 0;
+	key.cookie = socket->cookie;
+	packet_end(skb, &key.peer, true, udp.dest);
+	flow = bpf_map_lookup_elem(&datagram_flows, &key);
+	if (!flow)
+		return 0;
+	head.header = socket->owner;
+	head.header.time = bpf_ktime_get_boot_ns();
+	head.header.probe = probe_index;
+	head.header.kind = DNS_DATAGRAM;
+	head.stream = key.cookie;
+	head.offset = flow->shown++;
+	head.peer = key.peer;
+	head.port = bpf_ntohs(udp.source);
+	size = skb->len - offset;
+	packet_send(skb, &head, DNS_DATAGRAM, offset, size < PACKET_LARGE ? size : PACKET_LARGE);
+	return 0;
+}
+
+/*
+ * datagram_count counts a datagram of a socket that a sandbox connected or sent by. 1 means that it is one of the first
+ * and may be worth showing.
+ */
+__noinline int datagram_count(struct __sk_buff *skb, __u32 offset, __u32 sent)
+{
+	struct datagrams *socket = datagram_socket(skb);
+	struct destination key = {};
+	struct udphdr udp;
+	struct flow *flow;
+	__u32 packets, size;
+
+	if (!socket || bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)))
+		return 0;
+	offset += sizeof(udp);
+	if (skb->len < offset)
+		return 0;
+	size = skb->len - offset;
+	key.cookie = socket->cookie;
+	packet_end(skb, &key.peer, sent, sent ? udp.dest : udp.source);
+	flow = bpf_map_lookup_elem(&datagram_flows, &key);
+	if (!flow)
+		flow = datagram_begin(skb, socket, &key, &udp, sent);
+	if (!flow) {
+		event_lose(socket->owner.sandbox, DNS_FLOW);
+		return 0;
+	}
+	/* A socket that is told to segment sends many at once. */
+	packets = skb->gso_segs ? skb->gso_segs : 1;
+	flow->duration = bpf_ktime_get_boot_ns() - flow->header.time;
+	if (!sent) {
+		__sync_fetch_and_add(&flow->received, size);
+		__sync_fetch_and_add(&flow->received_packets, packets);
+		return 0;
+	}
+	__sync_fetch_and_add(&flow->sent, size);
+	__sync_fetch_and_add(&flow->sent_packets, packets);
+	return flow->shown < QUIC_SHOWN && size >= QUIC_INITIAL;
 }
 
 /*
  * dns_message ships a DNS message. A query is usually sent by whoever asks; an answer arrives in nobody's name.
  */
-static __always_inline void dns_message(struct __sk_buff *skb, __u32 offset, bool sent)
+__noinline int dns_message(struct __sk_buff *skb, __u32 offset, __u32 sent)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct packet head = {.sent = sent};
+	struct packet head = {.sent = (__u8)sent};
 	struct udphdr udp;
 	__u64 cgroup, sandbox;
 	__u32 size;
 
 	if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) ||
 	    (sent ? udp.dest : udp.source) != bpf_htons(DNS_PORT))
-		return;
+		return 0;
 	cgroup = bpf_skb_cgroup_id(skb);
 	sandbox = sandbox_of(cgroup);
 	if (!sandbox)
-		return;
+		return 0;
 	offset += sizeof(udp);
 	size = skb->len - offset;
 	if (skb->len < offset + DNS_HEADER || size > PACKET_LARGE)
-		return;
+		return 0;
 	event_header_begin(&head.header, sandbox, DNS_MESSAGE);
 	head.header.cgroup = cgroup;
 	if (sent && sandbox_of(sandbox_cgroup_of(task)) == sandbox)
@@ -171,6 +317,7 @@ static __always_inline void dns_message(struct __sk_buff *skb, __u32 offset, boo
 	head.port = bpf_ntohs(sent ? udp.source : udp.dest);
 	packet_peer(skb, &head, sent ? udp.dest : udp.source);
 	packet_send(skb, &head, DNS_MESSAGE, offset, size);
+	return 0;
 }
 
 /*
@@ -219,7 +366,7 @@ static __always_inline void stream_show(struct __sk_buff *skb, const struct conn
  * Why here and not in sendmsg: that carries the bytes in user memory, in pieces, or by splice and io_uring;
  * here they are what goes over the wire. Since 4.10; socket storage here since 5.2.
  * A connection that has shown enough costs the look-up of its storage.
- * Misses: DNS to another port, over TLS or HTTPS; QUIC; names in an encrypted ClientHello; connections that
+ * Misses: DNS to another port, over TLS or HTTPS; names in an encrypted ClientHello; connections that
  * others made to the sandbox; packets behind IPv6 extension headers.
  */
 SEC("cgroup_skb/egress")
@@ -231,7 +378,9 @@ int dns_on_egress(struct __sk_buff *skb)
 	struct bpf_sock *sk;
 
 	if (transport.protocol == IPPROTO_UDP) {
-		dns_message(skb, transport.offset, true);
+		if (datagram_count(skb, transport.offset, 1))
+			datagram_show(skb, transport.offset);
+		dns_message(skb, transport.offset, 1);
 		return 1;
 	}
 	sk = skb->sk;
@@ -267,7 +416,8 @@ int dns_on_ingress(struct __sk_buff *skb)
 	__u16 port;
 
 	if (transport.protocol == IPPROTO_UDP) {
-		dns_message(skb, transport.offset, false);
+		datagram_count(skb, transport.offset, 0);
+		dns_message(skb, transport.offset, 0);
 		return 1;
 	}
 	if (transport.protocol != IPPROTO_TCP ||

@@ -18,6 +18,8 @@ import (
 const (
 	dnsKindMessage = 1
 	dnsKindStream  = 2
+	// dnsKindDatagram is one that may begin a QUIC connection.
+	dnsKindDatagram = 3
 )
 
 // Bounds of what is taken from one message.
@@ -30,7 +32,7 @@ const (
 // decodeDNS decodes a record of the packet probe. What it holds is the network's word: a message that does not
 // parse becomes one without a name, not an error.
 func decodeDNS(r *Record, kind uint16, data []byte) error {
-	if kind != dnsKindMessage && kind != dnsKindStream {
+	if kind != dnsKindMessage && kind != dnsKindStream && kind != dnsKindDatagram {
 		return fmt.Errorf("%w: kind %d", errUnknown, kind)
 	}
 	head, rest, err := view[dnsPacket](data)
@@ -44,6 +46,10 @@ func decodeDNS(r *Record, kind uint16, data []byte) error {
 	ends := Ends{Peer: addrPort(head.Peer.Address, head.Peer.Port), LocalPort: head.Port, Sent: head.Sent != 0}
 	if kind == dnsKindStream {
 		r.Payload = &Stream{Ends: ends, ID: head.Stream, Offset: head.Offset, Bytes: append([]byte(nil), bytes...)}
+		return nil
+	}
+	if kind == dnsKindDatagram {
+		r.Payload = &Datagram{Ends: ends, Socket: head.Stream, Number: head.Offset, Bytes: append([]byte(nil), bytes...)}
 		return nil
 	}
 	message := ParseDNS(bytes)

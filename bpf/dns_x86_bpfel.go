@@ -50,22 +50,24 @@ type dnsPacket struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	dnsMapConnections    = "connections"
-	dnsMapEventCounts    = "event_counts"
-	dnsMapEvents         = "events"
-	dnsMapSandboxes      = "sandboxes"
-	dnsMapStrayCounts    = "stray_counts"
-	dnsMapStrays         = "strays"
-	dnsMapUnlabelled     = "unlabelled"
-	dnsProgDnsOnEgress   = "dns_on_egress"
-	dnsProgDnsOnIngress  = "dns_on_ingress"
-	dnsVarAbiPacket      = "abi_packet"
-	dnsVarEventBudgets   = "event_budgets"
-	dnsVarEventKinds     = "event_kinds"
-	dnsVarEventLimits    = "event_limits"
-	dnsVarEventSlot      = "event_slot"
-	dnsVarEventWakeBytes = "event_wake_bytes"
-	dnsVarProbeIndex     = "probe_index"
+	dnsMapConnections     = "connections"
+	dnsMapDatagramFlows   = "datagram_flows"
+	dnsMapDatagramSockets = "datagram_sockets"
+	dnsMapEventCounts     = "event_counts"
+	dnsMapEvents          = "events"
+	dnsMapSandboxes       = "sandboxes"
+	dnsMapStrayCounts     = "stray_counts"
+	dnsMapStrays          = "strays"
+	dnsMapUnlabelled      = "unlabelled"
+	dnsProgDnsOnEgress    = "dns_on_egress"
+	dnsProgDnsOnIngress   = "dns_on_ingress"
+	dnsVarAbiPacket       = "abi_packet"
+	dnsVarEventBudgets    = "event_budgets"
+	dnsVarEventKinds      = "event_kinds"
+	dnsVarEventLimits     = "event_limits"
+	dnsVarEventSlot       = "event_slot"
+	dnsVarEventWakeBytes  = "event_wake_bytes"
+	dnsVarProbeIndex      = "probe_index"
 )
 
 // loadDns returns the embedded CollectionSpec for dns.
@@ -118,13 +120,15 @@ type dnsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsMapSpecs struct {
-	Connections *ebpf.MapSpec `ebpf:"connections"`
-	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays      *ebpf.MapSpec `ebpf:"strays"`
-	Unlabelled  *ebpf.MapSpec `ebpf:"unlabelled"`
+	Connections     *ebpf.MapSpec `ebpf:"connections"`
+	DatagramFlows   *ebpf.MapSpec `ebpf:"datagram_flows"`
+	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
+	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // dnsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -160,18 +164,22 @@ func (o *dnsObjects) Close() error {
 //
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsMaps struct {
-	Connections *ebpf.Map `ebpf:"connections"`
-	EventCounts *ebpf.Map `ebpf:"event_counts"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
-	Strays      *ebpf.Map `ebpf:"strays"`
-	Unlabelled  *ebpf.Map `ebpf:"unlabelled"`
+	Connections     *ebpf.Map `ebpf:"connections"`
+	DatagramFlows   *ebpf.Map `ebpf:"datagram_flows"`
+	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	Events          *ebpf.Map `ebpf:"events"`
+	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
+	Strays          *ebpf.Map `ebpf:"strays"`
+	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *dnsMaps) Close() error {
 	return _DnsClose(
 		m.Connections,
+		m.DatagramFlows,
+		m.DatagramSockets,
 		m.EventCounts,
 		m.Events,
 		m.Sandboxes,

@@ -269,6 +269,10 @@ func helperActions() map[string]helperAction {
 
 		"memory":          helperMemory,
 		"memory 32":       helperMemory32,
+		"talk":            helperTalk,
+		"datagrams":       helperDatagrams,
+		"many peers":      helperManyPeers,
+		"quic":            helperQUIC,
 		"transfer":        helperTransfer,
 		"transfer slowly": helperTransferSlowly,
 		"transfer ring":   helperTransferRing,

@@ -13,6 +13,8 @@
  *   network_on_set_state    TCP's result, latency and bytes
  *   network_on_sys_exit     the result of UDP connects, and of connects that no socket state shows; what
  *                           sockets are made, bound, listened on and accepted
+ *   network_on_release      when a UDP socket is closed, whose datagrams the packet probe counts
+ *   network_on_iterate      what went over connections that go on
  *   network_on_sendmsg4/6   the first datagram to a destination of a socket that is not connected
  *
  * Misses: what goes over packet and raw sockets, of which the making is told. Datagrams to a unix socket
@@ -28,6 +30,7 @@
 #include "lib/connection.h"
 #include "lib/descriptor.h"
 #include "lib/event.h"
+#include "lib/flow.h"
 #include "lib/hook.h"
 #include "lib/sandbox.h"
 #include "lib/socket.h"
@@ -51,22 +54,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SOCKETCALL_ACCEPT 5
 #define SOCKETCALL_ACCEPT4 18
 
-enum network_kind {
-	NETWORK_CONNECT = 1,
-	NETWORK_FLOW = 2,
-	NETWORK_SOCKET = 3,
-};
-
-/* How a flow ended. */
-enum flow_end {
-	/* Closed here first, or by the peer. */
-	FLOW_LOCAL = 1,
-	FLOW_PEER = 2,
-	/* Reset by the peer; timed out; given up here with data unread or unsent. */
-	FLOW_RESET = 3,
-	FLOW_TIMEOUT = 4,
-	FLOW_ABORTED = 5,
-};
+/* How long a flow goes on before what went over it so far is told, in nanoseconds; the loader sets it. */
+const volatile __u64 flow_interval;
 
 enum connect_flags {
 	/* The program closed the socket before there was a result. */
@@ -87,26 +76,6 @@ struct connect {
 	__u16 error;
 	__u8 protocol;
 	__u8 flags;
-};
-
-/* flow is a finished TCP connection. */
-struct flow {
-	struct event_header header;
-	__u64 duration;
-	__u64 sent;
-	__u64 received;
-	__u32 sent_packets;
-	__u32 received_packets;
-	__u32 retransmits;
-	/* The smoothed round-trip time in microseconds. */
-	__u32 rtt;
-	struct endpoint peer;
-	struct endpoint local;
-	__u8 protocol;
-	/* enum flow_end. */
-	__u8 end;
-	__u8 inbound;
-	__u8 reserved;
 };
 
 /* attempt is what the connect(2) in progress of one thread asked for. */
@@ -135,13 +104,6 @@ struct {
 	__type(key, __u64);
 	__type(value, struct event_header);
 } accepted SEC(".maps");
-
-/* destination is one peer of a socket that sends datagrams without a connect. */
-struct destination {
-	__u64 cookie;
-	struct endpoint peer;
-	__u8 reserved[6];
-};
 
 /* destinations is what was reported already. A destination pushed out by others is reported again. */
 struct {
@@ -194,13 +156,63 @@ static __always_inline __u8 protocol_told(__u32 protocol)
 	}
 }
 
-static __always_inline void attempt_note(struct bpf_sock_addr *ctx, const struct endpoint *peer)
+/* datagrams_own notes whose a UDP socket is, the first time that it connects or sends, and has its datagrams counted. */
+static __always_inline void datagrams_own(struct bpf_sock_addr *ctx, __u64 sandbox)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct datagrams *socket;
+
+	if (!sk)
+		return;
+	socket = bpf_sk_storage_get(&datagram_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket) {
+		event_lose(sandbox, NETWORK_FLOW);
+		return;
+	}
+	if (socket->cookie)
+		return;
+	event_header_fill(&socket->owner, sandbox, NETWORK_FLOW);
+	socket->cookie = bpf_get_socket_cookie(ctx);
+}
+
+/*
+ * Reports nothing: notes that a UDP socket was closed, so that user space tells what went over it.
+ * Why here: no system call tells when the last descriptor of a socket goes. Since 5.9.
+ * Misses: peers of the socket beyond DATAGRAM_PEERS, whose flows end when they are idle.
+ */
+SEC("cgroup/sock_release")
+int network_on_release(struct bpf_sock *ctx)
+{
+	struct datagrams *socket = bpf_sk_storage_get(&datagram_sockets, ctx, NULL, 0);
+	struct flow *flow;
+	__u32 i;
+
+	if (!socket)
+		return 1;
+	for (i = 0; i < DATAGRAM_PEERS; i++) {
+		struct destination key = {.cookie = socket->cookie};
+
+		if (i >= socket->peers)
+			break;
+		key.peer = socket->ends[i];
+		flow = bpf_map_lookup_elem(&datagram_flows, &key);
+		if (flow)
+			flow->end = FLOW_LOCAL;
+	}
+	return 1;
+}
+
+static __always_inline void attempt_note(struct bpf_sock_addr *ctx, __u64 sandbox,
+					 const struct endpoint *peer)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct attempt attempt = {.peer = *peer, .protocol = protocol_told(ctx->protocol)};
 
-	if (attempt.protocol)
-		bpf_map_update_elem(&attempts, &thread, &attempt, BPF_ANY);
+	if (!attempt.protocol)
+		return;
+	bpf_map_update_elem(&attempts, &thread, &attempt, BPF_ANY);
+	if (attempt.protocol == IPPROTO_UDP)
+		datagrams_own(ctx, sandbox);
 }
 
 /*
@@ -213,12 +225,13 @@ static __always_inline void attempt_note(struct bpf_sock_addr *ctx, const struct
 SEC("cgroup/connect4")
 int network_on_connect4(struct bpf_sock_addr *ctx)
 {
+	__u64 sandbox = sandbox_current();
 	struct endpoint peer = {};
 
-	if (!sandbox_current())
+	if (!sandbox)
 		return 1;
 	endpoint_set4(&peer, ctx->user_ip4, bpf_ntohs((__u16)ctx->user_port));
-	attempt_note(ctx, &peer);
+	attempt_note(ctx, sandbox, &peer);
 	return 1;
 }
 
@@ -226,12 +239,13 @@ int network_on_connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int network_on_connect6(struct bpf_sock_addr *ctx)
 {
+	__u64 sandbox = sandbox_current();
 	struct endpoint peer = {};
 
-	if (!sandbox_current())
+	if (!sandbox)
 		return 1;
 	endpoint_set6(&peer, ctx);
-	attempt_note(ctx, &peer);
+	attempt_note(ctx, sandbox, &peer);
 	return 1;
 }
 
@@ -269,7 +283,10 @@ static __always_inline void sendmsg_report(struct bpf_sock_addr *ctx, __u64 sand
 {
 	struct connect found = {.peer = *peer, .protocol = protocol_told(ctx->protocol)};
 
-	if (found.protocol == IPPROTO_UDP && destination_first(ctx, peer))
+	if (found.protocol != IPPROTO_UDP)
+		return;
+	datagrams_own(ctx, sandbox);
+	if (destination_first(ctx, peer))
 		connect_emit(sandbox, &found);
 }
 
@@ -395,11 +412,22 @@ static __always_inline __u8 flow_end(int error, int state)
 }
 
 /*
+ * flow_told notes how much of one direction is told now, and returns how much was before. Who tells that it goes on
+ * and who tells its end may run at once: each takes what the other left.
+ */
+static __always_inline __u64 flow_told(__u64 *told, __u64 now)
+{
+	__u64 before = __sync_lock_test_and_set(told, now);
+
+	return before < now ? before : now;
+}
+
+/*
  * flow_report tells what went over a connection: payload only.
  * bytes_sent counts payload with what was sent again, so that is taken off; bytes_acked would count
  * SYN and FIN. bytes_received counts the peer's FIN, which SOCK_DONE shows.
  */
-static __always_inline void flow_report(struct sock *sk, struct connection *connection, int state)
+static __always_inline void flow_report(struct sock *sk, struct connection *connection, __u8 end)
 {
 	struct event_header *acceptor;
 	__u64 key = (__u64)sk;
@@ -420,7 +448,8 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 		acceptor = bpf_map_lookup_elem(&accepted, &key);
 		if (acceptor)
 			record->header = *acceptor;
-		bpf_map_delete_elem(&accepted, &key);
+		if (end != FLOW_CONTINUES)
+			bpf_map_delete_elem(&accepted, &key);
 	}
 	record->header.kind = NETWORK_FLOW;
 	record->header.time = now;
@@ -429,15 +458,17 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 	record->received = tcp->bytes_received;
 	if (record->received >= fin)
 		record->received -= fin;
+	record->told_sent = flow_told(&connection->told_sent, record->sent);
+	record->told_received = flow_told(&connection->told_received, record->received);
 	endpoints_of_socket(sk, &record->peer, &record->local);
 	record->sent_packets = tcp->segs_out;
 	record->received_packets = tcp->segs_in;
 	record->retransmits = tcp->total_retrans;
 	record->rtt = tcp->srtt_us >> 3;
 	record->protocol = IPPROTO_TCP;
-	record->end = flow_end(sk->sk_err, state);
+	record->end = end;
 	record->inbound = connection->inbound;
-	record->reserved = 0;
+	record->shown = 0;
 	event_submit(record);
 }
 
@@ -455,7 +486,7 @@ static __always_inline void connection_end(struct sock *sk, struct connection *c
 		connection_report(sk, connection, 0, CONNECT_LATE);
 	}
 	if (connection->established) {
-		flow_report(sk, connection, state);
+		flow_report(sk, connection, flow_end(sk->sk_err, state));
 		return;
 	}
 	if (sk->sk_err) {
@@ -523,6 +554,29 @@ int BPF_PROG(network_on_destroy_sock, struct sock *sk)
 		return 0;
 	connection_end(sk, connection, sk->__sk_common.skc_state);
 	bpf_sk_storage_delete(&connections, sk);
+	return 0;
+}
+
+/*
+ * Reports connections that go on: what went over each so far.
+ * Why an iterator: it looks at the connections of sandboxes alone, when user space says so, and costs no packet
+ * anything. Since 5.9.
+ */
+SEC("iter/bpf_sk_storage_map")
+int network_on_iterate(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct connection *connection = ctx->value;
+	struct sock *sk = ctx->sk;
+	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 since;
+
+	if (!sk || !connection || !flow_interval || !connection->established)
+		return 0;
+	since = connection->told ? connection->told : connection->started;
+	if (now - since < flow_interval || sk->__sk_common.skc_state == TCP_CLOSE)
+		return 0;
+	connection->told = now;
+	flow_report(sk, connection, FLOW_CONTINUES);
 	return 0;
 }
 
@@ -861,4 +915,6 @@ int BPF_PROG(network_on_connect, int fd, struct sockaddr *address, int size, int
 ABI_STRUCT(endpoint);
 ABI_STRUCT(connect);
 ABI_STRUCT(flow);
+ABI_STRUCT(destination);
+ABI_ENUM(flow_end);
 ABI_STRUCT(socket_event);

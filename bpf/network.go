@@ -76,17 +76,20 @@ func decodeFlow(r *Record, data []byte) error {
 		Local:     localAddrPort(flow.Local.Address, flow.Local.Port),
 		Sent:      flow.Sent,
 		Received:  flow.Received,
-		Duration:  time.Duration(flow.Duration),
+		// What was told before is part of what is told now.
+		ToldSent: min(flow.ToldSent, flow.Sent), ToldReceived: min(flow.ToldReceived, flow.Received),
+		Duration: time.Duration(flow.Duration),
 
 		SentPackets: flow.SentPackets, ReceivedPackets: flow.ReceivedPackets, Retransmits: flow.Retransmits,
 		RTT: time.Duration(flow.Rtt) * time.Microsecond, End: flowEnd(flow.End), Inbound: flow.Inbound != 0,
+		Continuing: networkFlowEnd(flow.End) == networkFlowEndFLOW_CONTINUES,
 	}
 	return nil
 }
 
-// flowEnd is how a flow ended (enum flow_end), "" for what is none.
+// flowEnd is how a flow ended (enum flow_end), "" for what is none and for one that goes on.
 func flowEnd(end uint8) string {
-	ends := [...]string{"", "local", "peer", "reset", "timeout", "aborted"}
+	ends := [...]string{"", "local", "peer", "reset", "timeout", "aborted", "", "idle"}
 	if int(end) < len(ends) {
 		return ends[end]
 	}

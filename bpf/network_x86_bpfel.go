@@ -41,6 +41,13 @@ type networkConnect struct {
 	Flags    uint8
 }
 
+type networkDestination struct {
+	_        structs.HostLayout
+	Cookie   uint64
+	Peer     networkEndpoint
+	Reserved [6]uint8
+}
+
 type networkEndpoint struct {
 	_       structs.HostLayout
 	Address [16]uint8
@@ -70,6 +77,8 @@ type networkFlow struct {
 	Duration        uint64
 	Sent            uint64
 	Received        uint64
+	ToldSent        uint64
+	ToldReceived    uint64
 	SentPackets     uint32
 	ReceivedPackets uint32
 	Retransmits     uint32
@@ -79,8 +88,20 @@ type networkFlow struct {
 	Protocol        uint8
 	End             uint8
 	Inbound         uint8
-	Reserved        uint8
+	Shown           uint8
 }
+
+type networkFlowEnd uint32
+
+const (
+	networkFlowEndFLOW_LOCAL     networkFlowEnd = 1
+	networkFlowEndFLOW_PEER      networkFlowEnd = 2
+	networkFlowEndFLOW_RESET     networkFlowEnd = 3
+	networkFlowEndFLOW_TIMEOUT   networkFlowEnd = 4
+	networkFlowEndFLOW_ABORTED   networkFlowEnd = 5
+	networkFlowEndFLOW_CONTINUES networkFlowEnd = 6
+	networkFlowEndFLOW_IDLE      networkFlowEnd = 7
+)
 
 type networkSocketEvent struct {
 	_      structs.HostLayout
@@ -126,6 +147,8 @@ const (
 	networkMapAccepted              = "accepted"
 	networkMapAttempts              = "attempts"
 	networkMapConnections           = "connections"
+	networkMapDatagramFlows         = "datagram_flows"
+	networkMapDatagramSockets       = "datagram_sockets"
 	networkMapDestinations          = "destinations"
 	networkMapEventCounts           = "event_counts"
 	networkMapEvents                = "events"
@@ -143,15 +166,19 @@ const (
 	networkProgNetworkOnConnect4    = "network_on_connect4"
 	networkProgNetworkOnConnect6    = "network_on_connect6"
 	networkProgNetworkOnDestroySock = "network_on_destroy_sock"
+	networkProgNetworkOnIterate     = "network_on_iterate"
 	networkProgNetworkOnListen      = "network_on_listen"
+	networkProgNetworkOnRelease     = "network_on_release"
 	networkProgNetworkOnSendmsg4    = "network_on_sendmsg4"
 	networkProgNetworkOnSendmsg6    = "network_on_sendmsg6"
 	networkProgNetworkOnSetState    = "network_on_set_state"
 	networkProgNetworkOnSocket      = "network_on_socket"
 	networkProgNetworkOnSysExit     = "network_on_sys_exit"
 	networkVarAbiConnect            = "abi_connect"
+	networkVarAbiDestination        = "abi_destination"
 	networkVarAbiEndpoint           = "abi_endpoint"
 	networkVarAbiFlow               = "abi_flow"
+	networkVarAbiFlowEnd            = "abi_flow_end"
 	networkVarAbiSocketEvent        = "abi_socket_event"
 	networkVarCalls32               = "calls32"
 	networkVarCalls64               = "calls64"
@@ -160,6 +187,7 @@ const (
 	networkVarEventLimits           = "event_limits"
 	networkVarEventSlot             = "event_slot"
 	networkVarEventWakeBytes        = "event_wake_bytes"
+	networkVarFlowInterval          = "flow_interval"
 	networkVarHookProofs            = "hook_proofs"
 	networkVarHookToken             = "hook_token"
 	networkVarProbeIndex            = "probe_index"
@@ -214,7 +242,9 @@ type networkProgramSpecs struct {
 	NetworkOnConnect4    *ebpf.ProgramSpec `ebpf:"network_on_connect4"`
 	NetworkOnConnect6    *ebpf.ProgramSpec `ebpf:"network_on_connect6"`
 	NetworkOnDestroySock *ebpf.ProgramSpec `ebpf:"network_on_destroy_sock"`
+	NetworkOnIterate     *ebpf.ProgramSpec `ebpf:"network_on_iterate"`
 	NetworkOnListen      *ebpf.ProgramSpec `ebpf:"network_on_listen"`
+	NetworkOnRelease     *ebpf.ProgramSpec `ebpf:"network_on_release"`
 	NetworkOnSendmsg4    *ebpf.ProgramSpec `ebpf:"network_on_sendmsg4"`
 	NetworkOnSendmsg6    *ebpf.ProgramSpec `ebpf:"network_on_sendmsg6"`
 	NetworkOnSetState    *ebpf.ProgramSpec `ebpf:"network_on_set_state"`
@@ -229,6 +259,8 @@ type networkMapSpecs struct {
 	Accepted        *ebpf.MapSpec `ebpf:"accepted"`
 	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
 	Connections     *ebpf.MapSpec `ebpf:"connections"`
+	DatagramFlows   *ebpf.MapSpec `ebpf:"datagram_flows"`
+	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
 	Destinations    *ebpf.MapSpec `ebpf:"destinations"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
@@ -247,8 +279,10 @@ type networkMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkVariableSpecs struct {
 	AbiConnect      *ebpf.VariableSpec `ebpf:"abi_connect"`
+	AbiDestination  *ebpf.VariableSpec `ebpf:"abi_destination"`
 	AbiEndpoint     *ebpf.VariableSpec `ebpf:"abi_endpoint"`
 	AbiFlow         *ebpf.VariableSpec `ebpf:"abi_flow"`
+	AbiFlowEnd      *ebpf.VariableSpec `ebpf:"abi_flow_end"`
 	AbiSocketEvent  *ebpf.VariableSpec `ebpf:"abi_socket_event"`
 	Calls32         *ebpf.VariableSpec `ebpf:"calls32"`
 	Calls64         *ebpf.VariableSpec `ebpf:"calls64"`
@@ -257,6 +291,7 @@ type networkVariableSpecs struct {
 	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
 	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	FlowInterval    *ebpf.VariableSpec `ebpf:"flow_interval"`
 	HookProofs      *ebpf.VariableSpec `ebpf:"hook_proofs"`
 	HookToken       *ebpf.VariableSpec `ebpf:"hook_token"`
 	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
@@ -286,6 +321,8 @@ type networkMaps struct {
 	Accepted        *ebpf.Map `ebpf:"accepted"`
 	Attempts        *ebpf.Map `ebpf:"attempts"`
 	Connections     *ebpf.Map `ebpf:"connections"`
+	DatagramFlows   *ebpf.Map `ebpf:"datagram_flows"`
+	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
 	Destinations    *ebpf.Map `ebpf:"destinations"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
@@ -304,6 +341,8 @@ func (m *networkMaps) Close() error {
 		m.Accepted,
 		m.Attempts,
 		m.Connections,
+		m.DatagramFlows,
+		m.DatagramSockets,
 		m.Destinations,
 		m.EventCounts,
 		m.Events,
@@ -323,8 +362,10 @@ func (m *networkMaps) Close() error {
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkVariables struct {
 	AbiConnect      *ebpf.Variable `ebpf:"abi_connect"`
+	AbiDestination  *ebpf.Variable `ebpf:"abi_destination"`
 	AbiEndpoint     *ebpf.Variable `ebpf:"abi_endpoint"`
 	AbiFlow         *ebpf.Variable `ebpf:"abi_flow"`
+	AbiFlowEnd      *ebpf.Variable `ebpf:"abi_flow_end"`
 	AbiSocketEvent  *ebpf.Variable `ebpf:"abi_socket_event"`
 	Calls32         *ebpf.Variable `ebpf:"calls32"`
 	Calls64         *ebpf.Variable `ebpf:"calls64"`
@@ -333,6 +374,7 @@ type networkVariables struct {
 	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
 	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
+	FlowInterval    *ebpf.Variable `ebpf:"flow_interval"`
 	HookProofs      *ebpf.Variable `ebpf:"hook_proofs"`
 	HookToken       *ebpf.Variable `ebpf:"hook_token"`
 	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
@@ -349,7 +391,9 @@ type networkPrograms struct {
 	NetworkOnConnect4    *ebpf.Program `ebpf:"network_on_connect4"`
 	NetworkOnConnect6    *ebpf.Program `ebpf:"network_on_connect6"`
 	NetworkOnDestroySock *ebpf.Program `ebpf:"network_on_destroy_sock"`
+	NetworkOnIterate     *ebpf.Program `ebpf:"network_on_iterate"`
 	NetworkOnListen      *ebpf.Program `ebpf:"network_on_listen"`
+	NetworkOnRelease     *ebpf.Program `ebpf:"network_on_release"`
 	NetworkOnSendmsg4    *ebpf.Program `ebpf:"network_on_sendmsg4"`
 	NetworkOnSendmsg6    *ebpf.Program `ebpf:"network_on_sendmsg6"`
 	NetworkOnSetState    *ebpf.Program `ebpf:"network_on_set_state"`
@@ -365,7 +409,9 @@ func (p *networkPrograms) Close() error {
 		p.NetworkOnConnect4,
 		p.NetworkOnConnect6,
 		p.NetworkOnDestroySock,
+		p.NetworkOnIterate,
 		p.NetworkOnListen,
+		p.NetworkOnRelease,
 		p.NetworkOnSendmsg4,
 		p.NetworkOnSendmsg6,
 		p.NetworkOnSetState,

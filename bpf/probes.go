@@ -44,9 +44,9 @@ func probes() []probe {
 		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: decodeFile},
 		{
 			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow), string(event.KindNetworkSocket)},
-			load: loadNetwork, decode: decodeNetwork, trampolines: networkTrampolines(),
+			load: loadNetwork, prepare: prepareNetwork, decode: decodeNetwork, trampolines: networkTrampolines(),
 		},
-		{name: "dns", kinds: []string{"dns.message", "network.stream"}, load: loadDns, decode: decodeDNS},
+		{name: "dns", kinds: []string{"dns.message", "network.stream", "network.datagram", "network.flow by UDP"}, load: loadDns, decode: decodeDNS},
 		{
 			name: "notable", kinds: []string{string(event.KindSyscallNotable), "signal"},
 			load: loadNotable, prepare: notables.prepare, decode: notables.decode, trampolines: notables.trampolines(),
@@ -60,7 +60,7 @@ func probes() []probe {
 func sharedMaps() []string {
 	return []string{
 		"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors",
-		"unlabelled", "syscall_scopes", "syscall_handlers",
+		"unlabelled", "syscall_scopes", "syscall_handlers", "datagram_sockets", "datagram_flows",
 	}
 }
 

@@ -28,7 +28,8 @@ type Record struct {
 	Counted bool
 	// Payload is an event's payload (*event.ProcessExec, *event.ProcessExit, *event.FileOpen,
 	// *event.NetworkConnect, *event.NetworkFlow), or one of this package's: *Fork, *Existing,
-	// *CgroupMade, *CgroupGone, *DNSMessage, *Stream, *FileUse.
+	// *CgroupMade, *CgroupGone, *DNSMessage, *Stream, *Datagram,
+	// *FileUse.
 	Payload any
 
 	// mix is what makes an open the same as another one, besides its process and file; 0 for what is always told.
@@ -108,6 +109,15 @@ type Stream struct {
 	// ID is the connection's, unique while it lasts; Offset is how many bytes of this direction were before.
 	ID     uint64
 	Offset uint32
+	Bytes  []byte
+}
+
+// Datagram is one of the first that a socket sent to a peer, which may begin a QUIC connection.
+type Datagram struct {
+	Ends
+	// Socket is the socket's number, unique while it lasts; Number counts the datagrams that are shown.
+	Socket uint64
+	Number uint32
 	Bytes  []byte
 }
 

@@ -47,6 +47,10 @@ type Tracer struct {
 	ringID uint64
 	// old is the ring of a layout before, until it is read.
 	old *recordRing
+	// flows tells of the connections that go on.
+	flows flows
+	// datagrams is nil where those of UDP sockets are not counted.
+	datagrams *datagrams
 	// transfers is nil where what is read and written is not counted.
 	transfers *transfers
 
@@ -208,6 +212,9 @@ func (t *Tracer) open() error {
 		return fmt.Errorf("opening the ring: %w", err)
 	}
 	t.openRepeats()
+	if m := t.shared["datagram_flows"]; m != nil {
+		t.datagrams = newDatagrams(m, &t.dec, t.cfg.FlowInterval)
+	}
 	if m := t.shared["transfers"]; t.cfg.FileIO && m != nil {
 		t.transfers = newTransfers([...]*ebpf.Map{m, t.shared["other_transfers"]}, t.cfg.Watched)
 	}
@@ -355,7 +362,8 @@ func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Progra
 	}
 	h := p.hooks[name]
 	if h.attach == ebpf.AttachTraceIter {
-		iterator, err := link.AttachIter(link.IterOptions{Program: program})
+		// Of sockets: those that have something in the map. Others are of tasks, and need none.
+		iterator, err := link.AttachIter(link.IterOptions{Program: program, Map: p.collection.Maps["connections"]})
 		p.iterator = iterator
 		return err
 	}
@@ -513,7 +521,7 @@ func (t *Tracer) listExisting(cgroupID uint64) error {
 	}
 	for i := range t.probes {
 		p := &t.probes[i]
-		if p.iterator == nil {
+		if p.iterator == nil || p.collection.Variables["existing_sandbox"] == nil {
 			continue
 		}
 		if err := p.collection.Variables["existing_sandbox"].Set(cgroupID); err != nil {

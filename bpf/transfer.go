@@ -29,7 +29,7 @@ const (
 
 // FileUse is the first use of a file by a process: its path for the counts that follow, as *event.FileIO.
 type FileUse struct {
-	io event.FileIO
+	IO event.FileIO
 }
 
 // transfers is what processes read and write of files, as the kernel counts it. It is used by the goroutine of Run
@@ -77,8 +77,8 @@ func (t *transfers) note(r *Record) {
 	if !ok {
 		return
 	}
-	key := fileTransferKey{Inode: use.io.Inode, Start: r.Task.Start, Device: use.io.Device, Pid: r.Task.PID}
-	t.adopt(key, &transferred{record: *r, io: use.io})
+	key := fileTransferKey{Inode: use.IO.Inode, Start: r.Task.Start, Device: use.IO.Device, Pid: r.Task.PID}
+	t.adopt(key, &transferred{record: *r, io: use.IO})
 }
 
 // adopt keeps a file under its key. One that is there already was told by two threads at once, or was counted among

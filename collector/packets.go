@@ -166,9 +166,14 @@ func (p *Pipeline) stream(state *sandboxState, r *bpf.Record, s *bpf.Stream) {
 		return
 	}
 	request.Transport, request.Peer = event.TransportTCP, s.Peer
+	p.requested(state, r, request)
+}
+
+// requested tells what a connection asks for, and whose name its peer is known by from now on.
+func (p *Pipeline) requested(state *sandboxState, r *bpf.Record, request *event.NetworkRequest) {
 	// What a proxy is asked for is not its own name, and everybody's servers are on the loopback.
-	if request.Name != "" && request.Source != "proxy" && event.ScopeOf(s.Peer.Addr()) != event.ScopeLoopback {
-		state.names.said(s.Peer.Addr(), request.Name, request.Source, r.Time)
+	if request.Name != "" && request.Source != "proxy" && event.ScopeOf(request.Peer.Addr()) != event.ScopeLoopback {
+		state.names.said(request.Peer.Addr(), request.Name, request.Source, r.Time)
 	}
 	who := p.whoIs(r)
 	p.publish(&event.Event{Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: request})

@@ -168,6 +168,7 @@ type sandboxState struct {
 	names        nameCache
 	questions    questions
 	streams      streams
+	hellos       hellos
 	cgroups      cgroupPaths
 	tally        tally
 }
@@ -353,6 +354,9 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		return
 	case *bpf.Stream:
 		p.stream(state, r, payload)
+		return
+	case *bpf.Datagram:
+		p.datagram(state, r, payload)
 		return
 	case *bpf.Existing:
 		if !p.tree.Known(r) {

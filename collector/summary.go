@@ -106,8 +106,8 @@ func (s *Summarizer) add(e *event.Event) {
 		}
 		if d := s.destination(payload.Transport, payload.Peer.String(), payload.PeerName); d != nil {
 			d.Scope = event.ScopeOf(payload.Peer.Addr())
-			d.Sent += payload.Sent
-			d.Received += payload.Received
+			d.Sent += payload.Sent - payload.ToldSent
+			d.Received += payload.Received - payload.ToldReceived
 		}
 	case *event.Finding:
 		if _, known := s.findings[payload.ID]; known || len(s.findings) < maxSummaryFindings {

@@ -486,9 +486,12 @@ const (
 	// NetworkEndReason is how the connection ended: local, peer (who closed first), reset (by the peer), timeout,
 	// aborted (given up here).
 	NetworkEndReason Key = "watchglass.network.end_reason"
+	// NetworkContinuing is true when the connection goes on: its numbers are those so far, and are part of those of its
+	// next event. Who sums up takes the last one alone.
+	NetworkContinuing Key = "watchglass.network.continuing"
 	// NetworkInbound is true when the peer connected to the sandbox.
 	NetworkInbound Key = "watchglass.network.inbound"
-	// NetworkProtocolName is the protocol that the first bytes speak: tls, http.
+	// NetworkProtocolName is the protocol that the first bytes speak: tls, quic, http.
 	NetworkProtocolName Key = "network.protocol.name"
 	// TLSNextProtocols is the protocols that a TLS client offers to speak (ALPN), in its order.
 	TLSNextProtocols Key = "watchglass.tls.client.alpn"

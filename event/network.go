@@ -11,7 +11,7 @@ import (
 const (
 	// KindNetworkConnect is a connect, successful, refused or denied; also the first datagram to a destination.
 	KindNetworkConnect Kind = "watchglass.network.connect"
-	// KindNetworkFlow is the end of a TCP connection, made or accepted, with what went over it.
+	// KindNetworkFlow is what went over a TCP connection, made or accepted: at its end, and while it goes on so far.
 	KindNetworkFlow Kind = "watchglass.network.flow"
 )
 
@@ -121,23 +121,28 @@ func (n *NetworkConnect) AppendBody(dst []byte) []byte {
 	return dst
 }
 
-// NetworkFlow is a finished TCP connection that had been established from inside the sandbox, or accepted there.
+// NetworkFlow is a TCP connection that was established from inside the sandbox, or accepted there: when it ends, and now
+// and then while it goes on.
 type NetworkFlow struct {
 	Transport Transport
 	// Peer, Local, PeerName and PeerNameSource are as in NetworkConnect.
 	Peer, Local              netip.AddrPort
 	PeerName, PeerNameSource string
-	// Sent and Received are payload bytes.
+	// Sent and Received are payload bytes since it began.
 	Sent, Received uint64
+	// ToldSent and ToldReceived are what of them events before have told: who sums up takes it off.
+	ToldSent, ToldReceived uint64
 	// SentPackets and ReceivedPackets are TCP segments, those without payload included; Retransmits is how many were
 	// sent again.
 	SentPackets, ReceivedPackets, Retransmits uint32
 	// RTT is the smoothed round-trip time; 0 when it was never measured.
 	RTT time.Duration
-	// Duration is from the connect to the close.
+	// Duration is from the connect to the close, or until now.
 	Duration time.Duration
 	// End is how it ended: local, peer (who closed first), reset, timeout, aborted; "" when not known.
 	End string
+	// Continuing is true when it goes on.
+	Continuing bool
 	// Inbound is true when the peer connected. The process is then who accepted it; none when nobody did.
 	Inbound bool
 }
@@ -161,6 +166,7 @@ func (n *NetworkFlow) AppendAttributes(dst []Attribute) []Attribute {
 	if n.RTT > 0 {
 		dst = append(dst, Attribute{NetworkRTT, Seconds(n.RTT)})
 	}
+	dst = appendTrue(dst, NetworkContinuing, n.Continuing)
 	dst = appendTrue(dst, NetworkInbound, n.Inbound)
 	return appendString(dst, NetworkEndReason, n.End)
 }
@@ -177,6 +183,9 @@ func (n *NetworkFlow) AppendBody(dst []byte) []byte {
 	dst = AppendBytes(dst, n.Received)
 	dst = append(dst, ", "...)
 	dst = append(dst, roundDuration(n.Duration).String()...)
+	if n.Continuing {
+		dst = append(dst, " so far"...)
+	}
 	switch n.End {
 	case "reset", "timeout", "aborted":
 		dst = append(dst, ", "...)

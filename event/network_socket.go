@@ -149,7 +149,7 @@ const KindNetworkRequest Kind = "watchglass.network.request"
 type NetworkRequest struct {
 	Transport   Transport
 	Peer, Local netip.AddrPort
-	// Protocol is "tls" or "http".
+	// Protocol is "tls", "quic" or "http".
 	Protocol string
 	// Name is the server that is meant: the name of TLS's SNI, HTTP's Host, or what a proxy is asked for (CONNECT, or a
 	// whole URL); Source is which of them: sni, http_host, proxy. Both are "" where there is none.

@@ -184,8 +184,8 @@ func (m *Metrics) observe(ev *event.Event) {
 		}
 	case *event.NetworkFlow:
 		scope := string(event.ScopeOf(p.Peer.Addr()))
-		m.bytes.WithLabelValues(scope, "sent").Add(float64(p.Sent))
-		m.bytes.WithLabelValues(scope, "received").Add(float64(p.Received))
+		m.bytes.WithLabelValues(scope, "sent").Add(float64(p.Sent - p.ToldSent))
+		m.bytes.WithLabelValues(scope, "received").Add(float64(p.Received - p.ToldReceived))
 	case *event.SyscallSummary:
 		for _, c := range p.Counts {
 			m.syscalls.WithLabelValues(m.callLabel.value(c.Name)).Add(max(0, float64(c.N)))

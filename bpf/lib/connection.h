@@ -34,6 +34,10 @@ struct connection {
 	__u64 started;
 	struct shown sent;
 	struct shown received;
+	/* What a flow that goes on told so far, and when it told that. */
+	__u64 told_sent;
+	__u64 told_received;
+	__u64 told;
 	__u8 established;
 	/* The peer connected: nobody owns it until it is accepted. */
 	__u8 inbound;

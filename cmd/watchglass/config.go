@@ -64,6 +64,8 @@ type kernelConfig struct {
 	Plan          bpf.Plan     `yaml:"plan"`
 	SyscallCounts bpf.Counting `yaml:"syscall_counts"`
 	FileIO        bool         `yaml:"file_io"`
+	// FlowInterval is as in bpf.Config.
+	FlowInterval time.Duration `yaml:"flow_interval"`
 	// Pins is for the daemon alone.
 	Pins pinsConfig `yaml:"pins"`
 }
@@ -202,7 +204,7 @@ func (c *kernelConfig) tracer() bpf.Config {
 	return bpf.Config{
 		RingBytes: c.RingBytes, BulkBudget: c.BulkBudget, KeptBudget: c.KeptBudget,
 		MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts, FileIO: c.FileIO,
-		Plan: c.Plan,
+		Plan: c.Plan, FlowInterval: c.FlowInterval,
 	}
 }
 

@@ -170,15 +170,16 @@ func (t *Tracker) connected(r *root, n *event.NetworkConnect, at time.Time) {
 }
 
 func (t *Tracker) flowed(r *root, n *event.NetworkFlow, at time.Time) {
-	r.totals.BytesSent += n.Sent
-	r.totals.BytesReceived += n.Received
+	sent, received := n.Sent-n.ToldSent, n.Received-n.ToldReceived
+	r.totals.BytesSent += sent
+	r.totals.BytesReceived += received
 	if n.Inbound {
 		return // its peer is nobody that was connected to
 	}
 	if o := t.object(r, objectKey{kind: connection, peer: n.Peer, udp: n.Transport == event.TransportUDP}, at); o != nil {
 		o.n-- // the connect counted it
-		o.sent += n.Sent
-		o.received += n.Received
+		o.sent += sent
+		o.received += received
 	}
 }
 

@@ -139,6 +139,9 @@ func (r *Record) ecsCategory() (kind string, category, types []string) {
 		}
 		return "event", []string{"network"}, types
 	case event.KindNetworkFlow:
+		if r.find(event.NetworkContinuing).AsBool() {
+			return "event", []string{"network"}, []string{"connection", "info"}
+		}
 		return "event", []string{"network"}, []string{"connection", "end"}
 	case event.KindNetworkAccept:
 		return "event", []string{"network"}, []string{"connection", "start"}

@@ -149,6 +149,9 @@ func (r *Record) activity() (int64, string) {
 			return 4, "Fail"
 		}
 	case event.KindNetworkFlow:
+		if r.find(event.NetworkContinuing).AsBool() {
+			return 6, "Traffic"
+		}
 		return 2, "Close"
 	case event.KindNetworkAccept:
 		return 1, "Open"

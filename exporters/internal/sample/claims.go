@@ -95,6 +95,7 @@ func Others() []event.Payload {
 			ALPN: []string{"h2"},
 		},
 		&event.NetworkFlow{Transport: event.TransportTCP, Peer: peer, Local: local, Sent: 10, Received: 20, SentPackets: 1, ReceivedPackets: 2, Inbound: true},
+		&event.NetworkFlow{Transport: event.TransportTCP, Peer: peer, Local: local, Sent: 10, Received: 20, ToldSent: 5, Continuing: true},
 		&event.TurnEnd{Claim: event.Claim{Agent: "codex", Session: "s-1", Turn: "t-1", Channel: event.ChannelHook}},
 		&event.SandboxPosture{
 			UserID: 0, InitialUserNS: true, Capabilities: []string{"CAP_SYS_ADMIN"}, Seccomp: "disabled", Network: "own",
