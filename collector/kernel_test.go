@@ -77,6 +77,14 @@ func startKernelSession(t *testing.T, ringBytes int) *kernelSession {
 // startKernelSessionWith lets the caller change the pipeline's settings.
 func startKernelSessionWith(t *testing.T, ringBytes int, change func(*Settings)) *kernelSession {
 	t.Helper()
+	cfg := bpf.DefaultConfig()
+	cfg.RingBytes = ringBytes
+	return startKernelSessionOn(t, cfg, change)
+}
+
+// startKernelSessionOn is startKernelSessionWith over a tracer of the caller's.
+func startKernelSessionOn(t *testing.T, cfg bpf.Config, change func(*Settings)) *kernelSession {
+	t.Helper()
 	testenv.RequireEBPF(t)
 	mount, err := sandbox.FindMount()
 	if err != nil {
@@ -87,9 +95,7 @@ func startKernelSessionWith(t *testing.T, ringBytes int, change func(*Settings))
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = leaf.Kill(); _ = leaf.Remove(context.Background()) })
-	cfg := bpf.DefaultConfig()
 	cfg.Environment = agent.Environment()
-	cfg.RingBytes = ringBytes
 	tracer, err := bpf.Open(cfg)
 	if err != nil {
 		testenv.Unable(t, err.Error())
