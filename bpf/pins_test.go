@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
@@ -122,9 +124,29 @@ func pinned(dir string) Config {
 
 func openPinned(t *testing.T, cfg Config, want event.Pinning) *Tracer {
 	t.Helper()
-	tracer, err := Open(cfg)
+	return openVersion(t, cfg, nil, want)
+}
+
+// openVersion is openPinned with objects that were built another way, as change makes of them; nil for as they are.
+func openVersion(t *testing.T, cfg Config, change func(probe string, spec *ebpf.CollectionSpec), want event.Pinning) *Tracer {
+	t.Helper()
+	tracer, err := newTracer(cfg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := range tracer.probes {
+		p := &tracer.probes[i]
+		load := p.load
+		p.load = func() (*ebpf.CollectionSpec, error) {
+			spec, err := load()
+			if err == nil && change != nil {
+				change(p.name, spec)
+			}
+			return spec, err
+		}
+	}
+	if err := tracer.open(); err != nil {
+		t.Fatal(errors.Join(err, tracer.Close()))
 	}
 	t.Cleanup(func() { _ = tracer.Close() })
 	if how, err := tracer.Pinning(); how != want || err != nil {
@@ -152,21 +174,29 @@ func TestKernelPins(t *testing.T) {
 	load := startCounting(t, cgroup)
 	reached := int64(0)
 	for _, next := range []struct {
-		change func(*Config)
-		want   event.Pinning
+		name    string
+		change  func(*Config)
+		version func(probe string, spec *ebpf.CollectionSpec)
+		want    event.Pinning
 	}{
-		{func(*Config) {}, event.PinningAdopted},
-		{func(c *Config) { c.KeptBudget *= 2 }, event.PinningUpdated},
-		{func(c *Config) { c.RingBytes *= 2 }, event.PinningReplaced},
-		{func(*Config) {}, event.PinningAdopted},
+		{"the same", nil, nil, event.PinningAdopted},
+		{"other constants", func(c *Config) { c.KeptBudget *= 2 }, nil, event.PinningUpdated},
+		{"another program, and one less", nil, otherPrograms, event.PinningUpdated},
+		{"as before", nil, nil, event.PinningUpdated},
+		{"another ring", func(c *Config) { c.RingBytes *= 2 }, nil, event.PinningReplaced},
+		{"another layout of a map", nil, otherMaps, event.PinningReplaced},
+		{"that again", nil, otherMaps, event.PinningAdopted},
 	} {
 		reached += 100
 		load.reach(t, reached)
 		r.kill(t)
 		reached += 50
 		load.reach(t, reached) // while nobody reads
-		next.change(&cfg)
-		r = told.read(t, openPinned(t, cfg, next.want))
+		if next.change != nil {
+			next.change(&cfg)
+		}
+		t.Log(next.name)
+		r = told.read(t, openVersion(t, cfg, next.version, next.want))
 	}
 	load.reach(t, reached+100)
 	close(load.stop)
@@ -176,6 +206,25 @@ func TestKernelPins(t *testing.T) {
 		if n := told.seen[fmt.Sprint(i)]; n != 1 {
 			t.Errorf("execution %d of %d was told %d times", i, load.started.Load(), n)
 		}
+	}
+}
+
+// otherPrograms is a version with a program less, and with an instruction more, that does nothing.
+func otherPrograms(probe string, spec *ebpf.CollectionSpec) {
+	for name, p := range spec.Programs {
+		switch {
+		case probe == "dns" && p.AttachType == ebpf.AttachCGroupInetIngress:
+			delete(spec.Programs, name)
+		case probe == "process" && p.AttachTo == "sched_process_exec":
+			p.Instructions = slices.Insert(slices.Clone(p.Instructions), 1, asm.Mov.Imm(asm.R0, 0))
+		}
+	}
+}
+
+// otherMaps is a version with more room in a map.
+func otherMaps(probe string, spec *ebpf.CollectionSpec) {
+	if probe == "network" {
+		spec.Maps["destinations"].MaxEntries *= 2
 	}
 }
 
