@@ -855,7 +855,7 @@ static __always_inline int socket_returned(void *ctx, struct socket_call *made, 
  * These report what network_on_sys_exit does, in its place, where kernel functions can be hung on. Why these
  * functions: each does the work of its call for 64-bit and 32-bit callers alike, socketcall too, whose
  * arguments are the kernel's copies here. Since 6.1 at least, under these names.
- * Misses: calls through io_uring.
+ * Misses: calls through io_uring; calls that seccomp refused, which never come here.
  */
 SEC("fexit/__sys_socket")
 int BPF_PROG(network_on_socket, int family, int type, int protocol, int ret)

@@ -461,6 +461,9 @@ func TestKernelNetwork(t *testing.T) {
 	w := startWatch(t)
 	for _, c := range networkCases() {
 		t.Run(c.name, func(t *testing.T) {
+			if c.claimed && w.tracer.Plan() == PlanTrampoline {
+				t.Skip("a call that seccomp refuses never comes to the function that does its work")
+			}
 			peer, served := c.listenFor(t)
 			helper := w.run(helperRun{action: "reach", args: []string{c.name, peer.String()}, flags: c.flags})
 			c.check(t, w, helper.pid, peer)
