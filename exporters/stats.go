@@ -63,16 +63,7 @@ func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
 		"Events that the pipeline gave to the exporters, by kind.", "kind")
 	c.lost = desc(counter, "watchglass_events_lost_total",
 		"Events that were lost: at which stage, of which kind (or probe, or exporter), and why.", "stage", "lost", "reason")
-	c.attached = desc(gauge, "watchglass_probe_attached",
-		"1 when all programs of the probe are attached, 0 when it is degraded.", "probe")
-	c.seen = desc(counter, "watchglass_probe_events_seen_total",
-		"Events that the probe's programs met in sandboxes.", "probe")
-	c.dropped = desc(counter, "watchglass_probe_events_dropped_total",
-		"Events that the probe's programs found no room for in the ring buffer.", "probe")
-	c.plan = desc(gauge, "watchglass_probe_plan",
-		"Always 1: by which hook plan the probe sees system calls, and whether it fell back to that one from the collector's.", "probe", "plan", "fallback")
-	c.missed = desc(counter, "watchglass_probe_missed_total",
-		"How often the kernel had no room to run one of the probe's programs, for whichever process: an event may be missing.", "probe")
+	c.addProbeInstruments(desc)
 	c.exported = desc(counter, "watchglass_exporter_events_exported_total",
 		"Events that the exporter delivered.", "exporter")
 	c.failed = desc(counter, "watchglass_exporter_events_failed_total",
@@ -177,19 +168,7 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	for key, n := range losses(stats) {
 		counter(c.lost, n, key.stage, key.lost, key.reason)
 	}
-	for _, p := range stats.Probes {
-		attached := 0.0
-		if p.Attached {
-			attached = 1
-		}
-		gauge(c.attached, attached, p.Name)
-		if p.Plan != "" {
-			gauge(c.plan, 1, p.Name, p.Plan, strconv.FormatBool(p.Fallback != ""))
-		}
-		counter(c.missed, p.Missed, p.Name)
-		counter(c.seen, p.Seen, p.Name)
-		counter(c.dropped, p.Dropped, p.Name)
-	}
+	c.collectProbes(stats.Probes, counter, gauge)
 	for _, e := range stats.Exporters {
 		counter(c.exported, e.Exported, e.Name)
 		counter(c.failed, e.Failed, e.Name)
@@ -217,6 +196,37 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.ringSize, float64(stats.RingBytes))
 	gauge(c.ringUsed, float64(stats.RingUsed))
 	c.journal.collect(&stats, ch)
+}
+
+// addProbeInstruments makes those of the kernel side.
+func (c *statsCollector) addProbeInstruments(desc func(kind, name, help string, labels ...string) *prometheus.Desc) {
+	c.attached = desc("gauge", "watchglass_probe_attached",
+		"1 when all programs of the probe are attached, 0 when it is degraded.", "probe")
+	c.seen = desc("counter", "watchglass_probe_events_seen_total",
+		"Events that the probe's programs met in sandboxes.", "probe")
+	c.dropped = desc("counter", "watchglass_probe_events_dropped_total",
+		"Events that the probe's programs found no room for in the ring buffer.", "probe")
+	c.plan = desc("gauge", "watchglass_probe_plan",
+		"Always 1: by which hook plan the probe sees system calls, and whether it fell back to that one from the collector's.", "probe", "plan", "fallback")
+	c.missed = desc("counter", "watchglass_probe_missed_total",
+		"How often the kernel had no room to run one of the probe's programs, for whichever process: an event may be missing.", "probe")
+}
+
+// collectProbes shows how the probes are.
+func (c *statsCollector) collectProbes(probes []event.ProbeStats, counter func(*prometheus.Desc, uint64, ...string), gauge func(*prometheus.Desc, float64, ...string)) {
+	for _, p := range probes {
+		attached := 0.0
+		if p.Attached {
+			attached = 1
+		}
+		gauge(c.attached, attached, p.Name)
+		if p.Plan != "" {
+			gauge(c.plan, 1, p.Name, p.Plan, strconv.FormatBool(p.Fallback != ""))
+		}
+		counter(c.missed, p.Missed, p.Name)
+		counter(c.seen, p.Seen, p.Name)
+		counter(c.dropped, p.Dropped, p.Name)
+	}
 }
 
 // collectNotifiers shows who was told of findings. An exporter that tells nobody has a canary at most.
