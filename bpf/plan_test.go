@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +53,11 @@ func TestKernelPlan(t *testing.T) {
 	if found := syscallLinks(t); (found > 0) != taxed {
 		t.Errorf("%d links to system call tracepoints are there; any expected: %v", found, taxed)
 	}
+}
+
+// follows says whether a probe follows a plan, which may be another than the tracer's.
+func (w *watch) follows(probe string, plan Plan) bool {
+	return slices.ContainsFunc(w.tracer.Probes(), func(p event.ProbeStats) bool { return p.Name == probe && p.Plan == string(plan) })
 }
 
 // callTime is how long many system calls that nothing looks at take, at best.
