@@ -16,7 +16,7 @@ import (
 
 // BaselinesConfig is what users write about what is usual.
 type BaselinesConfig struct {
-	// Path is the file that keeps what was learned; "" keeps it only in memory. It is the caller's to read and write.
+	// Path is the file that keeps what was learned, "" the one that the caller would choose. It is the caller's to read and write.
 	Path string `yaml:"path"`
 	// MinSessions is how many sessions of an agent in a project must have ended before anything is new to it.
 	MinSessions int `yaml:"min_sessions"`
@@ -29,7 +29,7 @@ type BaselinesConfig struct {
 }
 
 func defaultBaselines() BaselinesConfig {
-	return BaselinesConfig{Path: "/var/lib/watchglass/baselines", MinSessions: 5, MaxProfiles: 128, Window: 10 * time.Second, Warmup: 12}
+	return BaselinesConfig{MinSessions: 5, MaxProfiles: 128, Window: 10 * time.Second, Warmup: 12}
 }
 
 // The limits of the configuration of baselines.

@@ -21,6 +21,14 @@ import (
 // saveInterval is how often what was learned is written, if anything was.
 const saveInterval = time.Minute
 
+// baselines is the file that keeps what is usual, "" for none.
+func (c *config) baselines() string {
+	if path := c.Detectors.Baselines.Path; path != "" || !c.Journal.Enabled {
+		return path
+	}
+	return filepath.Join(filepath.Dir(filepath.Clean(c.Journal.Dir)), "baselines")
+}
+
 // habits keeps what the detectors learned in a file, which several collectors may share: each puts what it learned on
 // top of what the file holds by then.
 type habits struct {

@@ -109,3 +109,23 @@ func TestHabits(t *testing.T) {
 		t.Errorf("%v, said %q", err, said.String())
 	}
 }
+
+// TestBaselinesPath: beside the journal, unless the configuration says where.
+func TestBaselinesPath(t *testing.T) {
+	for _, test := range []struct {
+		path, dir string
+		journal   bool
+		want      string
+	}{
+		{"", "/var/lib/watchglass/journal", true, "/var/lib/watchglass/baselines"},
+		{"", "/srv/journal/", true, "/srv/baselines"},
+		{"", "/srv/journal", false, ""},
+		{"/a/b", "/srv/journal", false, "/a/b"},
+	} {
+		cfg := &config{}
+		cfg.Detectors.Baselines.Path, cfg.Journal.Enabled, cfg.Journal.Dir = test.path, test.journal, test.dir
+		if got := cfg.baselines(); got != test.want {
+			t.Errorf("%+v: %q", test, got)
+		}
+	}
+}

@@ -90,7 +90,7 @@ func collect(cfg *config, path string) error {
 		return err
 	}
 	settings.canaryInterval = cfg.Exporters.CanaryInterval
-	settings.journal, settings.baselines = &cfg.Journal, cfg.Detectors.Baselines.Path
+	settings.journal, settings.baselines = &cfg.Journal, cfg.baselines()
 	settings.pins = cfg.pins()
 	if cfg.Exporters.Prometheus.Enabled {
 		settings.metrics = &cfg.Exporters.Prometheus.Config

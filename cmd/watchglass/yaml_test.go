@@ -37,6 +37,16 @@ func TestConfigFileErrors(t *testing.T) {
 		{"bad selector", "sandboxes:\n  cgroups:\n    - /fine\n    - bad\n", `C:4: sandboxes.cgroups[1]: "bad": begins with`},
 		{"bad destination", "policy:\n  network:\n    allow: [10.0.0.0/8,\n      10.0.0.0/99]\n", `C:4: policy.network.allow[1]: "10.0.0.0/99": `},
 		{"bad detector", "detectors:\n  disabled: [secret-read, none]\n", `C:2: detectors.disabled[1]: "none" is no detector; there are: secret-read, `},
+		{"bad baselines", "detectors:\n  baselines:\n    window: 1ms\n", `C:3: detectors.baselines.window: 1ms is not between 1s and 10m0s`},
+		{"bad place for baselines", "detectors:\n  baselines: {path: here}\n", `C:2: detectors.baselines.path: "here" is not an absolute path`},
+		{
+			"bad profile", "detectors:\n  profiles:\n    - agent: codex\n      disabled: [burst,\n        none]\n",
+			`C:5: detectors.profiles[0].disabled[1]: "none" is no detector`,
+		},
+		{
+			"bad exception", "detectors:\n  profiles:\n    - exceptions:\n        - detector: burst\n",
+			`C:4: detectors.profiles[0].exceptions[0].object: neither it nor executable is set`,
+		},
 		{"bad size", "kernel:\n  ring_bytes: 1000\n", `C:2: kernel: ring size 1000 is not a power of two`},
 		{"bad address", "exporters:\n  prometheus:\n    address: nowhere\n", `C:3: exporters.prometheus.address: must be host:port`},
 		{
