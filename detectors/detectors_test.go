@@ -46,7 +46,7 @@ func TestRules(t *testing.T) {
 		}
 		seen[r.ID], seen[r.UUID] = true, true
 		if !uuid.MatchString(r.UUID) || r.Version == "" || r.Title == "" || r.Severity == 0 || len(r.Kinds) == 0 ||
-			r.MemoryBound == "" || r.FalsePositives == "" || len(r.Attack) == 0 || len(r.ASI) == 0 {
+			r.MemoryBound == "" || r.FalsePositives == "" || len(r.Next) == 0 || len(r.Attack) == 0 || len(r.ASI) == 0 {
 			t.Errorf("%s: incomplete: %+v", r.ID, r)
 		}
 		for _, id := range r.Attack {

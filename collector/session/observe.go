@@ -155,7 +155,7 @@ func (t *Tracker) connected(r *root, n *event.NetworkConnect, at time.Time) {
 		p.ends = append(p.ends, localEnd{n.Local, n.Peer, r.uid, at})
 	}
 	if n.Error == 0 {
-		defer t.checkProxy(r, &reached{peer: n.Peer, name: n.PeerName, udp: n.Transport == event.TransportUDP, at: at})
+		t.reach(r, reached{peer: n.Peer, name: n.PeerName, udp: n.Transport == event.TransportUDP, at: at})
 	}
 	o := t.object(r, objectKey{kind: connection, peer: n.Peer, udp: n.Transport == event.TransportUDP}, at)
 	if o == nil {

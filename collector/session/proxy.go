@@ -20,6 +20,8 @@ const (
 	// maxVerdicts bounds the verdicts of one session that connections are compared with, maxAsked the requests to
 	// proxies of one sandbox.
 	maxVerdicts, maxAsked = 64, 64
+	// maxReached bounds the connections of one session that verdicts are compared with.
+	maxReached = 64
 	// maxProxies bounds the proxies of one session.
 	maxProxies = 8
 	portDNS    = 53
@@ -43,6 +45,7 @@ type asked struct {
 
 // reached is a connection that a tool's process made.
 type reached struct {
+	root event.ProcessID
 	peer netip.AddrPort
 	name string // "" when not known
 	udp  bool
@@ -80,16 +83,41 @@ func (t *Tracker) ruled(s *session, said *event.PolicyDecision, at time.Time) {
 	}
 	s.meet(said, at)
 	t.otherServer(s, said, at)
-	for _, r := range s.place.roots {
-		if r.session != s {
-			continue
-		}
-		for i := range r.objects {
-			if o := &r.objects[i]; o.kind == connection && o.n > o.failed {
-				t.checkProxy(r, &reached{peer: o.peer, name: o.host, udp: o.udp, at: o.last})
-			}
+	for i := range s.reached {
+		if r := t.roots[s.reached[i].root]; r != nil {
+			t.checkProxy(r, &s.reached[i])
 		}
 	}
+}
+
+// reach takes a connection of a root's process: to compare it with what the proxy said, and will say.
+func (t *Tracker) reach(r *root, c reached) {
+	s := r.session
+	if s == nil || !r.tool || !proxied(&c) {
+		return
+	}
+	c.root, c.name = r.uid, clone(cutID(c.name))
+	i := slices.IndexFunc(s.reached, func(old reached) bool { return old.root == c.root && old.peer == c.peer && old.udp == c.udp })
+	switch {
+	case i >= 0:
+		c.name = cmp.Or(c.name, s.reached[i].name)
+		s.reached[i] = c
+	case len(s.reached) >= maxReached:
+		s.reached = append(slices.Delete(s.reached, 0, 1), c)
+	default:
+		s.reached = append(s.reached, c)
+	}
+	t.checkProxy(r, &c)
+}
+
+// proxied says whether a connection is of the kind that goes through a proxy where there is one.
+func proxied(c *reached) bool {
+	switch event.ScopeOf(c.peer.Addr()) {
+	case event.ScopeLoopback, event.ScopeUnspecified, event.ScopeMulticast:
+		return false
+	case event.ScopePublic, event.ScopePrivate, event.ScopeLinkLocal, event.ScopeMetadata:
+	}
+	return c.peer.Port() != portDNS && c.peer.Port() != 0
 }
 
 // meet learns where a session's proxy is: at the other end of the connection that it speaks of.
@@ -126,10 +154,8 @@ func (t *Tracker) otherServer(s *session, said *event.PolicyDecision, at time.Ti
 
 // request remembers what a process asks a proxy for, and learns the names of its connections.
 func (t *Tracker) request(r *root, n *event.NetworkRequest, at time.Time) {
-	if i, ok := r.index[objectKey{kind: connection, peer: n.Peer, udp: n.Transport == event.TransportUDP}]; ok && n.Name != "" && n.Source != "proxy" {
-		o := &r.objects[i]
-		o.host = cmp.Or(o.host, t.keep(r.place, n.Name, maxName))
-		t.checkProxy(r, &reached{peer: n.Peer, name: n.Name, at: at})
+	if n.Name != "" && n.Source != "proxy" {
+		t.reach(r, reached{peer: n.Peer, name: n.Name, udp: n.Transport == event.TransportUDP, at: at})
 	}
 	local := n.Local
 	for _, e := range slices.Backward(r.place.ends) {
@@ -155,12 +181,7 @@ func (t *Tracker) request(r *root, n *event.NetworkRequest, at time.Time) {
 // checkProxy compares a connection of a tool's process with what the session's proxy said.
 func (t *Tracker) checkProxy(r *root, c *reached) {
 	s := r.session
-	if s == nil || len(s.verdicts) == 0 || !r.tool || r.excused() {
-		return
-	}
-	scope := event.ScopeOf(c.peer.Addr())
-	if scope == event.ScopeLoopback || scope == event.ScopeUnspecified || scope == event.ScopeMulticast || c.peer.Port() == portDNS ||
-		c.peer.Port() == 0 || slices.Contains(s.proxies, c.peer) {
+	if s == nil || len(s.verdicts) == 0 || r.excused() || slices.Contains(s.proxies, c.peer) {
 		return
 	}
 	where := c.peer.String()

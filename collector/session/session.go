@@ -57,6 +57,7 @@ type session struct {
 	verdicts             []verdict // of its network proxy, the oldest first
 	proxied              time.Time // when the first of them was
 	proxies              []netip.AddrPort
+	reached              []reached // of its tools, the oldest first
 	errors               int
 	turnCount, callCount int
 	processes            int

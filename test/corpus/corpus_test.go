@@ -3,8 +3,11 @@
 package corpus
 
 import (
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -25,6 +28,7 @@ import (
 var (
 	page = flag.String("page", "", "write the account to this file")
 	only = flag.String("only", "", "run only the sessions whose names are in this list")
+	keep = flag.String("keep", "", "keep the results in this file, beside those of other sessions that it holds, so that the corpus can be run in parts")
 )
 
 // TestCorpusIsLabelled holds the corpus to its size, and to detectors that there are.
@@ -234,11 +238,43 @@ func TestKernelCorpus(t *testing.T) {
 	if medium > 0 {
 		t.Errorf("%d findings of medium severity in benign sessions: at most one in 8 session-hours", medium)
 	}
+	if *keep != "" {
+		var err error
+		if results, err = merge(*keep, results); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if *page != "" {
 		if err := os.WriteFile(*page, []byte(Page(results, machine())), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// merge puts results beside those in a file, in the place of older ones of the same sessions, and is all of them.
+func merge(file string, results []Result) ([]Result, error) {
+	var all []Result
+	switch text, err := os.ReadFile(file); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		if err := json.Unmarshal(text, &all); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	for _, r := range results {
+		same := func(old Result) bool {
+			return old.Session.Name == r.Session.Name && old.Session.Attack == r.Session.Attack
+		}
+		all = append(slices.DeleteFunc(all, same), r)
+	}
+	slices.SortStableFunc(all, func(a, b Result) int { return strings.Compare(a.Session.Name, b.Session.Name) })
+	text, err := json.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	return all, os.WriteFile(file, text, 0o600)
 }
 
 func machine() string {
