@@ -157,7 +157,7 @@ result call_1 "cat ~/.ssh/id_ed25519 >/dev/null; true"
 	})
 	i := slices.IndexFunc(result.Findings, func(f Finding) bool { return f.Rule == "secret-read" })
 	if i < 0 {
-		t.Fatalf("the key was read, and found is only %v", result.Findings)
+		t.Fatalf("the key was read, and found is only %v", told(result.Findings))
 	}
 	f := &result.Findings[i]
 	if f.Reports < 2 || f.Last["watchglass.finding.status"] != "update" {
@@ -220,7 +220,7 @@ func TestKernelCorpus(t *testing.T) {
 			continue
 		}
 		if missed := r.Session.Missed(r.Findings); len(missed) > 0 {
-			t.Errorf("%s: %s: not found by %v; found: %v", r.Session.Name, r.Session.About, missed, r.Findings)
+			t.Errorf("%s: %s: not found by %v; found: %v", r.Session.Name, r.Session.About, missed, told(r.Findings))
 		}
 		for _, f := range r.Findings {
 			if r.Session.Attack {
@@ -249,6 +249,14 @@ func TestKernelCorpus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// told is findings in a line each.
+func told(findings []Finding) (lines []string) {
+	for i := range findings {
+		lines = append(lines, findings[i].String())
+	}
+	return lines
 }
 
 // merge puts results beside those in a file, in the place of older ones of the same sessions, and is all of them.

@@ -5,6 +5,6 @@ agent '
 begin; prompt "build"
 work call_1 "ls >/dev/null"
 sleep 62
-CODEX_THREAD_ID=$conversation /bin/bash -c "ls >/dev/null; true"
-sleep 17
+tool call_2 "ls >/dev/null; true"
+sleep 18
 '
