@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,6 +236,53 @@ func TestHTTP(t *testing.T) {
 	}
 	if s := b.said[0]; s.Origin.PID != uint32(os.Getpid()) || s.Origin.Start == 0 {
 		t.Errorf("origin %+v", s.Origin)
+	}
+}
+
+// counted is a body of zeroes that says how much of it was asked for.
+type counted struct {
+	left int64
+	read atomic.Int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), c.left))
+	clear(p[:n])
+	c.left -= int64(n)
+	c.read.Add(int64(n))
+	return n, nil
+}
+
+// A body of 100 MB, whose length is not said before, is refused when it is too large and not read to its end.
+func TestHundredMegabytes(t *testing.T) {
+	b := serve(t, settings())
+	for _, encoding := range []string{"", "gzip"} {
+		body := &counted{left: 100 << 20}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url("/v1/logs"), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.ContentLength = -1
+		request.Header.Set("Content-Type", protobufType)
+		if encoding != "" {
+			request.Header.Set("Content-Encoding", encoding)
+		}
+		// A server that refuses may close before the client has sent all, who then sees that first.
+		if answer, err := http.DefaultClient.Do(request); err == nil {
+			_ = answer.Body.Close()
+			if answer.StatusCode != http.StatusRequestEntityTooLarge && answer.StatusCode != http.StatusBadRequest {
+				t.Errorf("encoding %q: %s", encoding, answer.Status)
+			}
+		}
+		if n := body.read.Load(); n > 64<<20 {
+			t.Errorf("encoding %q: %d bytes were taken", encoding, n)
+		}
+	}
+	if answer, text := post(t, http.DefaultClient, b.url("/v1/logs"), prompts(1)); answer.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %s %q", answer.Status, text)
 	}
 }
 
