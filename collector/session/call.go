@@ -36,6 +36,7 @@ type call struct {
 	made    bool
 	doubt   bool // another call may be of the same process
 	idDoubt bool // its id may be another call's of the same command
+	partial bool // its command is what was approved, which can be a part of it
 	patient bool // its process was waited for
 	// starts and ends is by which channels they were told.
 	starts, ends map[event.Channel]bool
@@ -135,8 +136,11 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 	keep(&c.mcp, said.MCPServer, maxName)
 	keep(&c.directory, said.WorkingDirectory, maxPath)
 	keep(&c.line, said.Command, maxCommand)
-	if c.command.text == "" && said.Command != "" {
-		c.command = saidCommand(said.Command)
+	if said.Command != "" && (c.command.text == "" || c.partial) {
+		if c.partial {
+			c.line = t.keep(s.place, said.Command, maxCommand)
+		}
+		c.command, c.partial = saidCommand(said.Command), false
 	}
 	if len(c.paths) == 0 {
 		for _, path := range said.Paths[:min(len(said.Paths), maxPaths)] {
@@ -279,12 +283,12 @@ func (t *Tracker) doubtIDs(s *session, c *call) {
 
 // suspect lowers how sure the joins of a call are whose id may be another's.
 func (c *call) suspect() {
-	if !c.idDoubt || c.method == "" {
+	if !c.idDoubt || c.method == "" || c.method == agent.MethodEnv {
 		return
 	}
 	c.confidence = agent.ConfidenceInferred
 	for _, r := range c.roots {
-		if r.call == c {
+		if r.call == c && r.method != agent.MethodEnv {
 			r.confidence = agent.ConfidenceInferred
 		}
 	}
@@ -391,6 +395,7 @@ func (t *Tracker) approved(s *session, said *event.Approval, at time.Time) {
 	if c.command.text == "" && said.Command != "" {
 		c.command = saidCommand(said.Command)
 		c.line = t.keep(s.place, said.Command, maxCommand)
+		c.partial = id == "" // opencode asks for each part of a command, and says not of which call
 	}
 	if said.State == event.ApprovalDenied && c.denied.IsZero() {
 		c.denied = at

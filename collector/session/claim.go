@@ -61,7 +61,7 @@ func (t *Tracker) Admit(e *event.Event, via *event.Process) *Heard {
 	}
 	h.session = t.sessionOf(p, said, h.host)
 	switch s := h.session; {
-	case s != nil && h.host != nil && h.host.outer != nil && s.host != h.host:
+	case s != nil && h.host != nil && h.host.outer != nil && s.host != h.host && !h.host.heirTo(s):
 		return t.refuse(h, "session "+cutID(id), "its agent is another process")
 	case inside != nil && (s == nil || s.host == inside.host):
 		if s == nil && id != "" {
@@ -98,6 +98,12 @@ func (t *Tracker) refuse(h *Heard, claimed, fact string) *Heard {
 	h.mismatch = &event.ClaimMismatch{Claim: *said, Type: event.MismatchForeignSession, Claimed: claimed, Fact: fact}
 	h.mismatch.Channel, h.mismatch.TimeSource = event.ChannelFacts, event.TimeKernel
 	return h
+}
+
+// heirTo says whether a session of which no agent was known can be that of an agent in a call: it was opened below the
+// session of that call.
+func (h *host) heirTo(s *session) bool {
+	return s.host == nil && s.ended.IsZero() && s.parent != "" && h.outer.session != nil && s.parent == h.outer.session.id
 }
 
 // sameSpeaker says whether whoever handed a statement over for an inner agent can speak for it.

@@ -19,7 +19,7 @@ func (t *Tracker) attach(c *call, r *root, l link) {
 	if (r.doubt || c.doubt) && l.confidence == agent.ConfidenceStrong && l.method != agent.MethodGroup {
 		l.confidence = agent.ConfidenceInferred // what is left over from a guess is a guess
 	}
-	if c.idDoubt {
+	if c.idDoubt && l.method != agent.MethodEnv { // an environment names the id itself
 		l.confidence = agent.ConfidenceInferred
 	}
 	r.call, r.method, r.confidence = c, l.method, l.confidence

@@ -267,7 +267,7 @@ func (t *Tracker) checkExit(c *call) {
 
 // checkCommand compares command lines, where the join does not depend on them.
 func (t *Tracker) checkCommand(c *call) {
-	if c.command.text == "" || c.method != agent.MethodEnv {
+	if c.command.text == "" || c.partial || c.method != agent.MethodEnv {
 		return
 	}
 	var ran string
