@@ -29,6 +29,9 @@ func (t *Tracker) nest(r *root, f Fact, exec *event.ProcessExec) {
 	nr := t.root(r.place, h, p, f.Time)
 	nr.outer = r
 	nr.base = t.joiner.Join(&event.Agent{Name: h.agent, Method: agent.MethodExecutable, Confidence: agent.ConfidenceStrong}, exec)
+	if handedDown(nr.base, r.base) {
+		nr.base = &event.Agent{Name: h.agent, Method: agent.MethodInherited, Confidence: agent.ConfidenceStrong}
+	}
 	// Whatever runs in a call can be named as an agent is.
 	if nr.base.Confidence == agent.ConfidenceExact {
 		nr.base.Confidence = agent.ConfidenceStrong
@@ -42,6 +45,14 @@ func (t *Tracker) nest(r *root, f Fact, exec *event.ProcessExec) {
 		s.processes++
 		s.unclaimed++
 	}
+}
+
+// handedDown says whether ids in an environment are those of the outer call, which an inner agent was started with and
+// hands on to what it starts besides tools: hooks.
+func handedDown(inner, outer *event.Agent) bool {
+	same := func(a, b string) bool { return a != "" && a == b }
+	return same(inner.CallID, outer.CallID) || same(inner.SessionID, outer.SessionID) || same(inner.ConversationID, outer.ConversationID) ||
+		inner.HasTrace() && inner.TraceID == outer.TraceID && inner.SpanID == outer.SpanID
 }
 
 // innerAgent is the agent whose own program a process of a call begins to run; "" when that is none. What an agent runs
