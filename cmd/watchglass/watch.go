@@ -122,6 +122,9 @@ func (w *watch) open(s watchSettings) error {
 	if err != nil {
 		return err
 	}
+	for i := range tellers.fromJournal {
+		tellers.fromJournal[i].Delivered = metrics.Delivered
+	}
 	destinations = append(destinations, tellers.fromJournal...)
 	outputs, err := w.store.exporters(destinations, programResource(s.instance))
 	if err != nil {
