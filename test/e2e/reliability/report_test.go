@@ -66,6 +66,8 @@ keeps its events in its journal and sends them to a real OpenTelemetry Collector
 * every secret that was read while a collector watched must be in a finding that arrived;
 * what arrives twice has the same ` + "`log.record.uid`" + `.
 
+The collectors pin nothing (` + "`kernel.pins`" + `): what the next start makes again from the kernel's ring gets other numbers.
+
 A clock that jumps by hours, back and forth, is tried in a machine of its own: ` + "`make test-vm`" + ` (collector/clock_test.go). Not
 among the scenarios is a crash of the machine, which takes what was not forced to the disk (` + "`journal.sync`" + `).
 
