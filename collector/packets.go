@@ -148,6 +148,7 @@ func (p *Pipeline) tellUnanswered(state *sandboxState, over []asked) {
 func (p *Pipeline) stream(state *sandboxState, r *bpf.Record, s *bpf.Stream) {
 	p.start(state, r.Time)
 	bytes := state.streams.add(s)
+	p.evicted(state, &state.streams.evicted)
 	if len(bytes) == 0 {
 		return
 	}
@@ -167,6 +168,15 @@ func (p *Pipeline) stream(state *sandboxState, r *bpf.Record, s *bpf.Stream) {
 	}
 	request.Transport, request.Peer = event.TransportTCP, s.Peer
 	p.requested(state, r, request)
+}
+
+// evicted accounts for the connections that made room for others before they had said what they ask for.
+func (p *Pipeline) evicted(state *sandboxState, n *uint64) {
+	if *n == 0 {
+		return
+	}
+	p.losses.note(lossKey{stage: event.LossDecode, lost: string(event.KindNetworkRequest), reason: "evicted", sandbox: state.sandbox}, *n)
+	*n = 0
 }
 
 // requested tells what a connection asks for, and whose name its peer is known by from now on.

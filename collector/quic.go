@@ -53,8 +53,9 @@ type piece struct {
 
 // hellos is the QUIC connections of one sandbox that begin, oldest first.
 type hellos struct {
-	open    map[helloKey]*hello
-	order   []helloKey
+	open  map[helloKey]*hello
+	order []helloKey
+	// evicted is how many made room before they had said what they ask for.
 	evicted uint64
 }
 
@@ -379,6 +380,7 @@ func (r *quicReader) ack(ecn bool) bool {
 func (p *Pipeline) datagram(state *sandboxState, r *bpf.Record, d *bpf.Datagram) {
 	p.start(state, r.Time)
 	request := state.hellos.add(d)
+	p.evicted(state, &state.hellos.evicted)
 	if request == nil {
 		return
 	}

@@ -153,6 +153,16 @@ func TestHellosAreBounded(t *testing.T) {
 	if len(h.open) != maxHellos || len(h.order) != maxHellos || h.evicted != 2*maxHellos {
 		t.Errorf("%d hellos in order %d, %d evicted", len(h.open), len(h.order), h.evicted)
 	}
+	var table streams
+	for i := range uint64(maxStreams + 10) {
+		table.add(&bpf.Stream{ID: i, Ends: bpf.Ends{Sent: true}, Bytes: []byte("x")})
+		if i < 4 {
+			table.done(&bpf.Stream{ID: i, Ends: bpf.Ends{Sent: true}}) // it has said what it asks for
+		}
+	}
+	if len(table.open) != maxStreams || table.evicted != 6 {
+		t.Errorf("%d streams, %d evicted, want %d and 6", len(table.open), table.evicted, maxStreams)
+	}
 	big := hello{}
 	for i := range 10 * maxHelloPieces {
 		big.put(piece{1 + 2*i, make([]byte, 1)})

@@ -52,6 +52,8 @@ type streamBytes struct {
 type streams struct {
 	open  map[streamKey]*streamBytes
 	order []streamKey
+	// evicted is how many made room before they had said what they ask for.
+	evicted uint64
 }
 
 // add puts bytes into their place and returns all that are known from the first on; nil when there are no new
@@ -64,6 +66,9 @@ func (t *streams) add(s *bpf.Stream) []byte {
 			t.open = map[streamKey]*streamBytes{}
 		}
 		if len(t.order) >= maxStreams {
+			if !t.open[t.order[0]].closed {
+				t.evicted++
+			}
 			delete(t.open, t.order[0])
 			t.order = append(t.order[:0], t.order[1:]...)
 		}

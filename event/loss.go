@@ -31,8 +31,8 @@ type Loss struct {
 	Lost string
 	// Count is how many, since the previous report.
 	Count uint64
-	// Reason is one of ring_full, budget, missed, queue_full, malformed, unknown_sandbox, refused, given_up; at the journal crash,
-	// torn, evicted, damaged, disk_full, write_failed, too_large.
+	// Reason is one of ring_full, budget, missed, queue_full, malformed, unknown_sandbox, refused, given_up, evicted (what
+	// was put together had to make room); at the journal crash, torn, evicted, damaged, disk_full, write_failed, too_large.
 	Reason string
 	// Since is the begin of the interval in which they were lost, which ends at the event's time; zero when not known.
 	Since time.Time

@@ -10,6 +10,10 @@
  *
  * Only regular files and block devices: what goes through sockets is told by flows; pipes and terminals
  * have no place to look for what went through.
+ *
+ * Misses: io_submit(2), which is no system call of its own for each operation; what goes through mappings, of which
+ * only that there was one is told. The close of a descriptor by exec, close_range or another process is not
+ * seen: such a file is told when it is idle, when its number is used again, or when the process ends.
  */
 #ifndef WATCHGLASS_TRANSFER_H
 #define WATCHGLASS_TRANSFER_H
