@@ -46,7 +46,7 @@ func TestKernelFlood(t *testing.T) {
 	cfg.BulkBudget = 1 << 20 // far more than the quiet one sends, far less than the other
 	var registry *sandbox.Registry
 	s := startKernelSessionOn(t, cfg, func(settings *Settings) {
-		registry = settings.Sandboxes.(*sandbox.Registry) //nolint:forcetypeassert // it is what the helper made
+		registry = settings.Sandboxes.(*sandbox.Registry)
 	})
 	quiet := s.neighbour(t, registry)
 	dir := t.TempDir()
