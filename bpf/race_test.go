@@ -201,6 +201,13 @@ func TestKernelFileRaces(t *testing.T) {
 func helperReplace(args []string) (string, error) {
 	runtime.LockOSThread()
 	dir, how := args[1], args[0]
+	// The runtime makes the descriptors that it polls with when it needs them: before, lest they are closed below.
+	polled, polledEnd, err := os.Pipe()
+	if err != nil {
+		return "", err
+	}
+	defer polled.Close()
+	defer polledEnd.Close()
 	decoy, err := unix.Open(dir+"/race-1", unix.O_RDONLY, 0)
 	if err != nil {
 		return "", err
