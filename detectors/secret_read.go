@@ -188,13 +188,15 @@ type agentFile struct {
 	packageDir string
 }
 
-func agentFiles() [6]agentFile {
+func agentFiles() [7]agentFile {
 	return [...]agentFile{
 		{"/.codex/auth.json", [2]string{"codex"}, "/@openai/codex/"},
 		{"/.claude/.credentials.json", [2]string{"claude", "claude.exe"}, "/@anthropic-ai/claude-code/"},
 		{"/.gemini/oauth_creds.json", [2]string{"gemini"}, "/@google/gemini-cli/"},
 		{"/.gemini/.env", [2]string{"gemini"}, "/@google/gemini-cli/"},
-		{"/.local/share/opencode/auth.json", [2]string{"opencode"}, "/opencode-ai/"},
+		{"/.local/share/opencode/auth.json", [2]string{"opencode", "opencode.exe"}, "/opencode-ai/"},
+		// It fetches the packages of its plugins by itself, with the settings for npm beside them.
+		{"/opencode/.npmrc", [2]string{"opencode", "opencode.exe"}, "/opencode-ai/"},
 		{"/.aider.conf.yml", [2]string{"aider"}, "/site-packages/aider/"},
 	}
 }
