@@ -432,7 +432,7 @@ func BenchmarkMemory(b *testing.B) {
 }
 
 // mapMemory is what a map takes, 0 when it was counted already: several probes share some.
-func mapMemory(b *testing.B, m *ebpf.Map, counted map[uint32]bool) uint64 {
+func mapMemory(b testing.TB, m *ebpf.Map, counted map[uint32]bool) uint64 {
 	b.Helper()
 	info, err := m.Info()
 	if err != nil {

@@ -84,9 +84,15 @@ func testConfig() Config {
 // startWatchWith is startWatch with a configuration of the test's own.
 func startWatchWith(t *testing.T, cfg Config) *watch {
 	t.Helper()
+	return startWatchOpened(t, func() (*Tracer, error) { return Open(cfg) })
+}
+
+// startWatchOpened is startWatch with a tracer that the test opens its own way.
+func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
+	t.Helper()
 	w := &watch{t: t, cgroup: scratchCgroup(t)}
 	w.id = cgroupID(t, w.cgroup)
-	tracer, err := Open(cfg)
+	tracer, err := open()
 	if err != nil {
 		t.Fatalf("opening the tracer: %v", err)
 	}
