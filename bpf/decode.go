@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -52,19 +53,21 @@ func word32(b []byte) *atomic.Uint32 {
 }
 
 // text makes a string of the bytes before the first NUL.
-func text(b []byte) string {
-	for i, c := range b {
-		if c == 0 {
-			return string(b[:i])
-		}
+func text(b []byte) string { return string(beforeNUL(b)) }
+
+func beforeNUL(b []byte) []byte {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		return b[:i]
 	}
-	return string(b)
+	return b
 }
 
 // decoder turns records of the ring into Records.
 type decoder struct {
 	probes []probe
 	clock  *clock
+	// comms is the names of tasks.
+	comms texts
 }
 
 // decode decodes one record. It never panics, whatever the bytes.
@@ -86,7 +89,7 @@ func (d *decoder) decode(data []byte) (*Record, error) {
 			UserID: head.Uid, GroupID: head.Gid,
 			Start: head.Start, ParentStart: head.ParentStart,
 			StartTime: d.clock.wall(head.Start),
-			Comm:      text(head.Comm[:]),
+			Comm:      d.comms.of(beforeNUL(head.Comm[:])),
 		},
 	}
 	p := &d.probes[head.Probe]

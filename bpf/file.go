@@ -49,30 +49,32 @@ const (
 	fmodeCreated = 0x100000
 )
 
-// decodeFile decodes a record about a file, of whichever probe.
-func decodeFile(r *Record, kind uint16, data []byte) error {
+// fileDecoder decodes records about files, of whichever probe.
+type fileDecoder struct{ paths texts }
+
+func (d *fileDecoder) decode(r *Record, kind uint16, data []byte) error {
 	switch kind {
 	case fileKindOpen, fileKindMap, fileKindUse:
-		return decodeOpen(r, kind, data)
+		return d.decodeOpen(r, kind, data)
 	case fileKindChange:
-		return decodeChange(r, data)
+		return d.decodeChange(r, data)
 	default:
 		return fmt.Errorf("%w: kind %d", errUnknown, kind)
 	}
 }
 
 // decodeOpen decodes an open, or a mapping or first use, which are told in the same form.
-func decodeOpen(r *Record, kind uint16, data []byte) error {
+func (d *fileDecoder) decodeOpen(r *Record, kind uint16, data []byte) error {
 	open, rest, err := view[fileOpen](data)
 	if err != nil {
 		return err
 	}
-	texts, err := takeTexts(rest, open.PathSize, open.HostSize, open.AskedSize)
+	parts, err := takeTexts(rest, open.PathSize, open.HostSize, open.AskedSize)
 	if err != nil {
 		return err
 	}
-	path := pathText(texts[0], open.PathFlags, open.Mode, open.Inode)
-	host := otherPath(texts[1], path)
+	path := pathText(d.paths.of(parts[0]), open.PathFlags, open.Mode, open.Inode)
+	host := otherPath(parts[1], path)
 	if kind == fileKindMap {
 		r.Payload = &event.FileMap{
 			Path: path, HostPath: host, Claimed: open.Marks&fileClaimed != 0,
@@ -88,7 +90,7 @@ func decodeOpen(r *Record, kind uint16, data []byte) error {
 	}
 	r.mix = open.Mix
 	r.Payload = &event.FileOpen{
-		Path: path, HostPath: host, Asked: otherPath(texts[2], path), Via: viaOf(open.Marks),
+		Path: path, HostPath: host, Asked: otherPath(parts[2], path), Via: viaOf(open.Marks),
 		Claimed:    open.Marks&fileClaimed != 0,
 		Raced:      open.Marks&fileRaced != 0,
 		Unfinished: open.Marks&fileUnfinished != 0,
@@ -103,7 +105,7 @@ func decodeOpen(r *Record, kind uint16, data []byte) error {
 	return nil
 }
 
-func decodeChange(r *Record, data []byte) error {
+func (d *fileDecoder) decodeChange(r *Record, data []byte) error {
 	change, rest, err := view[fileChange](data)
 	if err != nil {
 		return err
@@ -112,17 +114,17 @@ func decodeChange(r *Record, data []byte) error {
 	if err != nil {
 		return err
 	}
-	texts, err := takeTexts(rest, change.PathSize, change.HostSize, change.SecondSize)
+	parts, err := takeTexts(rest, change.PathSize, change.HostSize, change.SecondSize)
 	if err != nil {
 		return err
 	}
-	path := pathText(texts[0], change.PathFlags, change.Mode, change.Inode)
-	target := string(texts[2])
+	path := pathText(d.paths.of(parts[0]), change.PathFlags, change.Mode, change.Inode)
+	target := string(parts[2])
 	if operation != event.FileSymlink {
 		target = cleanPath(target)
 	}
 	r.Payload = &event.FileChange{
-		Operation: operation, Path: path, HostPath: otherPath(texts[1], path), Target: target, Via: viaOf(change.Marks),
+		Operation: operation, Path: path, HostPath: otherPath(parts[1], path), Target: target, Via: viaOf(change.Marks),
 		Claimed: change.Marks&fileClaimed != 0, Unfinished: change.Marks&fileUnfinished != 0,
 		Error: event.Errno(change.Error),
 		Inode: change.Inode, Device: change.Device, Mode: change.Mode,
@@ -217,8 +219,7 @@ func accessModes(flags uint32) (reads, writes bool) {
 
 // pathText makes the text of a path. Files that live in no directory get the names that /proc/PID/fd
 // shows. Of a relative path, "." and empty elements go; ".." stays, since what it means depends on symlinks.
-func pathText(path []byte, flags, mode uint32, inode uint64) string {
-	name := string(path)
+func pathText(name string, flags, mode uint32, inode uint64) string {
 	switch {
 	case flags&pathPseudo == 0:
 		return cleanPath(name)

@@ -647,7 +647,7 @@ func TestPathText(t *testing.T) {
 		{"memfd:x", unix.S_IFREG, pathPseudo, "/memfd:x"},
 		{"[eventpoll]", 0o600, pathPseudo, "anon_inode:[eventpoll]"},
 	} {
-		if got := pathText([]byte(c.path), c.flags, c.mode, 7); got != c.want {
+		if got := pathText(c.path, c.flags, c.mode, 7); got != c.want {
 			t.Errorf("pathText(%q, %#o) = %q, want %q", c.path, c.mode, got, c.want)
 		}
 	}
@@ -669,7 +669,7 @@ func TestDecodeFile(t *testing.T) {
 		FileFlags: unix.O_RDWR, FileMode: fmodeRead | fmodeWrite, PathSize: 4,
 	}
 	var r Record
-	if err := decodeFile(&r, fileKindOpen, recordBytes(t, &open, []byte("/a\nbxx"))); err != nil {
+	if err := (&fileDecoder{}).decode(&r, fileKindOpen, recordBytes(t, &open, []byte("/a\nbxx"))); err != nil {
 		t.Fatal(err)
 	}
 	got := openOf(&r)
@@ -682,11 +682,11 @@ func TestDecodeFile(t *testing.T) {
 		"path too short": recordBytes(t, &open, []byte("/a")),
 		"path of 4 GiB":  recordBytes(t, &fileOpen{PathSize: ^uint32(0)}, []byte("/a")),
 	} {
-		if err := decodeFile(&Record{}, fileKindOpen, data); err == nil {
+		if err := (&fileDecoder{}).decode(&Record{}, fileKindOpen, data); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if err := decodeFile(&Record{}, 99, recordBytes(t, &open, []byte("/a/b"))); err == nil {
+	if err := (&fileDecoder{}).decode(&Record{}, 99, recordBytes(t, &open, []byte("/a/b"))); err == nil {
 		t.Error("another kind: no error")
 	}
 }
@@ -697,7 +697,7 @@ func FuzzDecodeFile(f *testing.F) {
 	f.Add(uint16(0), []byte{})
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
 		var r Record
-		if err := decodeFile(&r, kind, data); err != nil {
+		if err := (&fileDecoder{}).decode(&r, kind, data); err != nil {
 			return
 		}
 		// A path may be longer than its bytes by what is said of a pseudo file.
