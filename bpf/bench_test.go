@@ -34,12 +34,26 @@ type kernelWork struct {
 	count  int
 	// programs are measured while it runs.
 	programs []string
+	// sandboxes is how many others are watched meanwhile.
+	sandboxes int
 }
 
 func kernelWorks() []kernelWork {
 	return []kernelWork{
 		{
 			name: "getppid", action: "bench getppid", count: 300_000,
+			programs: []string{"syscall_on_sys_exit"},
+		},
+		{
+			name: "getppid-1000-sandboxes", action: "bench getppid", count: 300_000, sandboxes: 1000,
+			programs: []string{"syscall_on_sys_exit"},
+		},
+		{
+			name: "getppid-10000-sandboxes", action: "bench getppid", count: 300_000, sandboxes: 10_000,
+			programs: []string{"syscall_on_sys_exit"},
+		},
+		{
+			name: "read", action: "bench read", count: 100_000, args: fileAtDepth(3, "file"),
 			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
@@ -150,6 +164,8 @@ func benchStep(name string, args []string) func() error {
 			}
 			return unix.Close(fd)
 		}
+	case "read":
+		return readStep(args)
 	case "exec":
 		return func() error { return exec.Command("/bin/true", "one", "two", "three").Run() }
 	case "connect":
@@ -162,6 +178,21 @@ func benchStep(name string, args []string) func() error {
 		}
 	default:
 		return sendStep(args)
+	}
+}
+
+// readStep reads a byte of one file, again and again.
+func readStep(args []string) func() error {
+	fd, err := unix.Open(args[0], unix.O_RDWR, 0)
+	if err == nil {
+		_, err = unix.Pwrite(fd, []byte("x"), 0)
+	}
+	var b [1]byte
+	return func() error {
+		if err == nil {
+			_, err = unix.Pread(fd, b[:], 0)
+		}
+		return err
 	}
 }
 
@@ -206,6 +237,7 @@ func BenchmarkKernel(b *testing.B) {
 			args = work.args(b)
 		}
 		measured := t.measuredPrograms(b, &work)
+		t.watchOthers(b, work.sandboxes)
 		for _, place := range []string{"inside", "outside"} {
 			for _, m := range measured {
 				m.means, m.emptyMeans = nil, nil
@@ -263,6 +295,23 @@ func (t *benchedTracer) measuredPrograms(b *testing.B, work *kernelWork) []*meas
 	return measured
 }
 
+// watchOthers enters so many more cgroups into the kernel's map, which need not be there, and takes out all others.
+func (t *benchedTracer) watchOthers(b *testing.B, count int) {
+	b.Helper()
+	const first = 1 << 40 // beyond every cgroup's id
+	for ; t.others > count; t.others-- {
+		if err := t.shared["sandboxes"].Delete(uint64(first + t.others)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for ; t.others < count; t.others++ {
+		id := uint64(first + t.others + 1)
+		if err := t.shared["sandboxes"].Put(id, id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // measure does the work once in or out of the sandbox.
 func (t *benchedTracer) measure(b *testing.B, work *kernelWork, args []string, measured []*measuredProgram, inside bool) {
 	b.Helper()
@@ -284,6 +333,8 @@ func (t *benchedTracer) measure(b *testing.B, work *kernelWork, args []string, m
 type benchedTracer struct {
 	*Tracer
 	cgroup string
+	// others is how many cgroups are watched besides.
+	others int
 }
 
 // benchTracer starts a tracer that throws its records away.

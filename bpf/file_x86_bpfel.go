@@ -136,7 +136,6 @@ const (
 	fileMapOpenedFiles      = "opened_files"
 	fileMapOtherTransfers   = "other_transfers"
 	fileMapPathWalks        = "path_walks"
-	fileMapRepeatLooks      = "repeat_looks"
 	fileMapRepeats          = "repeats"
 	fileMapSandboxes        = "sandboxes"
 	fileMapStrayCounts      = "stray_counts"
@@ -239,7 +238,6 @@ type fileMapSpecs struct {
 	OpenedFiles     *ebpf.MapSpec `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
-	RepeatLooks     *ebpf.MapSpec `ebpf:"repeat_looks"`
 	Repeats         *ebpf.MapSpec `ebpf:"repeats"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
@@ -310,7 +308,6 @@ type fileMaps struct {
 	OpenedFiles     *ebpf.Map `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
-	RepeatLooks     *ebpf.Map `ebpf:"repeat_looks"`
 	Repeats         *ebpf.Map `ebpf:"repeats"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
@@ -337,7 +334,6 @@ func (m *fileMaps) Close() error {
 		m.OpenedFiles,
 		m.OtherTransfers,
 		m.PathWalks,
-		m.RepeatLooks,
 		m.Repeats,
 		m.Sandboxes,
 		m.StrayCounts,

@@ -286,6 +286,7 @@ func helperActions() map[string]helperAction {
 
 		"bench getppid": helperBench("getppid"),
 		"bench open":    helperBench("open"),
+		"bench read":    helperBench("read"),
 		"bench exec":    helperBench("exec"),
 		"bench connect": helperBench("connect"),
 		"bench sendto":  helperBench("sendto"),

@@ -19,7 +19,7 @@ func allocationsOf() map[string]float64 {
 		"network-networkflow":    2,
 		"process-exec":           9, // paths, arguments, variables
 		"process-existing":       3, // the path
-		"process-exit":           3, // the status
+		"process-exit":           3, // what it used
 		"process-fork":           2,
 	}
 }

@@ -99,7 +99,6 @@ const (
 	uringMapPathWalks              = "path_walks"
 	uringMapPendingCalls           = "pending_calls"
 	uringMapPendingRooms           = "pending_rooms"
-	uringMapRepeatLooks            = "repeat_looks"
 	uringMapSandboxes              = "sandboxes"
 	uringMapStrayCounts            = "stray_counts"
 	uringMapStrays                 = "strays"
@@ -185,7 +184,6 @@ type uringMapSpecs struct {
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
 	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
 	PendingRooms    *ebpf.MapSpec `ebpf:"pending_rooms"`
-	RepeatLooks     *ebpf.MapSpec `ebpf:"repeat_looks"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
@@ -241,7 +239,6 @@ type uringMaps struct {
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
 	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
 	PendingRooms    *ebpf.Map `ebpf:"pending_rooms"`
-	RepeatLooks     *ebpf.Map `ebpf:"repeat_looks"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
@@ -263,7 +260,6 @@ func (m *uringMaps) Close() error {
 		m.PathWalks,
 		m.PendingCalls,
 		m.PendingRooms,
-		m.RepeatLooks,
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,

@@ -22,7 +22,6 @@
 #include "compat.h"
 #include "direct.h"
 #include "event.h"
-#include "look.h"
 
 /* REPEAT_TAIL is how much of the end of a path that was asked for is compared, besides its length. */
 #define REPEAT_TAIL 32

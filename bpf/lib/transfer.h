@@ -23,9 +23,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "descriptor.h"
+#include "direct.h"
 #include "event.h"
 #include "filerecord.h"
-#include "look.h"
 
 /* Macros of the kernel, which BTF does not carry. */
 #define TRANSFER_IFMT 0170000
@@ -103,23 +103,15 @@ struct {
 static __always_inline bool transfer_identify(struct transfer_key *key, struct file *file)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct inode *inode = DIRECT_READ(struct file, file, f_inode);
+	__u32 type = DIRECT_READ(struct inode, inode, i_mode) & TRANSFER_IFMT;
 	struct super_block *block;
-	struct repeat_look *look;
-	struct inode *inode;
-	__u32 zero = 0;
-	__u32 type;
 
-	look = bpf_map_lookup_elem(&repeat_looks, &zero);
-	if (!look || bpf_core_read(&inode, sizeof(inode), &file->f_inode) ||
-	    bpf_probe_read_kernel(look->inode, sizeof(look->inode), inode))
-		return false;
-	type = LOOK(look->inode, struct inode, i_mode) & TRANSFER_IFMT;
 	if (type != TRANSFER_IFREG && type != TRANSFER_IFBLK)
 		return false;
-	key->inode = LOOK(look->inode, struct inode, i_ino);
-	block = LOOK(look->inode, struct inode, i_sb);
-	if (bpf_core_read(&key->device, sizeof(key->device), &block->s_dev))
-		return false;
+	key->inode = DIRECT_READ(struct inode, inode, i_ino);
+	block = DIRECT_READ(struct inode, inode, i_sb);
+	key->device = DIRECT_READ(struct super_block, block, s_dev);
 	key->pid = task->tgid;
 	key->start = task->group_leader->start_boottime;
 	return true;
