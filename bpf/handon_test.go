@@ -66,6 +66,16 @@ func TestKernelHandOnUncounted(t *testing.T) {
 	}
 }
 
+// TestKernelHandOnUnlabelled checks that a process without a label is found by its cgroup where labels are missing.
+func TestKernelHandOnUnlabelled(t *testing.T) {
+	requireKernel(t)
+	w := startWatchWith(t, onTracepoints())
+	if err := w.tracer.shared["unlabelled"].Put(uint32(0), uint64(1)); err != nil {
+		t.Fatal(err)
+	}
+	w.opensAfterExec(t)
+}
+
 // TestHandOnRoutes checks that every call that a probe has a table entry of is handed on to it, and no other.
 func TestHandOnRoutes(t *testing.T) {
 	spec, err := loadNetwork()

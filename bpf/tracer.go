@@ -221,6 +221,9 @@ func (t *Tracer) open() error {
 	if err := t.takeOver(); err != nil {
 		return err
 	}
+	if err := t.distrustLabels(); err != nil {
+		return fmt.Errorf("having all processes looked up: %w", err)
+	}
 	// Sandbox 0 takes the account of what belongs to none.
 	if err := t.openCounts(0); err != nil {
 		return err
