@@ -35,7 +35,7 @@ Mean time of one run of each program, by the kernel's own statistics (` + "`BPF_
 program on the same hook at the same time; the empty program's time is that of the two clock reads around
 it. Best of 5 repetitions, the ratio is the median of theirs. *Inside* is a process in a watched sandbox,
 *outside* one that is in none. A hook runs for everything: the means of open are over open and close.
-`+"`syscall_on_sys_exit`"+` stands on its hook for all probes: its time is that of counting, of files, sockets and
+` + "`syscall_on_sys_exit`" + ` stands on its hook for all probes: its time is that of counting, of files, sockets and
 notable calls together.
 
 | work | program | outside: ns | × empty | inside: ns | × empty |
