@@ -172,8 +172,11 @@ func memoryCalls() []notable {
 // protected is the arguments of the calls that say what may be done to memory.
 func protected(more ...argument) []argument {
 	return append([]argument{hex("addr"), hex("len"), bitsOf("prot", []named{
-		{unix.PROT_READ, "PROT_READ"}, {unix.PROT_WRITE, "PROT_WRITE"}, {unix.PROT_EXEC, "PROT_EXEC"},
-		{unix.PROT_GROWSDOWN, "PROT_GROWSDOWN"}, {unix.PROT_GROWSUP, "PROT_GROWSUP"},
+		{unix.PROT_READ, "PROT_READ"},
+		{unix.PROT_WRITE, "PROT_WRITE"},
+		{unix.PROT_EXEC, "PROT_EXEC"},
+		{unix.PROT_GROWSDOWN, "PROT_GROWSDOWN"},
+		{unix.PROT_GROWSUP, "PROT_GROWSUP"},
 	})}, more...)
 }
 
