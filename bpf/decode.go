@@ -56,10 +56,8 @@ func word32(b []byte) *atomic.Uint32 {
 func text(b []byte) string { return string(beforeNUL(b)) }
 
 func beforeNUL(b []byte) []byte {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		return b[:i]
-	}
-	return b
+	before, _, _ := bytes.Cut(b, []byte{0})
+	return before
 }
 
 // decoder turns records of the ring into Records.
