@@ -532,10 +532,10 @@ func onThread(first bool, f func()) {
 	}
 }
 
-// helperExecByThread has a thread that is not the first one exec, which makes it the first one.
+// helperExecByThread has a thread that is not the first one exec, which makes it the first one. The program opens a file.
 func helperExecByThread([]string) (string, error) {
 	var err error
-	onThread(false, func() { err = unix.Exec("/bin/sh", []string{"sh", "-c", "echo ran"}, nil) })
+	onThread(false, func() { err = unix.Exec("/bin/sh", []string{"sh", "-c", ": < /dev/null && echo ran"}, nil) })
 	return "", fmt.Errorf("exec from a thread: %w", err)
 }
 
