@@ -416,6 +416,9 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 	defer t.running.Store(false)
 	t.reading.Lock()
 	defer t.reading.Unlock()
+	if t.closed.Load() {
+		return nil // the ring is gone
+	}
 	if err := t.readOld(handle); err != nil {
 		t.log.Error("the rest of what the tracer before has seen is lost", "error", err)
 	}
