@@ -19,8 +19,8 @@ BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h bpf/tests/*.bpf.c)
 VM_KERNELS ?= 6.1,6.12
 VM_PACKAGES ?= ./bpf/...
 # What the trampoline plan does otherwise. Hanging on a function, and letting go of it, takes its time in an emulated
-# machine: the rest would only repeat that.
-VM_TRAMPOLINE := ^TestKernel(Plan|Check|File.*|Network.*|Notable.*|Socket|Ring|Losses|ProcessLife)$$
+# machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
+VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket)$$
 FUZZTIME ?= 20s
 
 .PHONY: help

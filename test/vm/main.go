@@ -23,8 +23,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -73,23 +75,49 @@ func matrix(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("packing the initramfs: %w", err)
 	}
-	var failed []error
-	for _, series := range o.kernels {
-		start := time.Now()
+	// A machine takes one processor: as many run at a time.
+	var (
+		wait   sync.WaitGroup
+		rooms  = make(chan struct{}, runtime.NumCPU())
+		failed = make([]error, len(o.kernels))
+		out    = &console{to: os.Stdout}
+	)
+	for i, series := range o.kernels {
 		image, name, err := kernel(ctx, o.cache, series)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("kernel %s: %w", series, err))
+			failed[i] = fmt.Errorf("kernel %s: %w", series, err)
 			continue
 		}
-		err = boot(ctx, image, initramfs)
-		verdict := "ok"
-		if err != nil {
-			verdict = "FAIL"
-			failed = append(failed, fmt.Errorf("kernel %s (%s): %w", series, name, err))
-		}
-		fmt.Printf("%s\tkernel %s (%s)\t%s\t%.1fs\n", verdict, series, name, "plan "+o.plan, time.Since(start).Seconds())
+		wait.Go(func() {
+			rooms <- struct{}{}
+			defer func() { <-rooms }()
+			start, verdict := time.Now(), "ok"
+			if err := boot(ctx, machine{image: image, initramfs: initramfs, name: series, out: out}); err != nil {
+				verdict, failed[i] = "FAIL", fmt.Errorf("kernel %s (%s): %w", series, name, err)
+			}
+			out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, series, name, "plan "+o.plan, time.Since(start).Seconds()))
+		})
 	}
+	wait.Wait()
 	return errors.Join(failed...)
+}
+
+// console is where machines that run at the same time write to, line by line.
+type console struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (c *console) print(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = fmt.Fprintln(c.to, line)
+}
+
+// machine is what is booted, and where what it says goes, behind its name.
+type machine struct {
+	image, initramfs, name string
+	out                    *console
 }
 
 // kernel returns the image of the newest Debian cloud kernel of a series, downloading it once.
@@ -257,25 +285,25 @@ func build(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// boot runs one machine, copies its console to stdout and returns an error unless its verdict is 0.
-func boot(ctx context.Context, image, initramfs string) error {
+// boot runs one machine, copies what it says and returns an error unless its verdict is 0.
+func boot(ctx context.Context, m machine) error {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
 	// One thread for both processors: with two, one can meet the breakpoint by which the kernel patches a
 	// tracepoint's code after the other took the patch for done, and the machine panics (seen with qemu
 	// 7.2 and Linux 6.12). Real processors order that.
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2",
-		"-m", "2048", "-kernel", image, "-initrd", initramfs, "-nographic", "-no-reboot", "-nodefaults",
+		"-m", "2048", "-kernel", m.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults",
 		"-serial", "stdio", "-net", "none", "-append", "console=ttyS0 quiet panic=-1 lsm=lockdown,yama,bpf")
 	cmd.Stderr = os.Stderr
-	console, err := cmd.StdoutPipe()
+	says, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting qemu (Debian: qemu-system-x86): %w", err)
 	}
-	verdict := follow(console, os.Stdout)
+	verdict := follow(says, m)
 	if err := cmd.Wait(); err != nil && ctx.Err() != nil {
 		return fmt.Errorf("the machine did not finish in %s: %w", bootLimit, ctx.Err())
 	}
@@ -292,11 +320,11 @@ func boot(ctx context.Context, image, initramfs string) error {
 // terminalCommands is what a firmware sends to a terminal: it would clear the reader's, or reset it.
 const terminalCommands = `\x1b(?:\[[0-9;?]*[A-Za-z]|c)`
 
-// follow copies the console and returns what stands behind the last VM-EXIT.
-func follow(console io.Reader, to io.Writer) string {
+// follow copies what the machine says and returns what stands behind the last VM-EXIT.
+func follow(says io.Reader, m machine) string {
 	verdict := ""
 	commands := regexp.MustCompile(terminalCommands)
-	lines := bufio.NewScanner(console)
+	lines := bufio.NewScanner(says)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := commands.ReplaceAllString(strings.TrimRight(lines.Text(), "\r"), "")
@@ -304,7 +332,7 @@ func follow(console io.Reader, to io.Writer) string {
 			verdict = code
 			continue
 		}
-		_, _ = fmt.Fprintln(to, line)
+		m.out.print(m.name + "\t" + line)
 	}
 	return verdict
 }

@@ -25,13 +25,13 @@ func TestNewestPackageComesLast(t *testing.T) {
 
 func TestVerdictIsTheMachinesLastWord(t *testing.T) {
 	for _, c := range []struct{ console, verdict, shown string }{
-		{"=== RUN\r\nPASS\r\nVM-EXIT 0\r\n", "0", "=== RUN\nPASS\n"},
+		{"=== RUN\r\nPASS\r\nVM-EXIT 0\r\n", "0", "6.1\t=== RUN\n6.1\tPASS\n"},
 		{"VM-EXIT 0\nVM-EXIT 1\n", "1", ""},
-		{"\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS\r\n\x1bcVM-EXIT 0\n", "0", "SeaBIOS\n"},
-		{"Kernel panic\n", "", "Kernel panic\n"},
+		{"\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS\r\n\x1bcVM-EXIT 0\n", "0", "6.1\tSeaBIOS\n"},
+		{"Kernel panic\n", "", "6.1\tKernel panic\n"},
 	} {
 		var shown strings.Builder
-		if got := follow(strings.NewReader(c.console), &shown); got != c.verdict || shown.String() != c.shown {
+		if got := follow(strings.NewReader(c.console), machine{name: "6.1", out: &console{to: &shown}}); got != c.verdict || shown.String() != c.shown {
 			t.Errorf("follow(%q) = %q and shows %q, want %q and %q", c.console, got, shown.String(), c.verdict, c.shown)
 		}
 	}
