@@ -146,6 +146,9 @@ func showSession(v *event.SessionView) []string {
 	if !v.Ended.IsZero() {
 		state = "ended: " + v.EndReason
 	}
+	if v.Parent != "" {
+		state += ", below " + v.Parent
+	}
 	lines := []string{"=> " + strings.Join([]string{"session", v.ID, "of", v.Agent, state}, " ")}
 	for _, turn := range v.Turns {
 		ends := ""

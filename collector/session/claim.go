@@ -190,6 +190,7 @@ func (t *Tracker) Believe(h *Heard) {
 	s.version = cmp.Or(s.version, t.keep(s.place, said.Version, maxName))
 	s.parent = cmp.Or(s.parent, clone(cutID(said.ParentSession)))
 	t.name(s, said.Session, said.Conversation)
+	s.kin(said)
 	if h.at.Before(s.started) {
 		s.started = h.at
 	}

@@ -63,6 +63,7 @@ type session struct {
 	processes            int
 	unclaimed            int // processes that came after the last claim
 	told                 map[string]bool
+	subs                 map[string]bool // the ids of its sub-agents; nil until it tells of one
 }
 
 // turn is what follows one prompt.
