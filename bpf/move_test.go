@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -254,11 +255,15 @@ func TestKernelMoveThread(t *testing.T) {
 	if err := w.tracer.Track(cgroupID(t, inside)); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(realPath(t, t.TempDir()), "opened")
-	if err := os.WriteFile(path, nil, 0o644); err != nil {
-		t.Fatal(err)
+	// A file for each thread: the second open of one file can be told by a count.
+	dir := realPath(t, t.TempDir())
+	paths := []string{filepath.Join(dir, "moved"), filepath.Join(dir, "stayed")}
+	for _, path := range paths {
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", filepath.Join(outside, "cgroup.threads"), path)
+	cmd := exec.Command(os.Args[0], append([]string{"-test.run=^TestHelperProcess$", "--", filepath.Join(outside, "cgroup.threads")}, paths...)...)
 	cmd.Env = append(os.Environ(), helperVariable+"=thread moves")
 	// A process is not born in a threaded cgroup but moved there.
 	join := exec.Command("/bin/sh", "-c", "echo $$ > "+procsOf(inside)+` && exec "$@"`, "sh")
@@ -278,18 +283,18 @@ func TestKernelMoveThread(t *testing.T) {
 	}
 	opens := w.await(2, func(r *Record) bool {
 		open, ok := r.Payload.(*event.FileOpen)
-		return ok && open.Path == path
+		return ok && slices.Contains(paths, open.Path)
 	})
 	if len(opens) != 2 || opens[0].Sandbox != cgroupID(t, inside) || opens[0].Cgroup == opens[1].Cgroup {
 		t.Errorf("opens by both threads are %+v, want two in two cgroups", opens)
 	}
 }
 
-// helperThreadMoves moves one of its threads into the cgroup, and opens a file by it and by another.
+// helperThreadMoves moves one of its threads into the cgroup, and opens a file by it and one by another.
 func helperThreadMoves(args []string) (string, error) {
 	var failed error
-	open := func() {
-		fd, err := unix.Open(args[1], unix.O_RDONLY, 0)
+	open := func(path string) {
+		fd, err := unix.Open(path, unix.O_RDONLY, 0)
 		if err != nil {
 			failed = err
 			return
@@ -301,11 +306,11 @@ func helperThreadMoves(args []string) (string, error) {
 			failed = err
 			return
 		}
-		open()
+		open(args[1])
 	})
 	if failed != nil {
 		return "", failed
 	}
-	onThread(true, open)
+	onThread(true, func() { open(args[2]) })
 	return strings.TrimSpace(args[0]), failed
 }
