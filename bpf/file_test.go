@@ -694,6 +694,7 @@ func TestDecodeFile(t *testing.T) {
 func FuzzDecodeFile(f *testing.F) {
 	f.Add(uint16(fileKindOpen), recordBytes(f, &fileOpen{PathSize: 9, Inode: 1}, []byte("/etc//./x")))
 	f.Add(uint16(fileKindOpen), recordBytes(f, &fileOpen{PathSize: 7, PathFlags: pathPseudo}, []byte("memfd:x")))
+	f.Add(uint16(fileKindUse), recordBytes(f, &fileOpen{PathSize: 4, Inode: 1}, []byte("/a/b")))
 	f.Add(uint16(0), []byte{})
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
 		var r Record
@@ -713,6 +714,10 @@ func FuzzDecodeFile(f *testing.F) {
 			}
 		case *event.FileChange:
 			if len(p.Path) > 2*most || len(p.HostPath) > most || len(p.Target) > 2*most {
+				t.Errorf("%+v of %d bytes", p, len(data))
+			}
+		case *FileUse:
+			if len(p.IO.Path) > most || len(p.IO.HostPath) > most {
 				t.Errorf("%+v of %d bytes", p, len(data))
 			}
 		default:
