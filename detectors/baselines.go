@@ -323,13 +323,6 @@ func (b *Baselines) forget(sandbox string) {
 	b.open.Forget(sandbox)
 }
 
-// count adds what is remembered to a detector's statistics.
-func (b *Baselines) count(stats *event.DetectorStats) {
-	b.sessions.Count(stats)
-	b.tops.Count(stats)
-	b.open.Count(stats)
-}
-
 // The detectors that only score.
 const (
 	statisticalBurst = iota

@@ -20,14 +20,15 @@ const agreeWithin = time.Hour
 // baselinesAgree reports that two statistical detectors found something in one session. Each alone only scores: being
 // unusual is no offence. Two that look at different things seldom are both wrong at once.
 type baselinesAgree struct {
-	rule     event.Rule
+	remembering
+
 	base     *Baselines
 	findings *memory.Memory[repeats]
 }
 
 func newBaselinesAgree(cfg *Config, base *Baselines) *baselinesAgree {
-	return &baselinesAgree{
-		rule: event.Rule{
+	d := &baselinesAgree{
+		remembering: remembering{rule: event.Rule{
 			ID: ruleBaselinesAgree, UUID: "93d0c7e8-4f15-4b6a-a2d9-8e1b5f3c7a60", Version: "1",
 			Title:      "Several baselines agree that a session is unusual",
 			Severity:   event.SeverityMedium,
@@ -46,23 +47,12 @@ func newBaselinesAgree(cfg *Config, base *Baselines) *baselinesAgree {
 				"Stop the session if a new destination is reached by the clock.",
 			},
 			Runbook: "docs/detectors/baselines-agree.md",
-		},
+		}},
 		base:     base,
 		findings: memory.New[repeats](cfg.MaxSandboxes, mostSessions),
 	}
-}
-
-// Rule implements Detector.
-func (d *baselinesAgree) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *baselinesAgree) Forget(sandboxID string) { d.findings.Forget(sandboxID) }
-
-// Stats implements Detector.
-func (d *baselinesAgree) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings}
+	return d
 }
 
 // Detect implements Detector. It comes after the detectors that it compares.

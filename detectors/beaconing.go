@@ -31,7 +31,8 @@ const (
 
 // beaconing reports connections to one destination far away at equal intervals.
 type beaconing struct {
-	rule    event.Rule
+	remembering
+
 	allowed func(event.Transport, netip.AddrPort) bool
 	// observing says that there is no allow-list: that everything is allowed then says nothing.
 	observing func() bool
@@ -49,8 +50,8 @@ type pulse struct {
 }
 
 func newBeaconing(cfg *Config, base *Baselines) *beaconing {
-	return &beaconing{
-		rule: event.Rule{
+	d := &beaconing{
+		remembering: remembering{rule: event.Rule{
 			ID: ruleBeaconing, UUID: "0b7d5c1e-9e64-4f0a-b3d2-51a8c6e4f907", Version: "1",
 			Title:      "A destination is reached at equal intervals",
 			Severity:   event.SeverityLow,
@@ -67,28 +68,13 @@ func newBeaconing(cfg *Config, base *Baselines) *beaconing {
 				"Stop the process if it outlives the tool call that started it.",
 			},
 			Runbook: "docs/detectors/beaconing.md",
-		},
+		}},
 		allowed: cfg.Policy.Allowed, observing: cfg.Policy.Observing, base: base,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 		pulses:   memory.New[pulse](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-}
-
-// Rule implements Detector.
-func (d *beaconing) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *beaconing) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
-	d.pulses.Forget(sandboxID)
-}
-
-// Stats implements Detector.
-func (d *beaconing) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	d.pulses.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings, d.pulses}
+	return d
 }
 
 // Detect implements Detector.

@@ -117,7 +117,8 @@ func (r *rate) usual() habit {
 
 // burst reports that a session suddenly, or more and more, does something much more often than it uses to.
 type burst struct {
-	rule     event.Rule
+	remembering
+
 	window   time.Duration
 	warmup   int
 	base     *Baselines
@@ -125,8 +126,8 @@ type burst struct {
 }
 
 func newBurst(cfg *Config, base *Baselines) *burst {
-	return &burst{
-		rule: event.Rule{
+	d := &burst{
+		remembering: remembering{rule: event.Rule{
 			ID: ruleBurst, UUID: "6a3c1b52-8f2c-4a1d-9b7e-2f4d1c8e5a71", Version: "1",
 			Title:      "A session does far more of something than it uses to",
 			Severity:   event.SeverityLow,
@@ -146,27 +147,12 @@ func newBurst(cfg *Config, base *Baselines) *burst {
 				"Look at how many different destinations or directories there are: one is an upload, thousands are a scan.",
 			},
 			Runbook: "docs/detectors/burst.md",
-		},
+		}},
 		window: cfg.Baselines.Window, warmup: cfg.Baselines.Warmup, base: base,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-}
-
-// Rule implements Detector.
-func (d *burst) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *burst) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
-	d.base.forget(sandboxID)
-}
-
-// Stats implements Detector.
-func (d *burst) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	d.base.count(&stats)
-	return stats
+	d.memories = []memories{d.findings, base.sessions, base.tops, base.open}
+	return d
 }
 
 // Detect implements Detector.

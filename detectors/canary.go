@@ -12,7 +12,8 @@ import (
 // canary reports every touch of what nobody has a reason to touch: files, tokens and host names that were planted for
 // that. There is nothing to weigh: no work needs them.
 type canary struct {
-	rule     event.Rule
+	remembering
+
 	paths    map[string]bool
 	hosts    []string
 	tokens   []string
@@ -21,7 +22,7 @@ type canary struct {
 
 func newCanary(cfg *Config) *canary {
 	d := &canary{
-		rule: event.Rule{
+		remembering: remembering{rule: event.Rule{
 			ID: "canary", UUID: "0d1e5a0f-6b2c-4f5d-8c3e-7a9b0c1d2e60", Version: "1",
 			Title:    "A canary was touched",
 			Severity: event.SeverityCritical,
@@ -39,10 +40,11 @@ func newCanary(cfg *Config) *canary {
 				"Look at what it sent since.",
 			},
 			Runbook: "docs/detectors/canary.md",
-		},
+		}},
 		paths:    map[string]bool{},
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
+	d.memories = []memories{d.findings}
 	for _, c := range cfg.Canaries {
 		switch kindOfCanary(c) {
 		case canaryPath:
@@ -77,19 +79,6 @@ func kindOfCanary(c string) canaryKind {
 		return canaryHost
 	}
 	return canaryToken
-}
-
-// Rule implements Detector.
-func (d *canary) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *canary) Forget(sandboxID string) { d.findings.Forget(sandboxID) }
-
-// Stats implements Detector.
-func (d *canary) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	return stats
 }
 
 // Detect implements Detector.

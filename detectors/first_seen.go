@@ -18,7 +18,8 @@ const mostNews = 16
 
 // firstSeen reports a program or a destination that no session of the agent in the project used before.
 type firstSeen struct {
-	rule        event.Rule
+	remembering
+
 	minSessions int
 	base        *Baselines
 	findings    *memory.Memory[repeats]
@@ -27,8 +28,8 @@ type firstSeen struct {
 }
 
 func newFirstSeen(cfg *Config, base *Baselines) *firstSeen {
-	return &firstSeen{
-		rule: event.Rule{
+	d := &firstSeen{
+		remembering: remembering{rule: event.Rule{
 			ID: ruleFirstSeen, UUID: "e2b9f0a4-53c7-4d86-8a1f-7c0d9b3e6f12", Version: "1",
 			Title:      "A program or a destination is new to the agent in this project",
 			Severity:   event.SeverityLow,
@@ -47,25 +48,23 @@ func newFirstSeen(cfg *Config, base *Baselines) *firstSeen {
 				"Look at how much was sent to the destination, and what had been read before.",
 			},
 			Runbook: "docs/detectors/first-seen.md",
-		},
+		}},
 		minSessions: cfg.Baselines.MinSessions, base: base,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
+	d.memories = []memories{d.findings}
+	return d
 }
-
-// Rule implements Detector.
-func (d *firstSeen) Rule() *event.Rule { return &d.rule }
 
 // Forget implements Detector.
 func (d *firstSeen) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
+	d.remembering.Forget(sandboxID)
 	d.base.forget(sandboxID)
 }
 
 // Stats implements Detector.
 func (d *firstSeen) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
+	stats := d.remembering.Stats()
 	d.base.mu.Lock()
 	defer d.base.mu.Unlock()
 	stats.Entries += d.base.learned.names()

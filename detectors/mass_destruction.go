@@ -24,7 +24,8 @@ const (
 // massDestruction reports that many files that the session did not make are removed at once, and that a repository's
 // history is.
 type massDestruction struct {
-	rule     event.Rule
+	remembering
+
 	findings *memory.Memory[repeats]
 	// own is the names that the sandbox made itself: it may remove them. removals is by turn.
 	own      *memory.Memory[struct{}]
@@ -38,8 +39,8 @@ type removals struct {
 }
 
 func newMassDestruction(cfg *Config) *massDestruction {
-	return &massDestruction{
-		rule: event.Rule{
+	d := &massDestruction{
+		remembering: remembering{rule: event.Rule{
 			ID: "mass-destruction", UUID: "4c8a4b53-04a7-4a38-9a2f-6c1d0e5f9a26", Version: "1",
 			Title:    "Files were removed in bulk",
 			Severity: event.SeverityHigh,
@@ -55,30 +56,13 @@ func newMassDestruction(cfg *Config) *massDestruction {
 				"Stop the session before it goes on.",
 			},
 			Runbook: "docs/detectors/mass-destruction.md",
-		},
+		}},
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 		own:      memory.New[struct{}](cfg.MaxSandboxes, ownNames*cfg.MaxEntries),
 		removals: memory.New[removals](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-}
-
-// Rule implements Detector.
-func (d *massDestruction) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *massDestruction) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
-	d.own.Forget(sandboxID)
-	d.removals.Forget(sandboxID)
-}
-
-// Stats implements Detector.
-func (d *massDestruction) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	d.own.Count(&stats)
-	d.removals.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings, d.own, d.removals}
+	return d
 }
 
 // Detect implements Detector.

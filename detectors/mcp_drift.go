@@ -19,7 +19,8 @@ const peersKept = 32
 // mcpDrift reports tool servers (Model Context Protocol) that are new since a tool call wrote their list, that are
 // started otherwise than when they were approved, that run a shell, and that reach where they never did.
 type mcpDrift struct {
-	rule     event.Rule
+	remembering
+
 	findings *memory.Memory[repeats]
 	// running is the servers by their process, pins how each is started by what it is, known the names that calls
 	// give, lists when a tool call wrote the list last.
@@ -55,8 +56,8 @@ type listChange struct {
 }
 
 func newMCPDrift(cfg *Config) *mcpDrift {
-	return &mcpDrift{
-		rule: event.Rule{
+	d := &mcpDrift{
+		remembering: remembering{rule: event.Rule{
 			ID: "mcp-drift", UUID: "f0b6a1c4-9d3e-4d0b-8f57-6a2c5e7d9b83", Version: "1",
 			Title:    "A tool server is not what was approved",
 			Severity: event.SeverityMedium,
@@ -74,7 +75,7 @@ func newMCPDrift(cfg *Config) *mcpDrift {
 				"Look at what the server's process did: its children, its files, its connections.",
 			},
 			Runbook: "docs/detectors/mcp-drift.md",
-		},
+		}},
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 		running:  memory.New[toolServer](cfg.MaxSandboxes, cfg.MaxEntries),
 		pins:     memory.New[pin](cfg.MaxSandboxes, cfg.MaxEntries),
@@ -82,31 +83,8 @@ func newMCPDrift(cfg *Config) *mcpDrift {
 		lists:    memory.New[listChange](cfg.MaxSandboxes, 1),
 		uses:     memory.New[time.Time](cfg.MaxSandboxes, 1),
 	}
-}
-
-// Rule implements Detector.
-func (d *mcpDrift) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *mcpDrift) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
-	d.running.Forget(sandboxID)
-	d.pins.Forget(sandboxID)
-	d.known.Forget(sandboxID)
-	d.lists.Forget(sandboxID)
-	d.uses.Forget(sandboxID)
-}
-
-// Stats implements Detector.
-func (d *mcpDrift) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	d.running.Count(&stats)
-	d.pins.Count(&stats)
-	d.known.Count(&stats)
-	d.lists.Count(&stats)
-	d.uses.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings, d.running, d.pins, d.known, d.lists, d.uses}
+	return d
 }
 
 // Detect implements Detector.

@@ -13,14 +13,15 @@ import (
 // ones: what was tried tells as much as what succeeded, and a firewall's refusal proves the policy,
 // not the intent.
 type offPolicyConnect struct {
-	rule     event.Rule
+	remembering
+
 	allowed  func(event.Transport, netip.AddrPort) bool
 	findings *memory.Memory[repeats]
 }
 
 func newOffPolicyConnect(cfg *Config) *offPolicyConnect {
-	return &offPolicyConnect{
-		rule: event.Rule{
+	d := &offPolicyConnect{
+		remembering: remembering{rule: event.Rule{
 			ID: "off-policy-connect", UUID: "8f370cd4-439d-4507-b3ee-c5b82c120c19", Version: "1",
 			Title:    "A destination outside the allow-list was tried",
 			Severity: event.SeverityMedium,
@@ -35,23 +36,12 @@ func newOffPolicyConnect(cfg *Config) *offPolicyConnect {
 				"Add it to policy.network.allow if the work needs it.",
 			},
 			Runbook: "docs/detectors/off-policy-connect.md",
-		},
+		}},
 		allowed:  cfg.Policy.Allowed,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-}
-
-// Rule implements Detector.
-func (d *offPolicyConnect) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *offPolicyConnect) Forget(sandboxID string) { d.findings.Forget(sandboxID) }
-
-// Stats implements Detector.
-func (d *offPolicyConnect) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings}
+	return d
 }
 
 // Detect implements Detector.

@@ -30,7 +30,8 @@ const (
 // resourceHijack reports processor time that no build or test accounts for: of a process at its end, and of a sandbox
 // while it goes on.
 type resourceHijack struct {
-	rule  event.Rule
+	remembering
+
 	floor time.Duration
 	// findings is what was reported, classes what programs usually use, load how busy each sandbox is.
 	findings *memory.Memory[repeats]
@@ -57,8 +58,8 @@ type load struct {
 }
 
 func newResourceHijack(cfg *Config) *resourceHijack {
-	return &resourceHijack{
-		rule: event.Rule{
+	d := &resourceHijack{
+		remembering: remembering{rule: event.Rule{
 			ID: "resource-hijack", UUID: "b1c0f1d6-5f0e-4c55-8a35-2e8c7b9f4d21", Version: "1",
 			Title:    "Much processor time that no build or test accounts for",
 			Severity: event.SeverityMedium,
@@ -75,31 +76,14 @@ func newResourceHijack(cfg *Config) *resourceHijack {
 				"Stop the session if the time is no work of yours.",
 			},
 			Runbook: "docs/detectors/resource-hijack.md",
-		},
+		}},
 		floor:    cfg.SaturationFloor,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 		classes:  memory.New[usual](cfg.MaxSandboxes, classesKept),
 		load:     memory.New[load](cfg.MaxSandboxes, 1),
 	}
-}
-
-// Rule implements Detector.
-func (d *resourceHijack) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *resourceHijack) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
-	d.classes.Forget(sandboxID)
-	d.load.Forget(sandboxID)
-}
-
-// Stats implements Detector.
-func (d *resourceHijack) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	d.classes.Count(&stats)
-	d.load.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings, d.classes, d.load}
+	return d
 }
 
 // Detect implements Detector.

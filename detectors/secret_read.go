@@ -16,7 +16,8 @@ import (
 // An open is the earliest moment that the kernel vouches for, and what was read is then in the
 // process: waiting for a read(2) would miss mmap, io_uring and splice.
 type secretRead struct {
-	rule    event.Rule
+	remembering
+
 	allowed func(path, executable string) bool
 	// findings is by turn and path; own is the secrets that the sandbox itself wrote, by inode.
 	findings *memory.Memory[repeats]
@@ -24,8 +25,8 @@ type secretRead struct {
 }
 
 func newSecretRead(cfg *Config) *secretRead {
-	return &secretRead{
-		rule: event.Rule{
+	d := &secretRead{
+		remembering: remembering{rule: event.Rule{
 			ID: "secret-read", UUID: "e63a5eb4-cdbd-4b88-98df-6b54abb69e55", Version: "1",
 			Title:    "A secret was read",
 			Severity: event.SeverityHigh,
@@ -41,28 +42,13 @@ func newSecretRead(cfg *Config) *secretRead {
 				"Rotate the secret if reading it was not part of the task.",
 			},
 			Runbook: "docs/detectors/secret-read.md",
-		},
+		}},
 		allowed:  cfg.Policy.SecretAllowed,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 		own:      memory.New[struct{}](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-}
-
-// Rule implements Detector.
-func (d *secretRead) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *secretRead) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
-	d.own.Forget(sandboxID)
-}
-
-// Stats implements Detector.
-func (d *secretRead) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	d.own.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings, d.own}
+	return d
 }
 
 // Detect implements Detector.

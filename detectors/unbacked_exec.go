@@ -16,7 +16,8 @@ import (
 // Whether a compiler made a file is told by who opened it for writing, as the kernel saw it: each
 // such open is remembered by inode, so that a rename in between changes nothing.
 type unbackedExec struct {
-	rule       event.Rule
+	remembering
+
 	freshFor   time.Duration
 	toolchains []string
 	findings   *memory.Memory[repeats]
@@ -40,8 +41,8 @@ const (
 )
 
 func newUnbackedExec(cfg *Config) *unbackedExec {
-	return &unbackedExec{
-		rule: event.Rule{
+	d := &unbackedExec{
+		remembering: remembering{rule: event.Rule{
 			ID: "unbacked-exec", UUID: "c6326a78-5a1e-44e2-9a1e-238ca917e95b", Version: "1",
 			Title:    "A program ran that no package and no compiler put there",
 			Severity: event.SeverityHigh,
@@ -58,31 +59,14 @@ func newUnbackedExec(cfg *Config) *unbackedExec {
 				"Look at what it opened and reached.",
 			},
 			Runbook: "docs/detectors/unbacked-exec.md",
-		},
+		}},
 		freshFor: cfg.FreshFor, toolchains: cfg.Toolchains,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 		writers:  memory.New[writer](cfg.MaxSandboxes, cfg.MaxEntries),
 		tools:    memory.New[bool](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-}
-
-// Rule implements Detector.
-func (d *unbackedExec) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *unbackedExec) Forget(sandboxID string) {
-	d.findings.Forget(sandboxID)
-	d.writers.Forget(sandboxID)
-	d.tools.Forget(sandboxID)
-}
-
-// Stats implements Detector.
-func (d *unbackedExec) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	d.writers.Count(&stats)
-	d.tools.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings, d.writers, d.tools}
+	return d
 }
 
 // Detect implements Detector.

@@ -11,13 +11,14 @@ import (
 
 // weakSandbox reports what the set-up of a sandbox leaves open, once for each sandbox and weakness.
 type weakSandbox struct {
-	rule     event.Rule
+	remembering
+
 	findings *memory.Memory[repeats]
 }
 
 func newWeakSandbox(cfg *Config) *weakSandbox {
-	return &weakSandbox{
-		rule: event.Rule{
+	d := &weakSandbox{
+		remembering: remembering{rule: event.Rule{
 			ID: "weak-sandbox", UUID: "3c9f5b0a-0d7c-4b3a-9a60-6f2f6d0a9e5b", Version: "1",
 			Title:    "A sandbox's set-up leaves something open",
 			Severity: event.SeverityLow,
@@ -31,22 +32,11 @@ func newWeakSandbox(cfg *Config) *weakSandbox {
 				"See the whole list with its remedies: watchglass posture.",
 			},
 			Runbook: "docs/detectors/weak-sandbox.md",
-		},
+		}},
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-}
-
-// Rule implements Detector.
-func (d *weakSandbox) Rule() *event.Rule { return &d.rule }
-
-// Forget implements Detector.
-func (d *weakSandbox) Forget(sandboxID string) { d.findings.Forget(sandboxID) }
-
-// Stats implements Detector.
-func (d *weakSandbox) Stats() event.DetectorStats {
-	stats := event.DetectorStats{Name: d.rule.ID}
-	d.findings.Count(&stats)
-	return stats
+	d.memories = []memories{d.findings}
+	return d
 }
 
 // Detect implements Detector.
