@@ -152,18 +152,10 @@ func (r *Registry) Made(cgroupID uint64, cgroup string) *event.Sandbox {
 func (r *Registry) Adopt(cgroupID uint64, cgroup string) *event.Sandbox {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if root, ok := r.selectors.Root(cgroup); !ok || root != cgroup || r.Lookup(cgroupID) != nil {
-		return nil
+	s := r.choose(cgroupID, cgroup)
+	if s != nil {
+		r.bootstrap(s)
 	}
-	s := &event.Sandbox{
-		ID: Identity(r.cfg.BootID, cgroupID), Name: path.Base(cgroup), Runtime: RuntimeCgroup,
-		Cgroup: cgroup, CgroupID: cgroupID, Started: time.Now(),
-	}
-	if err := r.watch(s); err != nil {
-		r.complain(s, err)
-		return nil
-	}
-	r.bootstrap(s)
 	return s
 }
 
@@ -197,6 +189,21 @@ func (r *Registry) bootstrap(s *event.Sandbox) {
 }
 
 func (r *Registry) made(cgroupID uint64, cgroup string) *event.Sandbox {
+	s := r.choose(cgroupID, cgroup)
+	if s == nil {
+		return nil
+	}
+	// Removed before it was watched: the kernel told nobody, and would keep the entry for ever.
+	if r.missing(s) {
+		r.unwatch(s)
+		return nil
+	}
+	r.bootstrap(s)
+	return s
+}
+
+// choose begins to watch a cgroup that a selector chooses; nil when none does, or it is watched already.
+func (r *Registry) choose(cgroupID uint64, cgroup string) *event.Sandbox {
 	root, ok := r.selectors.Root(cgroup)
 	if !ok || root != cgroup || r.Lookup(cgroupID) != nil {
 		return nil
@@ -209,12 +216,6 @@ func (r *Registry) made(cgroupID uint64, cgroup string) *event.Sandbox {
 		r.complain(s, err)
 		return nil
 	}
-	// Removed before it was watched: the kernel told nobody, and would keep the entry for ever.
-	if r.missing(s) {
-		r.unwatch(s)
-		return nil
-	}
-	r.bootstrap(s)
 	return s
 }
 
