@@ -3,6 +3,7 @@
 package exporters
 
 import (
+	"math"
 	"unicode"
 	"unicode/utf8"
 )
@@ -54,6 +55,23 @@ func AppendPrintable(dst []byte, s string) ([]byte, int) {
 	default:
 		return append(dst, s[:size]...), size
 	}
+}
+
+// Printable is s with every character as AppendPrintable has it.
+func Printable(s string) string { return PrintableUpTo(s, math.MaxInt) }
+
+// PrintableUpTo is Printable, cut to about limit bytes; what was cut is marked by "…".
+func PrintableUpTo(s string, limit int) string {
+	dst := make([]byte, 0, min(len(s), limit)+len("…"))
+	for len(s) > 0 && len(dst) < limit {
+		var n int
+		dst, n = AppendPrintable(dst, s)
+		s = s[n:]
+	}
+	if len(s) > 0 {
+		dst = append(dst, "…"...)
+	}
+	return string(dst)
 }
 
 // Visible says whether a character is shown as itself: printable by Unicode, and not one of those that

@@ -19,6 +19,7 @@ import (
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/detectors"
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
 )
 
 // postureOptions is which sandbox is looked at.
@@ -98,7 +99,7 @@ func (o *postureOptions) process(ctx context.Context, mount sandbox.Mount) (uint
 			return sessions[i].PID, nil
 		}
 	}
-	return 0, fmt.Errorf("session %s has ended: there is no process to look at", printable(o.session))
+	return 0, fmt.Errorf("session %s has ended: there is no process to look at", exporters.Printable(o.session))
 }
 
 // lastProcess is the youngest process of a cgroup or of those below it.
@@ -143,7 +144,7 @@ func (o *postureOptions) print(cmd *cobra.Command, pid uint32, p *event.SandboxP
 		if len(advice.Objects) > 0 && w != event.WeakNamespaces {
 			what += ": " + strings.Join(advice.Objects, " ")
 		}
-		fmt.Fprintf(table, "%s\t%s\n\t%s\n\tRemedy: %s\n", advice.Level.FindingName(), printable(what), advice.Why, advice.Remedy) //nolint:errcheck // into memory
+		fmt.Fprintf(table, "%s\t%s\n\t%s\n\tRemedy: %s\n", advice.Level.FindingName(), exporters.Printable(what), advice.Why, advice.Remedy) //nolint:errcheck // into memory
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("print the posture: %w", err)

@@ -101,24 +101,13 @@ func writeQuarantineText(w io.Writer, list []journal.Quarantine, resent map[stri
 		if at := resent[q.Name()]; !at.IsZero() {
 			again = at.UTC().Format(time.RFC3339)
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s-%d\t%s\t%s\t%s\t%s\n", q.Time.UTC().Format(time.RFC3339), shown(q.Destination),
-			shown(q.Instance), q.Seq, shown(string(q.Kind)), q.Severity.Text(), again, shown(q.Reason))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s-%d\t%s\t%s\t%s\t%s\n", q.Time.UTC().Format(time.RFC3339), exporters.Printable(q.Destination),
+			exporters.Printable(q.Instance), q.Seq, exporters.Printable(string(q.Kind)), q.Severity.Text(), again, exporters.Printable(q.Reason))
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("print the quarantine: %w", err)
 	}
 	return nil
-}
-
-// shown is a text that may be shown on a terminal.
-func shown(s string) string {
-	var dst []byte
-	for len(s) > 0 {
-		var n int
-		dst, n = exporters.AppendPrintable(dst, s)
-		s = s[n:]
-	}
-	return string(dst)
 }
 
 // resendOptions is the flags of `watchglass journal resend`.
@@ -243,9 +232,9 @@ func (o *resendOptions) resend(ctx context.Context, w io.Writer, r *resending) e
 		}
 		taken, refused = taken+len(events)-len(no), refused+len(no)
 	}
-	_, _ = fmt.Fprintf(w, "%s: %d taken, %d refused again, %d not tried\n", shown(r.name), taken, refused, len(r.events)-taken-refused)
+	_, _ = fmt.Fprintf(w, "%s: %d taken, %d refused again, %d not tried\n", exporters.Printable(r.name), taken, refused, len(r.events)-taken-refused)
 	if err == nil && refused > 0 {
-		err = fmt.Errorf("%s refuses %d events still: %s", r.name, refused, shown(reason))
+		err = fmt.Errorf("%s refuses %d events still: %s", r.name, refused, exporters.Printable(reason))
 	}
 	return errors.Join(err, destination.Shutdown(context.WithoutCancel(ctx)))
 }

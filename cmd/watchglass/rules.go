@@ -103,7 +103,7 @@ func newRulesLint() *cobra.Command {
 			remarks := set.Lint()
 			var out strings.Builder
 			for _, remark := range remarks {
-				fmt.Fprintln(&out, printable(remark))
+				fmt.Fprintln(&out, exporters.Printable(remark))
 			}
 			fmt.Fprintf(&out, "%d rules, %d remarks\n", len(set.Rules()), len(remarks))
 			return printed(cmd, out.String(), len(remarks) > 0)
@@ -126,11 +126,11 @@ func newRulesTest() *cobra.Command {
 			results := set.Test()
 			for _, r := range results {
 				if r.Failure == "" {
-					fmt.Fprintf(&out, "ok    %s: %s\n", r.Rule, printable(r.Test))
+					fmt.Fprintf(&out, "ok    %s: %s\n", r.Rule, exporters.Printable(r.Test))
 					continue
 				}
 				failed++
-				fmt.Fprintf(&out, "FAIL  %s: %s (%s:%d)\n      %s\n", r.Rule, printable(r.Test), r.File, r.Line, printable(r.Failure))
+				fmt.Fprintf(&out, "FAIL  %s: %s (%s:%d)\n      %s\n", r.Rule, exporters.Printable(r.Test), r.File, r.Line, exporters.Printable(r.Failure))
 			}
 			fmt.Fprintf(&out, "%d passed, %d failed\n", len(results)-failed, failed)
 			return printed(cmd, out.String(), failed > 0)
@@ -157,7 +157,7 @@ func newRulesList() *cobra.Command {
 					kinds = append(kinds, strings.TrimPrefix(string(kind), "watchglass."))
 				}
 				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.ID, d.Severity.FindingName(), //nolint:errcheck // into memory
-					strings.Join(d.Attack, ","), strings.Join(kinds, ","), printable(d.Title))
+					strings.Join(d.Attack, ","), strings.Join(kinds, ","), exporters.Printable(d.Title))
 			}
 			if err := table.Flush(); err != nil {
 				return fmt.Errorf("print the rules: %w", err)
@@ -189,7 +189,7 @@ func newRulesExplain() *cobra.Command {
 			var out strings.Builder
 			for _, r := range chosen {
 				for text := range strings.Lines(r.Explain()) {
-					fmt.Fprintln(&out, printable(strings.TrimSuffix(text, "\n")))
+					fmt.Fprintln(&out, exporters.Printable(strings.TrimSuffix(text, "\n")))
 				}
 			}
 			return printed(cmd, out.String(), false)
@@ -216,7 +216,7 @@ was: a rule that was written for a log of another kind may see more here.`,
 			}
 			file, converted, failures := rules.ImportSigma(sources...)
 			for _, failure := range failures {
-				cmd.PrintErrln(printable(failure.Error()))
+				cmd.PrintErrln(exporters.Printable(failure.Error()))
 			}
 			cmd.PrintErrf("%d converted, %d not\n", converted, len(failures))
 			if converted == 0 {
@@ -255,15 +255,4 @@ func printed(cmd *cobra.Command, text string, failed bool) error {
 		return &exitError{code: 1}
 	}
 	return nil
-}
-
-// printable is text from a file as one line that is safe to print.
-func printable(s string) string {
-	var dst []byte
-	for rest := s; rest != ""; {
-		var n int
-		dst, n = exporters.AppendPrintable(dst, rest)
-		rest = rest[n:]
-	}
-	return string(dst)
 }

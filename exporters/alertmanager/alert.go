@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/event"
-	"github.com/watchglass/watchglass/exporters/internal/web"
+	"github.com/watchglass/watchglass/exporters"
 )
 
 // The names of the alerts.
@@ -95,7 +95,7 @@ func (e *Exporter) annotationsOf(ev *event.Event, f *event.Finding) map[string]s
 	annotations := map[string]string{}
 	set := func(name, value string) {
 		if value != "" {
-			annotations[name] = web.Printable(value, maxAnnotation)
+			annotations[name] = exporters.PrintableUpTo(value, maxAnnotation)
 		}
 	}
 	list := func(name string, values []string) {
@@ -135,4 +135,4 @@ func (e *Exporter) annotationsOf(ev *event.Event, f *event.Finding) map[string]s
 }
 
 // bounded is a value that a label may have.
-func bounded(s string) string { return web.Printable(s, maxLabel) }
+func bounded(s string) string { return exporters.PrintableUpTo(s, maxLabel) }

@@ -151,15 +151,4 @@ func (s *sender) exchange(ctx context.Context, body []byte) ([]byte, error) {
 const maxReason = 256
 
 // printable is a server's words, fit for a log.
-func printable(s string) string {
-	var dst []byte
-	for len(s) > 0 && len(dst) < maxReason {
-		var n int
-		dst, n = exporters.AppendPrintable(dst, s)
-		s = s[n:]
-	}
-	if len(s) > 0 {
-		dst = append(dst, "…"...)
-	}
-	return strings.TrimSpace(string(dst))
-}
+func printable(s string) string { return strings.TrimSpace(exporters.PrintableUpTo(s, maxReason)) }

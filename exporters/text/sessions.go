@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/exporters"
 )
 
 // WriteSessions writes a list of sessions as a table, in the order given. It reads nothing but the views, so that
@@ -24,7 +25,7 @@ func WriteSessions(w io.Writer, cfg Config, sessions []event.SessionView) error 
 	for i := range sessions {
 		v := &sessions[i]
 		rows = append(rows, []string{
-			printable(v.ID), printable(agentName(v)), printable(cmp.Or(v.SandboxName, v.Sandbox)),
+			exporters.Printable(v.ID), exporters.Printable(agentName(v)), exporters.Printable(cmp.Or(v.SandboxName, v.Sandbox)),
 			v.Started.In(location(cfg)).Format(time.DateTime), state(v),
 			number(v.TurnCount), number(v.CallCount), number(v.ProcessCount),
 		})
@@ -55,7 +56,7 @@ func agentName(v *event.SessionView) string {
 func state(v *event.SessionView) string {
 	switch {
 	case !v.Ended.IsZero():
-		return cmp.Or(printable(v.EndReason), "ended")
+		return cmp.Or(exporters.Printable(v.EndReason), "ended")
 	case !v.Claimed:
 		return "silent"
 	}

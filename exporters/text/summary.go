@@ -44,12 +44,12 @@ const labelColumns = 14
 
 func (b *block) overview(s *event.Summary) {
 	took := s.Duration.Round(10 * time.Millisecond).String()
-	b.row("session", "", printable(s.Sandbox)+", watched for "+took)
+	b.row("session", "", exporters.Printable(s.Sandbox)+", watched for "+took)
 	parts := []string{number(s.Processes) + " seen", number(s.Execs) + " programs started", number(s.Failed) + " failed"}
 	b.row("processes", "", strings.Join(parts, ", "))
 	var commands []string
 	for _, c := range s.Commands {
-		commands = append(commands, printable(c.Name)+" "+strconv.FormatInt(c.N, 10))
+		commands = append(commands, exporters.Printable(c.Name)+" "+strconv.FormatInt(c.N, 10))
 	}
 	if s.CommandsOmitted > 0 {
 		commands = append(commands, "and "+number(s.CommandsOmitted)+" more")
@@ -59,8 +59,8 @@ func (b *block) overview(s *event.Summary) {
 	}
 	label := "outlived"
 	for _, p := range s.Outlived {
-		b.row(label, yellow, printable(processName(p))+"["+strconv.FormatUint(uint64(p.PID), 10)+"] is still alive: "+
-			printable(strings.Join(p.Args, " ")))
+		b.row(label, yellow, exporters.Printable(processName(p))+"["+strconv.FormatUint(uint64(p.PID), 10)+"] is still alive: "+
+			exporters.Printable(strings.Join(p.Args, " ")))
 		label = ""
 	}
 }
@@ -85,7 +85,7 @@ func (b *block) sessions(s *event.Summary) {
 		if v.Mismatches > 0 {
 			colour = yellow
 		}
-		b.row(label, colour, printable(v.Agent)+" session "+printable(v.ID)+": "+strings.Join(parts, ", "))
+		b.row(label, colour, exporters.Printable(v.Agent)+" session "+exporters.Printable(v.ID)+": "+strings.Join(parts, ", "))
 		label = ""
 	}
 	if s.SessionsOmitted > 0 {
@@ -96,7 +96,7 @@ func (b *block) sessions(s *event.Summary) {
 func (b *block) files(files []event.FileSummary) {
 	rows := [][]string{{"class", "opened", "written", "failed"}}
 	for _, f := range files {
-		rows = append(rows, []string{printable(string(f.Class)), number(f.Opens), number(f.Written), number(f.Failed)})
+		rows = append(rows, []string{exporters.Printable(string(f.Class)), number(f.Opens), number(f.Written), number(f.Failed)})
 	}
 	b.table("files", rows, func(row int) string {
 		if row > 0 && files[row-1].Class == event.FileClassSecret {
@@ -105,9 +105,9 @@ func (b *block) files(files []event.FileSummary) {
 		return ""
 	})
 	for _, f := range files {
-		label := printable(string(f.Class)) + " files"
+		label := exporters.Printable(string(f.Class)) + " files"
 		for _, path := range f.Paths {
-			b.row(label, "", printable(path))
+			b.row(label, "", exporters.Printable(path))
 			label = ""
 		}
 		if f.PathsOmitted > 0 {
@@ -125,10 +125,10 @@ func (b *block) destinations(s *event.Summary) {
 		}
 		failed := number(d.Failed)
 		if d.Failed > 0 && d.Error != "" {
-			failed += " (" + printable(d.Error) + ")"
+			failed += " (" + exporters.Printable(d.Error) + ")"
 		}
 		rows = append(rows, []string{
-			string(d.Transport) + " " + printable(d.Peer), printable(name), string(d.Scope), number(d.Connects), failed,
+			string(d.Transport) + " " + exporters.Printable(d.Peer), exporters.Printable(name), string(d.Scope), number(d.Connects), failed,
 			string(event.AppendBytes(nil, d.Sent)), string(event.AppendBytes(nil, d.Received)),
 		})
 	}
@@ -154,7 +154,7 @@ func (b *block) findings(s *event.Summary) {
 		if f.Severity() >= event.SeverityMedium {
 			colour = red
 		}
-		text := fmt.Sprintf("%-8s %s: %s", f.Severity().FindingName(), printable(f.Rule.ID), printable(f.Title))
+		text := fmt.Sprintf("%-8s %s: %s", f.Severity().FindingName(), exporters.Printable(f.Rule.ID), exporters.Printable(f.Title))
 		if f.Count > 1 {
 			text += " (" + number(f.Count) + " times)"
 		}
@@ -176,8 +176,8 @@ func (b *block) losses(lost []event.LossCounter) {
 		if l.Count == 0 {
 			continue
 		}
-		b.row(label, red, strconv.FormatUint(l.Count, 10)+" "+printable(l.Lost)+" events at "+
-			string(l.Stage)+": "+printable(l.Reason))
+		b.row(label, red, strconv.FormatUint(l.Count, 10)+" "+exporters.Printable(l.Lost)+" events at "+
+			string(l.Stage)+": "+exporters.Printable(l.Reason))
 		label = ""
 	}
 	if label != "" {
@@ -208,7 +208,7 @@ func (b *block) paragraph(text string) {
 	if b.cfg.Width != 0 {
 		width = min(width, b.cfg.Width-labelColumns-len(indent))
 	}
-	lines := wrap(printable(text), width)
+	lines := wrap(exporters.Printable(text), width)
 	for i, line := range lines {
 		if i == paragraphLines {
 			b.row("", "", indent+cutMark)
@@ -275,14 +275,3 @@ func leftAligned(rows [][]string, column int) bool {
 }
 
 func number(n int) string { return strconv.Itoa(n) }
-
-// printable is s as a terminal may show it.
-func printable(s string) string {
-	var dst []byte
-	for len(s) > 0 {
-		var n int
-		dst, n = exporters.AppendPrintable(dst, s)
-		s = s[n:]
-	}
-	return string(dst)
-}

@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/watchglass/watchglass/event"
-	"github.com/watchglass/watchglass/exporters/internal/web"
+	"github.com/watchglass/watchglass/exporters"
 )
 
 //go:embed json.tmpl
@@ -70,7 +70,7 @@ type Finding struct {
 
 // newFinding is a finding as templates see it.
 func (e *Exporter) newFinding(ev *event.Event, f *event.Finding) *Finding {
-	text := func(s string) string { return web.Printable(s, maxText) }
+	text := func(s string) string { return exporters.PrintableUpTo(s, maxText) }
 	list := func(values []string) []string {
 		out := make([]string, 0, min(len(values), maxListed))
 		for _, s := range values[:min(len(values), maxListed)] {

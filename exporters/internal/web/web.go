@@ -319,25 +319,11 @@ func (c *Client) Close() { c.client.CloseIdleConnections() }
 
 // reason is the server's own words, made printable.
 func reason(reply []byte) string {
-	text := Printable(strings.TrimSpace(string(reply)), maxReason)
+	text := exporters.PrintableUpTo(strings.TrimSpace(string(reply)), maxReason)
 	if text == "" {
 		return ""
 	}
 	return ": " + text
-}
-
-// Printable is text with everything that is not shown as itself escaped, cut to about limit bytes.
-func Printable(s string, limit int) string {
-	dst := make([]byte, 0, min(len(s), limit)+4)
-	for len(s) > 0 && len(dst) < limit {
-		var n int
-		dst, n = exporters.AppendPrintable(dst, s)
-		s = s[n:]
-	}
-	if len(s) > 0 {
-		dst = append(dst, "…"...)
-	}
-	return string(dst)
 }
 
 func remedy(status int) string {
