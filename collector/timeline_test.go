@@ -279,6 +279,9 @@ func (tl *timeline) show(e *event.Event) string {
 		if payload.Phase == event.PhaseJoined {
 			words = append(words, fmt.Sprintf("call=%s %s/%s roots=%s exit=%d/%t", payload.ID, payload.Method, payload.Confidence,
 				tl.roots(payload.Roots), payload.ExitCode, payload.Exited))
+			if payload.SpanID != [8]byte{} {
+				words = append(words, fmt.Sprintf("span=%x", payload.SpanID))
+			}
 		}
 	case *event.ClaimMismatch:
 		words = append(words, fmt.Sprintf("call=%s %s/%s roots=%s", payload.CallID, payload.Method, payload.Confidence, tl.roots(payload.Roots)))

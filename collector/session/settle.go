@@ -59,6 +59,9 @@ func (t *Tracker) untold(s *session, now time.Time, last bool) {
 			c.command = r.commands[0]
 			c.line = t.keep(s.place, c.command.text, maxCommand)
 		}
+		if r.base.HasTrace() { // as the events of its processes say
+			c.trace, c.span = r.base.TraceID, r.base.SpanID
+		}
 		t.attach(c, r, link{agent.MethodShell, agent.ConfidenceStrong})
 	}
 }
