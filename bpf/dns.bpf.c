@@ -29,7 +29,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define DNS_PORT 53
 /* DNS_HEADER is the size of the fixed part of a message: there is nothing to read in less. */
 #define DNS_HEADER 12
-/* PACKET_SMALL is the longest DNS message without EDNS; PACKET_LARGE the longest that resolvers offer to take. */
+/*
+ * PACKET_TINY is what a sandbox sends that cuts up what it says, to hide it: 4,096 records of one byte each must fit into
+ * its budget. PACKET_SMALL is the longest DNS message without EDNS; PACKET_LARGE the longest that resolvers offer to take.
+ */
+#define PACKET_TINY 16
 #define PACKET_SMALL 512
 #define PACKET_LARGE 4096
 /*
@@ -68,6 +72,11 @@ struct packet {
 	/* Whether the sandbox sent it. */
 	__u8 sent;
 	__u8 reserved[3];
+};
+
+struct packet_tiny {
+	struct packet packet;
+	__u8 bytes[PACKET_TINY];
 };
 
 struct packet_small {
@@ -109,35 +118,31 @@ static __always_inline struct transport transport_of(struct __sk_buff *skb)
 	return found;
 }
 
+/* PACKET_SEND sends size bytes of the packet from an offset on, after the head, with room for as many as are given. */
+#define PACKET_SEND(type, room)                                                                    \
+	do {                                                                                       \
+		struct type *record = event_reserve_as(head->header.sandbox, EVENT_KEPT | kind,    \
+						       sizeof(*record));                           \
+                                                                                                   \
+		if (!record)                                                                       \
+			return;                                                                    \
+		record->packet = *head;                                                            \
+		record->packet.size = size;                                                        \
+		if (bpf_skb_load_bytes(skb, from, record->bytes, ((size - 1) & ((room) - 1)) + 1)) \
+			record->packet.size = 0;                                                   \
+		event_submit(record);                                                              \
+	} while (0)
+
 /* packet_send sends size bytes of the packet from an offset on, after the head. */
 static __always_inline void packet_send(struct __sk_buff *skb, const struct packet *head,
 					__u32 kind, __u32 from, __u32 size)
 {
-	__u64 sandbox = head->header.sandbox;
-	struct packet_small *small;
-	struct packet_large *large;
-
-	if (size <= PACKET_SMALL) {
-		small = event_reserve_as(sandbox, EVENT_KEPT | kind, sizeof(*small));
-		if (!small)
-			return;
-		small->packet = *head;
-		small->packet.size = size;
-		if (bpf_skb_load_bytes(skb, from, small->bytes,
-				       ((size - 1) & (PACKET_SMALL - 1)) + 1))
-			small->packet.size = 0;
-		event_submit(small);
-	} else {
-		large = event_reserve_as(sandbox, EVENT_KEPT | kind, sizeof(*large));
-		if (!large)
-			return;
-		large->packet = *head;
-		large->packet.size = size;
-		if (bpf_skb_load_bytes(skb, from, large->bytes,
-				       ((size - 1) & (PACKET_LARGE - 1)) + 1))
-			large->packet.size = 0;
-		event_submit(large);
-	}
+	if (size <= PACKET_TINY)
+		PACKET_SEND(packet_tiny, PACKET_TINY);
+	else if (size <= PACKET_SMALL)
+		PACKET_SEND(packet_small, PACKET_SMALL);
+	else
+		PACKET_SEND(packet_large, PACKET_LARGE);
 }
 
 /* packet_end reads one end of a packet: where it goes to, or where it comes from. */

@@ -142,8 +142,14 @@ func (w *watch) seen(pick func(*Record) bool) []*Record {
 // await waits until pick has at least n records, then a moment for ones too many, and returns them.
 func (w *watch) await(n int, pick func(*Record) bool) []*Record {
 	w.t.Helper()
+	return w.awaitUntil(pick, func(picked []*Record) bool { return len(picked) >= n })
+}
+
+// awaitUntil waits until the records that pick wants are enough, then a moment for ones too many, and returns them.
+func (w *watch) awaitUntil(pick func(*Record) bool, enough func([]*Record) bool) []*Record {
+	w.t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
-	for time.Now().Before(deadline) && len(w.seen(pick)) < n {
+	for time.Now().Before(deadline) && !enough(w.seen(pick)) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	time.Sleep(100 * time.Millisecond)

@@ -317,6 +317,21 @@ func helperSay(args []string) (string, error) {
 	return "", conn.Close()
 }
 
+func isStreamOf(pid uint32) func(*Record) bool {
+	return func(r *Record) bool {
+		_, ok := r.Payload.(*Stream)
+		return ok && r.Task.PID == pid
+	}
+}
+
+// bytesOf is how many bytes streams show.
+func bytesOf(streams []*Record) (n int) {
+	for _, r := range streams {
+		n += len(r.Payload.(*Stream).Bytes)
+	}
+	return n
+}
+
 // TestKernelStream has the first bytes of connections shown, whole, whatever the segments.
 func TestKernelStream(t *testing.T) {
 	requireKernel(t)
@@ -351,9 +366,8 @@ func TestKernelStream(t *testing.T) {
 			helper := w.run(run)
 			shown := make([]byte, 4096)
 			known := 0
-			for _, r := range w.await(1, func(r *Record) bool {
-				_, ok := r.Payload.(*Stream)
-				return ok && r.Task.PID == helper.pid
+			for _, r := range w.awaitUntil(isStreamOf(helper.pid), func(streams []*Record) bool {
+				return bytesOf(streams) >= len(shown)
 			}) {
 				s := r.Payload.(*Stream)
 				if !s.Sent || s.Peer.String() != listener.Addr().String() {
