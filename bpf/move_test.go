@@ -3,10 +3,12 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -290,27 +292,31 @@ func TestKernelMoveThread(t *testing.T) {
 	}
 }
 
-// helperThreadMoves moves one of its threads into the cgroup, and opens a file by it and one by another.
+// helperThreadMoves moves one of its threads into the cgroup, and opens a file by it and then one by another, which was
+// there before: a thread is born in the cgroup of the one that makes it.
 func helperThreadMoves(args []string) (string, error) {
-	var failed error
-	open := func(path string) {
+	open := func(path string) error {
 		fd, err := unix.Open(path, unix.O_RDONLY, 0)
 		if err != nil {
-			failed = err
-			return
+			return fmt.Errorf("opening %s: %w", path, err)
 		}
-		unix.Close(fd)
+		return unix.Close(fd)
 	}
+	there, moved, stayed := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		close(there)
+		<-moved
+		stayed <- open(args[2])
+	}()
+	<-there
+	err := errors.New("no thread could be had that is not the first")
 	onThread(false, func() {
-		if err := os.WriteFile(args[0], []byte(strconv.Itoa(unix.Gettid())), 0); err != nil {
-			failed = err
-			return
+		if err = os.WriteFile(args[0], []byte(strconv.Itoa(unix.Gettid())), 0); err == nil {
+			err = open(args[1])
 		}
-		open(args[1])
 	})
-	if failed != nil {
-		return "", failed
-	}
-	onThread(true, func() { open(args[2]) })
-	return strings.TrimSpace(args[0]), failed
+	close(moved)
+	return strings.TrimSpace(args[0]), errors.Join(err, <-stayed)
 }

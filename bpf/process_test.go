@@ -511,20 +511,23 @@ func TestKernelProcessExit(t *testing.T) {
 	}
 }
 
-// onThread runs f on an operating system thread that is the process's first one, or that is not.
+// onThread runs f on an operating system thread that is the process's first one, or that is not. It does
+// not run where none could be had.
 func onThread(first bool, f func()) {
-	for range 10000 {
+	// Threads that do not fit are held meanwhile: given back, the last of them would be the next one again.
+	release := make(chan struct{})
+	defer close(release)
+	for range 100 {
 		done := make(chan bool)
 		go func() {
 			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			match := (unix.Gettid() == unix.Getpid()) == first
 			if match {
 				f()
 			}
-			// Stay locked for a moment, so that the next attempt gets another thread.
-			time.Sleep(time.Millisecond)
-			runtime.UnlockOSThread()
 			done <- match
+			<-release
 		}()
 		if <-done {
 			return
@@ -534,7 +537,7 @@ func onThread(first bool, f func()) {
 
 // helperExecByThread has a thread that is not the first one exec, which makes it the first one. The program opens a file.
 func helperExecByThread([]string) (string, error) {
-	var err error
+	err := errors.New("no such thread could be had")
 	onThread(false, func() { err = unix.Exec("/bin/sh", []string{"sh", "-c", ": < /dev/null && echo ran"}, nil) })
 	return "", fmt.Errorf("exec from a thread: %w", err)
 }

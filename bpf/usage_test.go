@@ -29,7 +29,7 @@ const (
 
 // helperUse uses a known amount of what is accounted, part of it on a thread that ends before the process does.
 func helperUse([]string) (string, error) {
-	var failed error
+	failed := errors.New("no thread could be had that is not the first")
 	onThread(false, func() {
 		buffer := make([]byte, usedWritten)
 		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
