@@ -62,12 +62,13 @@ test-e2e: ## End to end: real agents against a scripted model, a real Prometheus
 	@$(INSTALL) e2e
 	WATCHGLASS_E2E=1 go test -count=1 -p 1 -timeout 20m ./test/e2e/... ./dashboards
 
+# An input that finds new code is minimised for a minute unless told otherwise, in which nothing else is tried.
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 			echo "fuzz $$package $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package; \
 		done; \
 	done
 
