@@ -86,9 +86,11 @@ func collect(cfg *config, path string) error {
 	}
 	d := &daemon{path: path, cfg: cfg, log: log, level: level}
 	settings := watchSettings{config: cfg, mount: mount, log: log, selectors: true, environment: true, instance: collector.NewInstance()}
-	if settings.outputs, err = cfg.Exporters.outputs(programResource(settings.instance)); err != nil {
+	files, err := cfg.Exporters.outputs(cfg.Journal.Enabled, programResource(settings.instance))
+	if err != nil {
 		return err
 	}
+	settings.outputs, settings.files = files.fromMemory, files.fromJournal
 	settings.canaryInterval = cfg.Exporters.CanaryInterval
 	settings.journal, settings.baselines = &cfg.Journal, cfg.baselines()
 	settings.pins = cfg.pins()

@@ -112,6 +112,8 @@ func (c *exportersConfig) validateDestinations() error {
 			errs = append(errs, fmt.Errorf("%sname: %q is the name of exporters.otlp", prefix, d.Name))
 		} else if d.Name == alertmanager.DestinationName || strings.HasPrefix(d.Name, webhook.DestinationName("")) {
 			errs = append(errs, fmt.Errorf("%sname: %q is the name of an output of findings", prefix, d.Name))
+		} else if d.Name == jsonName || d.Name == textName || d.Name == otlp.TracesName {
+			errs = append(errs, fmt.Errorf("%sname: %q is the name of exporters.%s", prefix, d.Name, strings.ReplaceAll(d.Name, "-", ".")))
 		} else if before, ok := first[d.Name]; ok {
 			errs = append(errs, fmt.Errorf("%sname: %q is the name of exporters.destinations[%d]", prefix, d.Name, before))
 		}

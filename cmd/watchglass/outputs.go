@@ -11,6 +11,8 @@ import (
 	"github.com/watchglass/watchglass/collector"
 	"github.com/watchglass/watchglass/event"
 	"github.com/watchglass/watchglass/exporters/json"
+	"github.com/watchglass/watchglass/exporters/lines"
+	"github.com/watchglass/watchglass/exporters/otlp"
 	"github.com/watchglass/watchglass/exporters/text"
 )
 
@@ -88,31 +90,106 @@ func (o *runOptions) openLive() (collector.Exporter, error) {
 	return text.New(os.Stderr, cfg)
 }
 
-// outputs is the exporters of `watchglass collect` that are files.
-func (c *exportersConfig) outputs(resource []event.Attribute) ([]collector.ExporterSettings, error) {
-	var list []collector.ExporterSettings
+// collectOutputs is the files that `watchglass collect` writes.
+type collectOutputs struct {
+	// fromJournal has a cursor each, and goes on after a restart where it stopped; fromMemory is the rest.
+	fromJournal []collector.DestinationSettings
+	fromMemory  []collector.ExporterSettings
+}
+
+// The names of the outputs that are files, which are their cursors' too.
+const (
+	jsonName = "json"
+	textName = "text"
+)
+
+// outputs is the exporters of `watchglass collect` that are files: fed from the journal where there is one. A
+// terminal is fed from memory all the same: what it showed before a restart is gone, and who looks at one wants to see
+// what happens now.
+func (c *exportersConfig) outputs(journaled bool, resource []event.Attribute) (collectOutputs, error) {
+	var list collectOutputs
 	if c.JSON.Enabled {
+		if err := c.addJSON(&list, journaled, resource); err != nil {
+			return list, err
+		}
+	}
+	if c.Text.Enabled {
+		if err := c.addText(&list, journaled); err != nil {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+func (c *exportersConfig) addJSON(list *collectOutputs, journaled bool, resource []event.Attribute) error {
+	if !journaled {
 		exporter, err := json.Open(c.JSON.Config, resource)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		list = append(list, collector.ExporterSettings{Exporter: exporter})
+		list.fromMemory = append(list.fromMemory, collector.ExporterSettings{Exporter: exporter})
+		return nil
 	}
-	if !c.Text.Enabled {
-		return list, nil
+	d, err := lines.Open(lines.Settings{
+		Name: jsonName, Path: c.JSON.Path, Keep: c.JSON.Append, Decode: otlp.Decode, Format: &json.Lines{},
+	})
+	if err != nil {
+		return err
 	}
-	if c.Text.Path != "-" {
-		exporter, err := openText(c.Text.Path, os.O_APPEND, c.Text.Config)
+	list.fromJournal = append(list.fromJournal, collector.DestinationSettings{Destination: d})
+	return nil
+}
+
+func (c *exportersConfig) addText(list *collectOutputs, journaled bool) error {
+	cfg, standard := c.Text.Config, c.Text.Path == "-"
+	if standard {
+		cfg.Colour = cfg.Colour || text.Colour(os.Stdout, os.Getenv("NO_COLOR"))
+	}
+	if journaled && !c.Text.terminal() {
+		return c.addTimeline(list, cfg)
+	}
+	if !standard {
+		exporter, err := openText(c.Text.Path, os.O_APPEND, cfg)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return append(list, collector.ExporterSettings{Exporter: exporter}), nil
+		list.fromMemory = append(list.fromMemory, collector.ExporterSettings{Exporter: exporter})
+		return nil
 	}
-	cfg := c.Text.Config
-	cfg.Colour = cfg.Colour || text.Colour(os.Stdout, os.Getenv("NO_COLOR"))
 	exporter, err := text.New(os.Stdout, cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return append(list, collector.ExporterSettings{Exporter: exporter}), nil
+	list.fromMemory = append(list.fromMemory, collector.ExporterSettings{Exporter: exporter})
+	return nil
+}
+
+// terminal says whether the timeline goes to one.
+func (c *textConfig) terminal() bool {
+	if c.Path == "-" {
+		return text.Colour(os.Stdout, "")
+	}
+	info, err := os.Stat(c.Path)
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// addTimeline adds the timeline from the journal.
+func (c *exportersConfig) addTimeline(list *collectOutputs, cfg text.Config) error {
+	settings := lines.Settings{Name: textName, Path: c.Text.Path, Keep: true, Decode: otlp.Decode}
+	if c.Text.Path == "-" {
+		settings.File = os.Stdout
+	} else {
+		cfg.Colour = false // as the configuration says: never in files
+	}
+	format, err := text.NewTimeline(cfg)
+	if err != nil {
+		return err
+	}
+	settings.Format = format
+	d, err := lines.Open(settings)
+	if err != nil {
+		return err
+	}
+	list.fromJournal = append(list.fromJournal, collector.DestinationSettings{Destination: d, Wants: format.Wants()})
+	return nil
 }

@@ -40,6 +40,8 @@ type watchSettings struct {
 	instance string
 	// outputs is the exporters besides those for metrics and OTLP.
 	outputs []collector.ExporterSettings
+	// files is the files that are fed from the journal.
+	files []collector.DestinationSettings
 	// canaryInterval is how often a canary is made; 0 never.
 	canaryInterval time.Duration
 	// metrics is where to serve metrics; nil for nowhere.
@@ -122,10 +124,11 @@ func (w *watch) open(s watchSettings) error {
 	if err != nil {
 		return err
 	}
-	for i := range tellers.fromJournal {
-		tellers.fromJournal[i].Delivered = metrics.Delivered
+	fromJournal := append(tellers.fromJournal, s.files...)
+	for i := range fromJournal {
+		fromJournal[i].Delivered = metrics.Delivered
 	}
-	destinations = append(destinations, tellers.fromJournal...)
+	destinations = append(destinations, fromJournal...)
 	outputs, err := w.store.exporters(destinations, programResource(s.instance))
 	if err != nil {
 		return err

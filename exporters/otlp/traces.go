@@ -123,8 +123,11 @@ func OpenTraces(cfg Config, s Settings) (*Traces, error) {
 	}, nil
 }
 
+// TracesName is the destination that exporters.otlp.traces describes.
+const TracesName = "otlp-traces"
+
 // Name implements collector.Exporter.
-func (*Traces) Name() string { return "otlp-traces" }
+func (*Traces) Name() string { return TracesName }
 
 // Export takes the events of the batch into account and sends the spans that they complete. Spans that cannot be
 // sent within the time of the retries are given up: an error says of how many events.
