@@ -22,6 +22,8 @@ VM_PACKAGES ?= ./bpf/...
 # machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
 VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket)$$
 FUZZTIME ?= 20s
+# Of amd64 and arm64 the one that this machine is not.
+OTHER_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),amd64,arm64)
 
 .PHONY: help
 help: ## Show this help
@@ -104,9 +106,10 @@ generate-check: generate ## Fail when regenerating changes what is committed
 	@git diff --exit-code --stat -- . || { echo "generated files are stale: run make generate and commit"; exit 1; }
 
 .PHONY: lint
-lint: ## golangci-lint and clang-format
+lint: ## golangci-lint, clang-format, and whether it builds for the other architecture
 	@$(INSTALL) go lint
 	$(GOLANGCI) run --allow-serial-runners ./...
+	CGO_ENABLED=0 GOARCH=$(OTHER_ARCH) go vet ./...
 	clang-format-19 --dry-run -Werror $(BPF_SOURCES)
 
 .PHONY: format

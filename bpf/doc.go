@@ -8,3 +8,4 @@
 package bpf
 
 //go:generate go run ../internal/genbpf
+//go:generate go run ../internal/gensyscalls syscall_names

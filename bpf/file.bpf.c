@@ -36,6 +36,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
 #define VM_EXEC 4
+/* Of i386 alone. */
+#define COMPAT_SYS_OLD_MMAP 90
+/* The same in i386 and arm. */
+#define COMPAT_SYS_TRUNCATE64 193
+#define COMPAT_SYS_FTRUNCATE64 194
 
 /*
  * call is what the number of a system call says of its arguments: an open, a mapping, or an operation with
@@ -76,120 +81,11 @@ enum call {
 #define CALLS 1024
 
 /*
- * calls64 is by number of the 64-bit calls, which x32 shares, calls32 by that of i386. The loader reads them: the
- * rest is not handed on to this probe.
+ * What each call is, by number: that of 64-bit calls, which x32 shares, and of 32-bit calls. The loader fills them from
+ * the one table by name (call_tables.go): the rest is not handed on to this probe.
  */
-const __u8 calls64[CALLS] = {
-	[0] = CALL_READ,
-	[1] = CALL_WRITE,
-	[2] = CALL_OPEN,
-	[3] = CALL_CLOSE,
-	[9] = CALL_MMAP,
-	[17] = CALL_READ,
-	[18] = CALL_WRITE,
-	[19] = CALL_READ,
-	[20] = CALL_WRITE,
-	[33] = CALL_DUP2,
-	[40] = CALL_SENDFILE,
-	[76] = FILE_TRUNCATE,
-	[77] = FILE_TRUNCATE | CALL_DESCRIPTOR,
-	[82] = FILE_RENAME | CALL_TWO,
-	[83] = FILE_MKDIR,
-	[84] = FILE_RMDIR,
-	[85] = CALL_CREAT,
-	[86] = FILE_LINK | CALL_TWO,
-	[87] = FILE_UNLINK,
-	[88] = FILE_SYMLINK,
-	[90] = FILE_CHMOD,
-	[91] = FILE_CHMOD | CALL_DESCRIPTOR,
-	[92] = FILE_CHOWN,
-	[93] = FILE_CHOWN | CALL_DESCRIPTOR,
-	[94] = FILE_CHOWN,
-	[133] = FILE_MKNOD,
-	[257] = CALL_OPENAT,
-	[258] = FILE_MKDIR | CALL_AT,
-	[259] = FILE_MKNOD | CALL_AT,
-	[260] = FILE_CHOWN | CALL_AT,
-	[263] = FILE_UNLINK | CALL_AT,
-	[264] = FILE_RENAME | CALL_AT | CALL_TWO,
-	[265] = FILE_LINK | CALL_AT | CALL_TWO,
-	[266] = FILE_SYMLINK | CALL_AT,
-	[268] = FILE_CHMOD | CALL_AT,
-	[275] = CALL_SPLICE,
-	[292] = CALL_DUP2,
-	[295] = CALL_READ,
-	[296] = CALL_WRITE,
-	[304] = CALL_OPEN_HANDLE,
-	[316] = FILE_RENAME | CALL_AT | CALL_TWO,
-	[326] = CALL_SPLICE,
-	[327] = CALL_READ,
-	[328] = CALL_WRITE,
-	[437] = CALL_OPENAT2,
-	[452] = FILE_CHMOD | CALL_AT,
-	/* Those of x32 alone: readv, writev, preadv, pwritev, preadv2, pwritev2. */
-	[515] = CALL_READ,
-	[516] = CALL_WRITE,
-	[534] = CALL_READ,
-	[535] = CALL_WRITE,
-	[546] = CALL_READ,
-	[547] = CALL_WRITE,
-};
-
-const __u8 calls32[CALLS] = {
-	[3] = CALL_READ,
-	[4] = CALL_WRITE,
-	[5] = CALL_OPEN,
-	[6] = CALL_CLOSE,
-	[8] = CALL_CREAT,
-	[9] = FILE_LINK | CALL_TWO,
-	[10] = FILE_UNLINK,
-	[14] = FILE_MKNOD,
-	[15] = FILE_CHMOD,
-	[16] = FILE_CHOWN,
-	[38] = FILE_RENAME | CALL_TWO,
-	[39] = FILE_MKDIR,
-	[40] = FILE_RMDIR,
-	[63] = CALL_DUP2,
-	[83] = FILE_SYMLINK,
-	[90] = CALL_MMAP,
-	[92] = FILE_TRUNCATE,
-	[93] = FILE_TRUNCATE | CALL_DESCRIPTOR,
-	[94] = FILE_CHMOD | CALL_DESCRIPTOR,
-	[95] = FILE_CHOWN | CALL_DESCRIPTOR,
-	[145] = CALL_READ,
-	[146] = CALL_WRITE,
-	[180] = CALL_READ,
-	[181] = CALL_WRITE,
-	[182] = FILE_CHOWN,
-	[187] = CALL_SENDFILE,
-	[192] = CALL_MMAP,
-	[193] = FILE_TRUNCATE,
-	[194] = FILE_TRUNCATE | CALL_DESCRIPTOR,
-	[198] = FILE_CHOWN,
-	[207] = FILE_CHOWN | CALL_DESCRIPTOR,
-	[212] = FILE_CHOWN,
-	[239] = CALL_SENDFILE,
-	[295] = CALL_OPENAT,
-	[296] = FILE_MKDIR | CALL_AT,
-	[297] = FILE_MKNOD | CALL_AT,
-	[298] = FILE_CHOWN | CALL_AT,
-	[301] = FILE_UNLINK | CALL_AT,
-	[302] = FILE_RENAME | CALL_AT | CALL_TWO,
-	[303] = FILE_LINK | CALL_AT | CALL_TWO,
-	[304] = FILE_SYMLINK | CALL_AT,
-	[306] = FILE_CHMOD | CALL_AT,
-	[313] = CALL_SPLICE,
-	[330] = CALL_DUP2,
-	[333] = CALL_READ,
-	[334] = CALL_WRITE,
-	[342] = CALL_OPEN_HANDLE,
-	[353] = FILE_RENAME | CALL_AT | CALL_TWO,
-	[377] = CALL_SPLICE,
-	[378] = CALL_READ,
-	[379] = CALL_WRITE,
-	[437] = CALL_OPENAT2,
-	[452] = FILE_CHMOD | CALL_AT,
-};
+const volatile __u8 native_calls[CALLS];
+const volatile __u8 compat_calls[CALLS];
 
 /* finished is a finished call, for the functions that tell of it: in a map, since a global function takes no context. */
 struct finished {
@@ -433,8 +329,15 @@ static __always_inline void change_numbers(struct change_record *record,
 		break;
 	case FILE_TRUNCATE:
 		record->change.length = first;
-		/* truncate64 and ftruncate64 pass the upper half in a register of its own. */
-		if (done->compat == 193 || done->compat == 194)
+		/*
+		 * truncate64 and ftruncate64 pass the upper half in a register of its own; arm passes the halves in
+		 * registers of even number.
+		 */
+		if (done->compat != COMPAT_SYS_TRUNCATE64 && done->compat != COMPAT_SYS_FTRUNCATE64)
+			break;
+		if (SYSCALL_ARM64)
+			record->change.length = second | done->arguments[(next + 2) & 7] << 32;
+		else
 			record->change.length = first | second << 32;
 		break;
 	case FILE_MKDIR:
@@ -528,10 +431,10 @@ static __always_inline bool map_of_data(const struct pt_regs *regs, __u32 compat
 					long ret)
 {
 	/* The arguments of the old mmap of i386 lie in memory: too dear for what they tell. */
-	if ((ret < 0 && ret >= -4095) || (compat && number == 90))
+	if ((ret < 0 && ret >= -4095) || (compat && number == COMPAT_SYS_OLD_MMAP))
 		return false;
-	return !(syscall_argument_2(regs, compat) & PROT_EXEC) &&
-	       !(syscall_argument_3(regs, compat) & MAP_ANONYMOUS);
+	return !(syscall_argument(regs, compat, 2) & PROT_EXEC) &&
+	       !(syscall_argument(regs, compat, 3) & MAP_ANONYMOUS);
 }
 
 /* map_of_file says whether a finished mmap made a mapping of a file that can be run. */
@@ -543,12 +446,12 @@ static __always_inline bool map_of_file(const struct pt_regs *regs, __u32 compat
 	if (ret < 0 && ret >= -4095)
 		return false;
 	/* The old mmap of i386 takes all of its arguments in memory: what they were, the mapping tells. */
-	if (compat && number == 90)
+	if (compat && number == COMPAT_SYS_OLD_MMAP)
 		return !bpf_probe_read_user(words, sizeof(words),
-					    (void *)syscall_argument_0(regs, 1)) &&
+					    (void *)syscall_argument(regs, 1, 0)) &&
 		       (words[2] & PROT_EXEC) && !(words[3] & MAP_ANONYMOUS);
-	return (syscall_argument_2(regs, compat) & PROT_EXEC) &&
-	       !(syscall_argument_3(regs, compat) & MAP_ANONYMOUS);
+	return (syscall_argument(regs, compat, 2) & PROT_EXEC) &&
+	       !(syscall_argument(regs, compat, 3) & MAP_ANONYMOUS);
 }
 
 /* transfer_side counts one end of a call that moved bytes. */
@@ -618,8 +521,8 @@ static __always_inline __u32 call_kind(const struct syscall_call *call)
 {
 	if (call->number >= CALLS)
 		return 0;
-	return call->compat ? calls32[call->number & (CALLS - 1)]
-			    : calls64[call->number & (CALLS - 1)];
+	return call->compat ? compat_calls[call->number & (CALLS - 1)]
+			    : native_calls[call->number & (CALLS - 1)];
 }
 
 static __always_inline bool call_opens(__u32 kind)
@@ -641,11 +544,11 @@ static __always_inline void call_report(const struct pt_regs *regs, const struct
 
 	if (!done)
 		return;
-	done->arguments[0] = syscall_argument_0(regs, call->compat);
-	done->arguments[1] = syscall_argument_1(regs, call->compat);
-	done->arguments[2] = syscall_argument_2(regs, call->compat);
-	done->arguments[3] = syscall_argument_3(regs, call->compat);
-	done->arguments[4] = syscall_argument_4(regs, call->compat);
+	done->arguments[0] = syscall_argument(regs, call->compat, 0);
+	done->arguments[1] = syscall_argument(regs, call->compat, 1);
+	done->arguments[2] = syscall_argument(regs, call->compat, 2);
+	done->arguments[3] = syscall_argument(regs, call->compat, 3);
+	done->arguments[4] = syscall_argument(regs, call->compat, 4);
 	done->result = ret;
 	done->sandbox = sandbox;
 	done->call = kind;
@@ -927,6 +830,8 @@ int BPF_PROG(file_on_mmap, struct file *file, unsigned long address, unsigned lo
 	return 0;
 }
 
+ABI_ENUM(call);
+ABI_ENUM(file_operation);
 ABI_STRUCT(open);
 ABI_STRUCT(change);
 ABI_STRUCT(repeat_key);

@@ -82,11 +82,11 @@ func changeCases() []changeCase {
 	cases := []changeCase{
 		{
 			name: "mkdir", want: event.FileChange{Operation: event.FileMkdir, Path: "@/made", Asked: 0o750},
-			do: func(dir string) error { return call(unix.SYS_MKDIR, dir+"/made", 0o750) },
+			do: func(dir string) error { return callMkdir(dir+"/made", 0o750) },
 		},
 		{
 			name: "mkdir, relative", want: event.FileChange{Operation: event.FileMkdir, Path: "@/sub/made", Asked: 0o700},
-			do: func(string) error { return call(unix.SYS_MKDIR, "./sub//made", 0o700) },
+			do: func(string) error { return callMkdir("./sub//made", 0o700) },
 		},
 		{
 			name: "mkdirat", want: event.FileChange{Operation: event.FileMkdir, Path: "@/made", Asked: 0o700},
@@ -95,11 +95,11 @@ func changeCases() []changeCase {
 		{
 			name: "mkdir of what is there",
 			want: event.FileChange{Operation: event.FileMkdir, Path: "@/sub", Asked: 0o700, Error: event.Errno(unix.EEXIST)},
-			do:   func(dir string) error { return call(unix.SYS_MKDIR, dir+"/sub", 0o700) },
+			do:   func(dir string) error { return callMkdir(dir+"/sub", 0o700) },
 		},
 		{
 			name: "mknod", want: event.FileChange{Operation: event.FileMknod, Path: "@/pipe", Asked: unix.S_IFIFO | 0o600},
-			do: func(dir string) error { return call(unix.SYS_MKNOD, dir+"/pipe", unix.S_IFIFO|0o600, 0) },
+			do: func(dir string) error { return callMknod(dir+"/pipe", unix.S_IFIFO|0o600) },
 		},
 		{
 			name: "mknodat", want: event.FileChange{Operation: event.FileMknod, Path: "@/pipe", Asked: unix.S_IFIFO | 0o600},
@@ -107,20 +107,20 @@ func changeCases() []changeCase {
 		},
 		{
 			name: "rmdir", want: event.FileChange{Operation: event.FileRmdir, Path: "@/mount"},
-			do: func(dir string) error { return call(unix.SYS_RMDIR, dir+"/mount") },
+			do: func(dir string) error { return callRmdir(dir + "/mount") },
 		},
 		{
 			name: "unlink", want: event.FileChange{Operation: event.FileUnlink, Path: "@/plain"},
-			do: func(dir string) error { return call(unix.SYS_UNLINK, dir+"/plain") },
+			do: func(dir string) error { return callUnlink(dir + "/plain") },
 		},
 		{
 			name: "unlink of what is not there",
 			want: event.FileChange{Operation: event.FileUnlink, Path: "@/missing", Error: event.Errno(unix.ENOENT)},
-			do:   func(dir string) error { return call(unix.SYS_UNLINK, dir+"/missing") },
+			do:   func(dir string) error { return callUnlink(dir + "/missing") },
 		},
 		{
 			name: "unlink of a bad address", want: event.FileChange{Operation: event.FileUnlink, Error: event.Errno(unix.EFAULT)},
-			do: func(string) error { return call(unix.SYS_UNLINK, 8) },
+			do: func(string) error { return callUnlink(8) },
 		},
 		{
 			name: "unlinkat", want: event.FileChange{Operation: event.FileUnlink, Path: "@/new\nline"},
@@ -137,7 +137,7 @@ func changeCases() []changeCase {
 		},
 		{
 			name: "rename", want: event.FileChange{Operation: event.FileRenamed, Path: "@/plain", Target: "@/sub/other"},
-			do: func(dir string) error { return call(unix.SYS_RENAME, dir+"/plain", "sub/other") },
+			do: func(dir string) error { return callRename(dir+"/plain", "sub/other") },
 		},
 		{
 			name: "renameat", want: event.FileChange{Operation: event.FileRenamed, Path: "@/plain", Target: "@/other"},
@@ -154,11 +154,11 @@ func changeCases() []changeCase {
 			want: event.FileChange{
 				Operation: event.FileRenamed, Path: "@/plain", Target: "/proc/other", Error: event.Errno(unix.EXDEV),
 			},
-			do: func(dir string) error { return call(unix.SYS_RENAME, dir+"/plain", "/proc/other") },
+			do: func(dir string) error { return callRename(dir+"/plain", "/proc/other") },
 		},
 		{
 			name: "link", want: event.FileChange{Operation: event.FileLinked, Path: "@/plain", Target: "@/hard"},
-			do: func(dir string) error { return call(unix.SYS_LINK, dir+"/plain", dir+"/hard") },
+			do: func(dir string) error { return callLink(dir+"/plain", dir+"/hard") },
 		},
 		{
 			name: "linkat", want: event.FileChange{Operation: event.FileLinked, Path: "@/plain", Target: "@/hard"},
@@ -166,7 +166,7 @@ func changeCases() []changeCase {
 		},
 		{
 			name: "symlink", want: event.FileChange{Operation: event.FileSymlink, Path: "@/soft", Target: "../no//where"},
-			do: func(dir string) error { return call(unix.SYS_SYMLINK, "../no//where", dir+"/soft") },
+			do: func(dir string) error { return callSymlink("../no//where", dir+"/soft") },
 		},
 		{
 			name: "symlinkat", want: event.FileChange{Operation: event.FileSymlink, Path: "@/soft", Target: "plain"},
@@ -178,7 +178,7 @@ func changeCases() []changeCase {
 		},
 		{
 			name: "chmod", want: event.FileChange{Operation: event.FileChmod, Path: "@/plain", Asked: 0o4755},
-			do: func(dir string) error { return call(unix.SYS_CHMOD, dir+"/plain", 0o4755) },
+			do: func(dir string) error { return callChmod(dir+"/plain", 0o4755) },
 		},
 		{
 			name: "fchmodat", want: event.FileChange{Operation: event.FileChmod, Path: "@/plain", Asked: 0o600},
@@ -186,11 +186,11 @@ func changeCases() []changeCase {
 		},
 		{
 			name: "chown", want: event.FileChange{Operation: event.FileChown, Path: "@/plain", Owner: 7, Group: nobody},
-			do: func(dir string) error { return call(unix.SYS_CHOWN, dir+"/plain", 7, -1) },
+			do: func(dir string) error { return callChown(dir+"/plain", 7, -1) },
 		},
 		{
 			name: "lchown", want: event.FileChange{Operation: event.FileChown, Path: "@/link", Owner: 7, Group: 8},
-			do: func(dir string) error { return call(unix.SYS_LCHOWN, dir+"/link", 7, 8) },
+			do: func(dir string) error { return callLchown(dir+"/link", 7, 8) },
 		},
 		{
 			name: "fchownat", want: event.FileChange{Operation: event.FileChown, Path: "@/plain", Owner: 1, Group: 2},
@@ -203,7 +203,7 @@ func changeCases() []changeCase {
 				if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 					return fmt.Errorf("setresuid: %s", errno.Error())
 				}
-				return call(unix.SYS_UNLINK, dir+"/plain")
+				return callUnlink(dir + "/plain")
 			},
 		},
 	}
@@ -267,20 +267,16 @@ func changeCases32() []changeCase {
 	}{
 		{"32-bit unlink", 10, []uint32{data}, event.FileChange{Operation: event.FileUnlink, Path: "@/plain"}},
 		{"32-bit rename", 38, []uint32{data, data + 512}, event.FileChange{Operation: event.FileRenamed, Path: "@/plain", Target: "@/other"}},
-		{"32-bit mkdirat", 296, []uint32{0xffffff9c, data + 512, 0o700}, event.FileChange{Operation: event.FileMkdir, Path: "@/other", Asked: 0o700}},
+		{"32-bit mkdirat", compatMkdirat, []uint32{0xffffff9c, data + 512, 0o700}, event.FileChange{Operation: event.FileMkdir, Path: "@/other", Asked: 0o700}},
 		{"32-bit chmod", 15, []uint32{data, 0o640}, event.FileChange{Operation: event.FileChmod, Path: "@/plain", Asked: 0o640}},
-		{"32-bit truncate64", 193, []uint32{data, 1, 2}, event.FileChange{Operation: event.FileTruncate, Path: "@/plain", Length: 2<<32 | 1}},
+		{"32-bit truncate64", 193, append([]uint32{data}, truncate32(1, 2)...), event.FileChange{Operation: event.FileTruncate, Path: "@/plain", Length: 2<<32 | 1}},
 	}
 	var all []changeCase
 	for _, c := range cases {
 		c.want.Claimed = true
 		all = append(all, changeCase{name: c.name, want: c.want, do: func(dir string) error {
 			var code code32
-			for i, arg := range c.args {
-				code.load([]byte{movEBX, movECX, movEDX}[i], arg)
-			}
-			code.load(movEAX, c.number)
-			code.call()
+			code.call(c.number, c.args...)
 			code.exit()
 			data := make([]byte, 1024)
 			copy(data, dir+"/plain")

@@ -76,7 +76,7 @@ const (
 )
 
 func fileCases() []fileCase {
-	return []fileCase{
+	return append(legacyOpenCases(), []fileCase{
 		{
 			name: "absolute", path: "@/plain", access: read, mode: unix.S_IFREG,
 			do: func(dir string) error { return openOnly(dir+"/plain", unix.O_RDONLY) },
@@ -92,14 +92,6 @@ func fileCases() []fileCase {
 		{
 			name: "dot-dot", path: "@/plain", access: read, mode: unix.S_IFREG,
 			do: func(string) error { return openOnly("sub/.././/sub/../plain", unix.O_RDONLY) },
-		},
-		{
-			name: "old open", path: "@/plain", access: read, mode: unix.S_IFREG,
-			do: func(dir string) error { return rawOpen(unix.SYS_OPEN, dir+"/plain", unix.O_RDONLY) },
-		},
-		{
-			name: "creat", path: "@/made", access: write | event.AccessCreate | event.AccessTruncate, mode: unix.S_IFREG,
-			do: func(dir string) error { return rawOpen(unix.SYS_CREAT, dir+"/made", 0o640) },
 		},
 		{
 			name: "create and append", path: "@/made", access: write | event.AccessCreate | event.AccessAppend, mode: unix.S_IFREG,
@@ -172,7 +164,7 @@ func fileCases() []fileCase {
 		{
 			name: "bad address", path: "", access: read, err: event.Errno(unix.EFAULT), claimed: true,
 			do: func(string) error {
-				_, _, errno := unix.RawSyscall(unix.SYS_OPEN, 8, unix.O_RDONLY, 0)
+				_, errno := openRead(8)
 				return errno
 			},
 		},
@@ -259,10 +251,6 @@ func fileCases() []fileCase {
 			do: func(dir string) error { return openByHandle(dir, "gone", unix.O_WRONLY) },
 		},
 		{
-			name: "x32", path: "@/plain", access: read, mode: x32Mode(), err: noX32(), claimed: noX32() != 0,
-			do: func(dir string) error { return rawOpen(unix.SYS_OPEN|x32Bit, dir+"/plain", unix.O_RDONLY) },
-		},
-		{
 			name: "4,095 bytes", path: "=4095", access: read | write | event.AccessCreate, mode: unix.S_IFREG,
 			do: func(dir string) error { return openDeep(deepPath(dir, 4095)) },
 		},
@@ -280,9 +268,9 @@ func fileCases() []fileCase {
 		},
 		{
 			name: "32-bit openat", path: "@/plain", access: read, mode: unix.S_IFREG,
-			do: func(dir string) error { return run32(openCode32(295, dir+"/plain")) },
+			do: func(dir string) error { return run32(openCode32(compatOpenat, dir+"/plain")) },
 		},
-	}
+	}...)
 }
 
 // x32Bit marks the number of an x32 system call.
@@ -357,49 +345,33 @@ func rawOpen(number uintptr, path string, argument uintptr) error {
 const (
 	code32Base = 0x08048000
 	code32Head = 52 + 32
-	code32Size = 128
+	code32Size = 256
 	code32Data = code32Base + code32Head + code32Size
 )
 
-// code32 puts i386 instructions together.
+// code32 puts instructions of 32-bit programs together: i386, or arm.
 type code32 struct{ bytes.Buffer }
 
-// Instructions that load a register with a constant.
-const (
-	movEAX = 0xb8
-	movECX = 0xb9
-	movEDX = 0xba
-	movEBX = 0xbb
-)
-
-func (c *code32) load(register byte, value uint32) {
-	c.WriteByte(register)
-	_ = binary.Write(c, binary.LittleEndian, value)
+// call makes a system call; exit makes the last one.
+func (c *code32) call(number uint32, arguments ...uint32) {
+	for i, value := range arguments {
+		c.put(i, value)
+	}
+	c.put(6, number)
+	c.trap()
 }
 
-// call makes the system call that is loaded; exit makes the last one.
-func (c *code32) call() { c.Write([]byte{0xcd, 0x80}) }
+func (c *code32) exit() { c.call(1, 0) }
 
-func (c *code32) exit() {
-	c.load(movEAX, 1)
-	c.load(movEBX, 0)
-	c.call()
-}
-
-// openCode32 opens a file with the open (5) or openat (295) of i386.
+// openCode32 opens a file with open (5) or openat.
 func openCode32(number uint32, path string) (*code32, []byte) {
 	const currentDirectory = 0xffffff9c // AT_FDCWD
 	var c code32
-	if number == 295 {
-		c.load(movEBX, currentDirectory)
-		c.load(movECX, code32Data)
+	if number == compatOpenat {
+		c.call(number, currentDirectory, code32Data, unix.O_RDONLY)
 	} else {
-		c.load(movEBX, code32Data)
-		c.load(movECX, 0) // O_RDONLY
+		c.call(number, code32Data, unix.O_RDONLY, 0)
 	}
-	c.load(movEDX, 0)
-	c.load(movEAX, number)
-	c.call()
 	c.exit()
 	return &c, append([]byte(path), 0)
 }
@@ -417,7 +389,7 @@ func run32(code *code32, data []byte) error {
 	}
 	size := uint32(code32Head + code32Size + len(data))
 	file.WriteString("\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
-	put(uint16(2), uint16(3), uint32(1), uint32(code32Base+code32Head), uint32(52), uint32(0), uint32(0))
+	put(uint16(2), uint16(machine32), uint32(1), uint32(code32Base+code32Head), uint32(52), uint32(0), uint32(flags32))
 	put(uint16(52), uint16(32), uint16(1), uint16(0), uint16(0), uint16(0))
 	put(uint32(1), uint32(0), uint32(code32Base), uint32(code32Base), size, size, uint32(7), uint32(0x1000))
 	file.Write(code.Bytes())

@@ -18,60 +18,35 @@ import (
 // maxRoutes bounds the numbers of calls that are handed on (SYSCALL_ROUTES).
 const maxRoutes = 1024
 
-// routes says which calls a handler is to see: by the numbers of 64-bit calls, which x32 shares, and of i386.
+// routes says which calls a handler is to see: by the numbers of 64-bit calls, which x32 shares, and of 32-bit ones.
 type routes [2][maxRoutes]bool
 
 // handler is a program that system calls are handed on to, by its place.
 type handler struct {
 	probe, program string
 	place          uint32
-	routes         func(*ebpf.CollectionSpec) (*routes, error)
+	routes         *routes
 }
 
 // handlers is all of them.
 func (t *Tracer) handlers() []handler {
 	return []handler{
-		{probe: "file", program: "file_on_sys_exit", place: 0, routes: tableRoutes},
-		{probe: "network", program: "network_on_sys_exit", place: 1, routes: tableRoutes},
-		{probe: "notable", program: "notable_on_sys_exit", place: 2, routes: notableRoutes},
+		{probe: "file", program: "file_on_sys_exit", place: 0, routes: newCallTable(fileCalls()).routes()},
+		{probe: "network", program: "network_on_sys_exit", place: 1, routes: newCallTable(networkCalls()).routes()},
+		{probe: "notable", program: "notable_on_sys_exit", place: 2, routes: notableRoutes()},
 	}
-}
-
-// tableRoutes is the calls that an object has entries of in its tables.
-func tableRoutes(spec *ebpf.CollectionSpec) (*routes, error) {
-	r := &routes{}
-	for abi, name := range []string{"calls64", "calls32"} {
-		variable := spec.Variables[name]
-		if variable == nil {
-			return nil, fmt.Errorf("there is no table %s", name)
-		}
-		table := make([]byte, variable.Size())
-		if err := variable.Get(table); err != nil {
-			return nil, fmt.Errorf("reading the table %s: %w", name, err)
-		}
-		if len(table) > maxRoutes {
-			return nil, fmt.Errorf("the table %s has %d calls, there is room for %d", name, len(table), maxRoutes)
-		}
-		for number, kind := range table {
-			r[abi][number] = kind != 0
-		}
-	}
-	return r, nil
 }
 
 // notableRoutes is the notable calls.
-func notableRoutes(*ebpf.CollectionSpec) (*routes, error) {
+func notableRoutes() *routes {
 	r := &routes{}
 	for abi, calls := range newNotableTable() {
-		place := 0
-		if notableNotableAbi(abi) == notableNotableAbiNOTABLE_I386 {
-			place = 1
-		}
+		place := tablePlace(notableNotableAbi(abi))
 		for number, call := range calls {
 			r[place][number] = r[place][number] || call != nil
 		}
 	}
-	return r, nil
+	return r
 }
 
 // handsOn is the place in the list of the probe that hands calls on.
@@ -110,17 +85,8 @@ func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
 	}
 	var table [maxRoutes]uint16
 	for _, h := range t.handlers() {
-		i := slices.IndexFunc(t.probes, func(p loadedProbe) bool { return p.name == h.probe })
-		other, err := t.probes[i].load()
-		if err != nil {
-			return fmt.Errorf("reading the object of probe %s: %w", h.probe, err)
-		}
-		wanted, err := h.routes(other)
-		if err != nil {
-			return fmt.Errorf("finding the calls of probe %s: %w", h.probe, err)
-		}
-		for abi := range wanted {
-			for number, hands := range wanted[abi] {
+		for abi := range h.routes {
+			for number, hands := range h.routes[abi] {
 				if hands {
 					table[number] |= 1 << (8*uint32(abi) + h.place)
 				}

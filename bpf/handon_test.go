@@ -76,39 +76,6 @@ func TestKernelHandOnUnlabelled(t *testing.T) {
 	w.opensAfterExec(t)
 }
 
-// TestHandOnRoutes checks that every call that a probe has a table entry of is handed on to it, and no other.
-func TestHandOnRoutes(t *testing.T) {
-	spec, err := loadNetwork()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := tableRoutes(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name   string
-		number int
-		i386   bool
-		want   bool
-	}{
-		{"connect", 42, false, true},
-		{"bind", 49, false, true},
-		{"getppid", 110, false, false},
-		{"socketcall", 102, true, true},
-		{"getuid, whose number that is of 64-bit calls", 102, false, false},
-		{"connect of i386", 362, true, true},
-	} {
-		abi := 0
-		if c.i386 {
-			abi = 1
-		}
-		if got := r[abi][c.number]; got != c.want {
-			t.Errorf("%s is handed on: %v, want %v", c.name, got, c.want)
-		}
-	}
-}
-
 // maxMapMemory is the kernel memory that maps and the ring may take in the default configuration.
 const maxMapMemory = 32 << 20
 

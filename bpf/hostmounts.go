@@ -25,7 +25,10 @@ func prepareFile(spec *ebpf.CollectionSpec, cfg *Config) error {
 	if err := spec.Variables["host_mounts"].Set(hostMounts()); err != nil {
 		return fmt.Errorf("setting host_mounts: %w", err)
 	}
-	return nil
+	if spec.Variables["native_calls"] == nil {
+		return nil // the uring probe's, which sees no system calls
+	}
+	return newCallTable(fileCalls()).prepare(spec)
 }
 
 // hostMounts is the number of the host's mount namespace: that of process 1, or the collector's own where

@@ -3,13 +3,14 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"errors"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 // memoryCase makes memory executable in one way.
@@ -120,29 +121,19 @@ func TestKernelExecutableMemory(t *testing.T) {
 		helper := w.run(helperRun{action: "memory 32"})
 		var got []string
 		for _, n := range w.notables(helper.pid, 1) {
-			if n.Name == "mmap" {
+			if n.Name == "mmap" || n.Name == "mmap2" {
 				got = append(got, string(n.ABI)+" "+n.Argument("memory"))
 			}
 		}
-		if diff := cmp.Diff([]string{"i386 anonymous writable"}, got); diff != "" {
+		if diff := cmp.Diff([]string{string(event.CompatABI()) + " anonymous writable"}, got); diff != "" {
 			t.Errorf("told (-want +got):\n%s", diff)
 		}
 	})
 }
 
-// helperMemory32 becomes a 32-bit program that maps executable memory by the old mmap, whose arguments lie in memory.
+// helperMemory32 becomes a 32-bit program that maps executable memory, by the oldest call that there is for it.
 func helperMemory32([]string) (string, error) {
-	const compatOldMmap = 90
-	var c code32
-	c.load(movEBX, code32Data)
-	c.load(movEAX, compatOldMmap)
-	c.call()
-	c.exit()
-	var arguments []byte
-	for _, word := range []uint32{
+	return "", run32(mapOld32([]uint32{
 		0, 4096, unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, 1<<32 - 1, 0,
-	} {
-		arguments = binary.LittleEndian.AppendUint32(arguments, word)
-	}
-	return "", run32(&c, arguments)
+	}))
 }

@@ -593,18 +593,11 @@ struct socket_call {
 #define CALL_MANY 0x80
 
 /*
- * calls64 is by number of the 64-bit calls, which x32 shares, calls32 by that of i386. The loader reads them: the
- * rest is not handed on to this probe.
+ * Which operation each call is, by number: that of 64-bit calls, which x32 shares, and of 32-bit calls. The loader fills
+ * them from the one table by name (call_tables.go): the rest is not handed on to this probe.
  */
-const __u8 calls64[CALLS] = {
-	[41] = SOCKET_CREATE, [42] = SOCKET_CONNECT, [43] = SOCKET_ACCEPT,
-	[49] = SOCKET_BIND,   [50] = SOCKET_LISTEN,  [288] = SOCKET_ACCEPT,
-};
-
-const __u8 calls32[CALLS] = {
-	[102] = CALL_MANY,      [359] = SOCKET_CREATE, [361] = SOCKET_BIND,
-	[362] = SOCKET_CONNECT, [363] = SOCKET_LISTEN, [364] = SOCKET_ACCEPT,
-};
+const volatile __u8 native_calls[CALLS];
+const volatile __u8 compat_calls[CALLS];
 
 /* call_operation is what a system call does to a socket, 0 for all others. It looks at registers alone. */
 static __always_inline __u32 call_operation(const struct syscall_call *call,
@@ -614,11 +607,11 @@ static __always_inline __u32 call_operation(const struct syscall_call *call,
 
 	if (call->number >= CALLS)
 		return 0;
-	operation = call->compat ? calls32[call->number & (CALLS - 1)]
-				 : calls64[call->number & (CALLS - 1)];
+	operation = call->compat ? compat_calls[call->number & (CALLS - 1)]
+				 : native_calls[call->number & (CALLS - 1)];
 	if (operation != CALL_MANY)
 		return operation;
-	switch (syscall_argument_0(regs, 1)) {
+	switch (syscall_argument(regs, 1, 0)) {
 	case SOCKETCALL_SOCKET:
 		return SOCKET_CREATE;
 	case SOCKETCALL_BIND:
@@ -643,17 +636,17 @@ static __always_inline bool call_arguments(const struct syscall_call *call,
 	if (call->compat && call->number == COMPAT_SYS_SOCKETCALL) {
 		/* Two words are what listen has; the third is beyond them in memory at worst. */
 		if (bpf_probe_read_user(words, sizeof(words),
-					(void *)syscall_argument_1(regs, 1)) &&
-		    bpf_probe_read_user(words, 8, (void *)syscall_argument_1(regs, 1)))
+					(void *)syscall_argument(regs, 1, 1)) &&
+		    bpf_probe_read_user(words, 8, (void *)syscall_argument(regs, 1, 1)))
 			return false;
 		made->arguments[0] = words[0];
 		made->arguments[1] = words[1];
 		made->arguments[2] = words[2];
 		return true;
 	}
-	made->arguments[0] = (__u32)syscall_argument_0(regs, call->compat);
-	made->arguments[1] = syscall_argument_1(regs, call->compat);
-	made->arguments[2] = syscall_argument_2(regs, call->compat);
+	made->arguments[0] = (__u32)syscall_argument(regs, call->compat, 0);
+	made->arguments[1] = syscall_argument(regs, call->compat, 1);
+	made->arguments[2] = syscall_argument(regs, call->compat, 2);
 	return true;
 }
 
@@ -917,4 +910,5 @@ ABI_STRUCT(connect);
 ABI_STRUCT(flow);
 ABI_STRUCT(destination);
 ABI_ENUM(flow_end);
+ABI_ENUM(socket_operation);
 ABI_STRUCT(socket_event);

@@ -35,9 +35,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* NOTABLE_VALUES is how many first arguments a call can be narrowed to. */
 #define NOTABLE_VALUES 16
 #define EPERM 1
+/* Of i386 alone. */
 #define COMPAT_SYS_OLD_MMAP 90
-#define SYS_MMAP 9
-#define COMPAT_SYS_MMAP2 192
 #define PROT_EXEC 4
 #define VM_WRITE 2
 #define VM_EXEC 4
@@ -47,10 +46,13 @@ enum notable_kind {
 	NOTABLE_SIGNAL = 2,
 };
 
-/* notable_abi is the calling convention, each with numbers of its own. */
+/*
+ * notable_abi is the calling convention, each with numbers of its own: that of 64-bit programs, that of 32-bit ones (i386,
+ * or arm), and x32.
+ */
 enum notable_abi {
-	NOTABLE_AMD64 = 0,
-	NOTABLE_I386 = 1,
+	NOTABLE_NATIVE = 0,
+	NOTABLE_COMPAT = 1,
 	NOTABLE_X32 = 2,
 	NOTABLE_ABIS = 3,
 };
@@ -67,6 +69,8 @@ enum notable_flags {
 	NOTABLE_FILE = 16,
 	NOTABLE_CHANGED = 32,
 	NOTABLE_WRITABLE = 64,
+	/* The memory is where the result says, not the first argument. */
+	NOTABLE_MAPS = 128,
 };
 
 /* notable_spec says what to tell of a system call. */
@@ -132,24 +136,6 @@ struct {
 	__type(value, struct notable_spec);
 } notable_specs SEC(".maps");
 
-static __always_inline __u64 call_argument(const struct pt_regs *regs, __u32 compat, __u32 index)
-{
-	switch (index) {
-	case 0:
-		return compat ? (__u32)regs->bx : regs->di;
-	case 1:
-		return compat ? (__u32)regs->cx : regs->si;
-	case 2:
-		return compat ? (__u32)regs->dx : regs->dx;
-	case 3:
-		return compat ? (__u32)regs->si : regs->r10;
-	case 4:
-		return compat ? (__u32)regs->di : regs->r8;
-	default:
-		return compat ? (__u32)regs->bp : regs->r9;
-	}
-}
-
 /* call_wanted says whether a call with that first argument and result is told. */
 static __always_inline bool call_wanted(const struct notable_spec *spec, __u32 first, long ret)
 {
@@ -209,8 +195,8 @@ static __always_inline bool memory_executable(const struct pt_regs *regs, __u32 
 	if (ret < 0 && ret >= -4095)
 		return false;
 	if (!compat || number != COMPAT_SYS_OLD_MMAP)
-		return call_argument(regs, compat, 2) & PROT_EXEC;
-	return !bpf_probe_read_user(words, sizeof(words), (void *)call_argument(regs, 1, 0)) &&
+		return syscall_argument(regs, compat, 2) & PROT_EXEC;
+	return !bpf_probe_read_user(words, sizeof(words), (void *)syscall_argument(regs, 1, 0)) &&
 	       (words[2] & PROT_EXEC);
 }
 
@@ -218,12 +204,8 @@ static __always_inline bool memory_executable(const struct pt_regs *regs, __u32 
  * memory_notable finds out what the memory is that a call made executable: the mapping itself, as it is now. 0 for
  * what is told elsewhere, a file that is mapped as it is, and for what the process was told of before.
  */
-static __always_inline __u32 memory_notable(__u64 sandbox, const struct pt_regs *regs, __u32 compat,
-					    __u32 number, long ret)
+static __always_inline __u32 memory_notable(__u64 sandbox, __u64 address)
 {
-	bool maps = compat ? number == COMPAT_SYS_OLD_MMAP || number == COMPAT_SYS_MMAP2
-			   : number == SYS_MMAP;
-	__u64 address = maps ? (__u64)ret : call_argument(regs, compat, 0);
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct memory_form form = {.start = task->group_leader->start_boottime, .pid = task->tgid};
 	struct memory_look look = {};
@@ -265,17 +247,18 @@ static __always_inline void call_strings(struct call *call, __u32 mask)
 static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 compat = (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
-	__u32 number = (__u32)regs->orig_ax;
-	__u32 abi = compat ? NOTABLE_I386 : NOTABLE_AMD64;
+	__u32 compat = syscall_compat(regs);
+	__u32 number = syscall_number(regs);
+	__u32 abi = compat ? NOTABLE_COMPAT : NOTABLE_NATIVE;
 	struct notable_spec *spec;
 	struct call *call;
+	__u64 pointed = 0;
 	__u64 sandbox;
 	__u32 memory = 0;
 	__u32 key;
 	__u32 i;
 
-	if (!compat && (number & SYSCALL_X32_BIT)) {
+	if (!compat && syscall_x32(number)) {
 		abi = NOTABLE_X32;
 		number &= ~SYSCALL_X32_BIT;
 	}
@@ -284,7 +267,7 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 	key = abi * NOTABLE_NUMBERS + number;
 	spec = bpf_map_lookup_elem(&notable_specs, &key);
 	if (!spec || !spec->listed ||
-	    !call_wanted(spec, (__u32)call_argument(regs, compat, 0), ret))
+	    !call_wanted(spec, (__u32)syscall_argument(regs, compat, 0), ret))
 		return;
 	if ((spec->flags & NOTABLE_MEMORY) && !memory_executable(regs, compat, number, ret))
 		return;
@@ -292,7 +275,9 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 	if (!sandbox)
 		return;
 	if (spec->flags & NOTABLE_MEMORY) {
-		memory = memory_notable(sandbox, regs, compat, number, ret);
+		memory = memory_notable(sandbox, spec->flags & NOTABLE_MAPS
+							 ? (__u64)ret
+							 : syscall_argument(regs, compat, 0));
 		if (!memory)
 			return;
 	}
@@ -300,8 +285,12 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 	if (!call)
 		return;
 	event_header_fill(&call->header, sandbox, NOTABLE_CALL);
-	for (i = 0; i < NOTABLE_ARGUMENTS; i++)
-		call->arguments[i] = call_argument(regs, compat, i);
+#pragma unroll
+	for (i = 0; i < NOTABLE_ARGUMENTS; i++) {
+		call->arguments[i] = syscall_argument(regs, compat, i);
+		if (spec->pointed == i + 1)
+			pointed = call->arguments[i];
+	}
 	call->result = ret;
 	call->number = number;
 	call->abi = abi;
@@ -309,12 +298,9 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 	__builtin_memset(call->sizes, 0, sizeof(call->sizes));
 	call->pointed[0] = 0;
 	call->pointed[1] = 0;
-	if (spec->pointed) {
-		__u64 at = call_argument(regs, compat, spec->pointed - 1);
-
-		if (!bpf_probe_read_user(call->pointed, sizeof(call->pointed), (void *)at))
-			call->flags |= NOTABLE_POINTED;
-	}
+	if (spec->pointed &&
+	    !bpf_probe_read_user(call->pointed, sizeof(call->pointed), (void *)pointed))
+		call->flags |= NOTABLE_POINTED;
 	task_read_credentials(&call->credentials, task);
 	task_read_namespaces(&call->namespaces, task);
 	call_strings(call, spec->strings);
@@ -349,7 +335,7 @@ int notable_on_return(struct pt_regs *kernel)
 
 	if (hook_proved(kernel, regs))
 		return 0;
-	call_finished(regs, (long)PT_REGS_RC(kernel));
+	call_finished(regs, syscall_result(kernel));
 	return 0;
 }
 

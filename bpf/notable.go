@@ -29,6 +29,8 @@ type notable struct {
 	namespaces bool
 	// memory is whether it is only told when it makes memory executable that is no unchanged file.
 	memory bool
+	// maps is whether that memory is where its result says, and not its first argument.
+	maps bool
 }
 
 // argument is how one argument is told.
@@ -116,6 +118,9 @@ func (n *notable) spec() (notableNotableSpec, error) {
 	if n.memory {
 		s.Flags |= uint8(notableNotableFlagsNOTABLE_MEMORY)
 	}
+	if n.maps {
+		s.Flags |= uint8(notableNotableFlagsNOTABLE_MAPS)
+	}
 	return s, nil
 }
 
@@ -123,14 +128,17 @@ func (n *notable) spec() (notableNotableSpec, error) {
 func callName(number uint32, abi notableNotableAbi) string {
 	names := syscallNames[:]
 	switch abi {
-	case notableNotableAbiNOTABLE_I386:
+	case notableNotableAbiNOTABLE_COMPAT:
 		names = compatSyscallNames[:]
 	case notableNotableAbiNOTABLE_X32:
+		if !hasX32 {
+			return ""
+		}
 		if number >= firstX32 {
 			names = x32Names()
 			number -= firstX32
 		}
-	case notableNotableAbiNOTABLE_AMD64, notableNotableAbiNOTABLE_ABIS:
+	case notableNotableAbiNOTABLE_NATIVE, notableNotableAbiNOTABLE_ABIS:
 	}
 	if int(number) >= len(names) {
 		return ""
@@ -193,7 +201,7 @@ func (t *notableTable) decodeCall(r *Record, data []byte) error {
 	}
 	// The arguments of the old mmap of i386 lie in memory: only what became of them is told.
 	const compatOldMmap = 90
-	if call.Abi != uint32(notableNotableAbiNOTABLE_I386) || call.Number != compatOldMmap {
+	if call.Abi != uint32(notableNotableAbiNOTABLE_COMPAT) || call.Number != compatOldMmap {
 		if p.Arguments, err = n.decode(&call); err != nil {
 			return err
 		}
@@ -207,13 +215,13 @@ func (t *notableTable) decodeCall(r *Record, data []byte) error {
 
 func abiName(abi notableNotableAbi) event.SyscallABI {
 	switch abi {
-	case notableNotableAbiNOTABLE_I386:
-		return event.ABII386
+	case notableNotableAbiNOTABLE_COMPAT:
+		return event.CompatABI()
 	case notableNotableAbiNOTABLE_X32:
 		return event.ABIX32
-	case notableNotableAbiNOTABLE_AMD64, notableNotableAbiNOTABLE_ABIS:
+	case notableNotableAbiNOTABLE_NATIVE, notableNotableAbiNOTABLE_ABIS:
 	}
-	return event.ABIX8664
+	return event.NativeABI()
 }
 
 // decode writes the arguments of a call.
@@ -340,7 +348,7 @@ func decodeSignal(r *Record, data []byte) error {
 		name = "kill"
 	}
 	p := &event.SyscallNotable{
-		Name: name, ABI: event.ABIX8664, Number: -1,
+		Name: name, ABI: event.NativeABI(), Number: -1,
 		Arguments: []event.SyscallArgument{{Name: "sig", Value: event.SignalName(int(signal.Number))}},
 		Target: &event.Target{
 			PID: signal.TargetPid, UserID: signal.TargetUid, Name: text(signal.TargetComm[:]), Start: signal.TargetStart,

@@ -157,8 +157,8 @@ func memoryCalls() []notable {
 			{unix.MFD_EXEC, "MFD_EXEC"},
 		})}},
 		// Of these only what makes memory executable that is no unchanged file, the first of each form in a process.
-		{name: "mmap", arguments: protected(bitsOf("flags", mapFlags()), number("fd")), memory: true},
-		{name: "mmap2", arguments: protected(bitsOf("flags", mapFlags()), number("fd")), memory: true},
+		{name: "mmap", arguments: protected(bitsOf("flags", mapFlags()), number("fd")), memory: true, maps: true},
+		{name: "mmap2", arguments: protected(bitsOf("flags", mapFlags()), number("fd")), memory: true, maps: true},
 		{name: "mprotect", arguments: protected(), memory: true},
 		{name: "pkey_mprotect", arguments: protected(number("pkey")), memory: true},
 		{name: "memfd_secret", arguments: []argument{hex("flags")}},

@@ -4,6 +4,9 @@ package bpf
 
 import "golang.org/x/sys/unix"
 
+// hasX32 is whether there is the calling convention x32.
+const hasX32 = true
+
 // entryPrefixes is what stands before a call's name in those of the functions that it enters by, that of 64-bit callers
 // first.
 func entryPrefixes() []string {
@@ -28,9 +31,7 @@ func entryNames(call string) []string {
 	case "stime":
 		return []string{"stime", "stime32"}
 	}
-	for _, wide := range []string{
-		"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups",
-	} {
+	for _, wide := range wideIdentities() {
 		switch call {
 		case wide:
 			return []string{wide, wide + "16"}
@@ -41,7 +42,7 @@ func entryNames(call string) []string {
 	return []string{call}
 }
 
-// legacyOpens is the calls that only amd64 opens files by.
+// legacyOpens is the calls that open files and that only amd64 has.
 func legacyOpens() []proof {
 	return []proof{{number: unix.SYS_OPEN}, {number: unix.SYS_CREAT}}
 }

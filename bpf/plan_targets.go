@@ -50,8 +50,8 @@ func fileTrampolines() trampolines {
 		ends("do_fchmodat", "chmod fchmodat fchmodat2", at(unix.SYS_FCHMODAT), at(unix.SYS_FCHMODAT2)),
 		ends("do_fchownat", "chown lchown fchownat chown16 lchown16", at(unix.SYS_FCHOWNAT)),
 		ends("ksys_fchown", "fchown fchown16", at(unix.SYS_FCHOWN)),
-		ends("do_sys_truncate", "truncate ia32_truncate64", proof{number: unix.SYS_TRUNCATE}),
-		ends("do_sys_ftruncate", "ftruncate ia32_ftruncate64", at(unix.SYS_FTRUNCATE)),
+		ends("do_sys_truncate", "truncate ia32_truncate64 aarch32_truncate64", proof{number: unix.SYS_TRUNCATE}),
+		ends("do_sys_ftruncate", "ftruncate ia32_ftruncate64 aarch32_ftruncate64", at(unix.SYS_FTRUNCATE)),
 		// No function does the work of fchmod from its start.
 		ends("", "fchmod", at(unix.SYS_FCHMOD)),
 	}}
@@ -86,4 +86,9 @@ func (t *notableTable) trampolines() trampolines {
 		all.calls = append(all.calls, entryNames(n.name)...)
 	}
 	return all
+}
+
+// wideIdentities is the calls that 32-bit programs have with ids of 16 bits, and with "32" behind their names of 32.
+func wideIdentities() []string {
+	return []string{"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups"}
 }

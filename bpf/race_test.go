@@ -114,7 +114,7 @@ func helperRace(args []string) (string, error) {
 	}
 	said := racedOpens{TID: uint32(unix.Gettid())}
 	for range raceTries() {
-		fd, _, errno := unix.RawSyscall(unix.SYS_OPEN, path, unix.O_RDONLY, 0)
+		fd, errno := openRead(path)
 		if errno != 0 {
 			said.Inodes = append(said.Inodes, 0)
 			continue
@@ -238,10 +238,10 @@ func helperReplace(args []string) (string, error) {
 			open.Load()
 		}
 		if how == "duplicate" {
-			_, _, _ = unix.RawSyscall(unix.SYS_DUP2, uintptr(decoy), uintptr(next), 0)
+			duplicateOver(uintptr(decoy), uintptr(next))
 		} else if _, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(next), 0, 0); errno == 0 {
 			// A new file of its own: it has one reference, like the one whose number it gets.
-			_, _, _ = unix.RawSyscall(unix.SYS_OPEN, uintptr(unsafe.Pointer(other)), unix.O_RDONLY, 0)
+			_, _ = openRead(uintptr(unsafe.Pointer(other)))
 		}
 		open.Store(false)
 	}
@@ -249,7 +249,7 @@ func helperReplace(args []string) (string, error) {
 	said := racedOpens{TID: uint32(unix.Gettid())}
 	for range raceTries() {
 		open.Store(true)
-		_, _, errno := unix.RawSyscall(unix.SYS_OPEN, uintptr(unsafe.Pointer(path)), unix.O_RDONLY, 0)
+		_, errno := openRead(uintptr(unsafe.Pointer(path)))
 		for open.Load() {
 			breathe()
 		}

@@ -21,12 +21,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* SYSCALL_NUMBERS bounds what is counted apart: numbers above are no system call of any kernel. */
 #define SYSCALL_NUMBERS 1024
 /* rt_sigreturn takes its own number away before it returns: it restores the one of an interrupted program, -1. */
-#define SYS_RT_SIGRETURN 15
+#define SYS_RT_SIGRETURN (SYSCALL_ARM64 ? 139 : 15)
 #define COMPAT_SYS_RT_SIGRETURN 173
 /* SYSCALL_MAX_ERRNO is the kernel's MAX_ERRNO: results from -4095 to -1 are errors, others are values. */
 #define SYSCALL_MAX_ERRNO 4095
 
-/* syscall_key is a counter's name: one system call of one sandbox, 32-bit calls (i386 numbers) apart. */
+/* syscall_key is a counter's name: one system call of one sandbox, 32-bit calls, which have numbers of their own, apart. */
 struct counter_key {
 	__u64 sandbox;
 	__u32 number;
@@ -68,7 +68,7 @@ static __always_inline struct counter *counter_of(const struct counter_key *key)
 const volatile __u32 syscalls_counted;
 /*
  * Which handlers a call is handed on to, a bit each, by its number: those of 64-bit calls and x32 in the low byte,
- * those of i386 in the high one. The loader sets them.
+ * those of 32-bit calls in the high one. The loader sets them.
  */
 const volatile __u16 syscall_routes[SYSCALL_ROUTES];
 
@@ -80,7 +80,7 @@ static __always_inline void syscall_count(__u64 sandbox, const struct pt_regs *r
 	struct counter *counter;
 
 	key.number = number < SYSCALL_NUMBERS ? number : SYSCALL_NUMBERS;
-	if ((__s32)regs->orig_ax == -1)
+	if ((__s32)syscall_number(regs) == -1)
 		key.number = compat ? COMPAT_SYS_RT_SIGRETURN : SYS_RT_SIGRETURN;
 	counter = counter_of(&key);
 	if (!counter) {
@@ -104,18 +104,17 @@ static __always_inline __u32 syscall_routes_of(__u32 number)
  */
 static __noinline int syscall_inside(__u64 *ctx)
 {
-	const struct task_struct *task = bpf_get_current_task_btf();
 	const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
 	__u64 sandbox = sandbox_current();
-	__u32 number = (__u32)regs->orig_ax;
+	__u32 number = syscall_number(regs);
 	struct syscall_scope *scope;
 	__u32 compat, routes;
 
 	if (!sandbox)
 		return 0;
-	compat = (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
+	compat = syscall_compat(regs);
 	/* Bit 30 is x32's, in 64-bit calls alone. */
-	if (!compat)
+	if (!compat && syscall_x32(number))
 		number &= ~SYSCALL_X32_BIT;
 	if (syscalls_counted)
 		syscall_count(sandbox, regs, number, compat, (long)ctx[1]);
@@ -146,7 +145,8 @@ int syscall_on_sys_exit(__u64 *ctx)
 	if (!syscalls_counted) {
 		const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
 
-		if (!syscall_routes_of((__u32)regs->orig_ax & ~SYSCALL_X32_BIT))
+		/* On arm64 a number with x32's bit is none, and ends at what follows. */
+		if (!syscall_routes_of(syscall_number(regs) & ~SYSCALL_X32_BIT))
 			return 0;
 	}
 	if (sandbox_unlikely(bpf_get_current_task_btf()))

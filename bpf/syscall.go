@@ -23,11 +23,11 @@ func decodeSyscall(_ *Record, kind uint16, _ []byte) error {
 }
 
 // syscallName is the kernel's name of a system call, "syscall_NUMBER" where there is none yet. Calls of
-// 32-bit programs have other numbers, and the suffix "/i386".
+// 32-bit programs have other numbers, and a suffix: "/i386" or "/arm".
 func syscallName(number uint32, compat bool) string {
 	names, suffix := syscallNames[:], ""
 	if compat {
-		names, suffix = compatSyscallNames[:], "/i386"
+		names, suffix = compatSyscallNames[:], "/"+string(event.CompatABI())
 	}
 	switch {
 	case number == syscallUnknown:

@@ -58,7 +58,7 @@ func (p *Pipeline) cloned(state *sandboxState, r *bpf.Record, child *event.Proce
 	}
 	p.publish(&event.Event{
 		Time: r.Time, Sandbox: state.sandbox, Process: child, Payload: &event.SyscallNotable{
-			Name: "clone", ABI: event.ABIX8664, Number: -1,
+			Name: "clone", ABI: event.NativeABI(), Number: -1,
 			Arguments: []event.SyscallArgument{{Name: "flags", Value: flags}},
 			Result:    int64(r.Task.PID),
 		},

@@ -143,7 +143,7 @@ const (
 const (
 	// SyscallName is the system call's name in the numbers of its calling convention.
 	SyscallName Key = "watchglass.syscall.name"
-	// SyscallABIKey is the calling convention: x86_64, i386, x32. A 64-bit program can make calls of all of them.
+	// SyscallABIKey is the calling convention: x86_64, i386 or x32, of all of which a 64-bit program can make calls; aarch64 or arm.
 	SyscallABIKey Key = "watchglass.syscall.abi"
 	// SyscallNumber is the number in that convention; absent where the kernel told of the effect and not of the call.
 	SyscallNumber Key = "watchglass.syscall.number"

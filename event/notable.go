@@ -2,7 +2,10 @@
 
 package event
 
-import "strconv"
+import (
+	"runtime"
+	"strconv"
+)
 
 // KindSyscallNotable is a single system call that changes what a process may do, or reaches into another one.
 const KindSyscallNotable Kind = "watchglass.syscall.notable"
@@ -10,12 +13,30 @@ const KindSyscallNotable Kind = "watchglass.syscall.notable"
 // SyscallABI is the calling convention of a system call: each has numbers of its own.
 type SyscallABI string
 
-// The conventions. A 64-bit program can make calls of all of them.
+// The conventions. On amd64 a 64-bit program can make calls of the first three, on arm64 a program those of its kind alone.
 const (
-	ABIX8664 SyscallABI = "x86_64"
-	ABII386  SyscallABI = "i386"
-	ABIX32   SyscallABI = "x32"
+	ABIX8664   SyscallABI = "x86_64"
+	ABII386    SyscallABI = "i386"
+	ABIX32     SyscallABI = "x32"
+	ABIAArch64 SyscallABI = "aarch64"
+	ABIARM     SyscallABI = "arm"
 )
+
+// NativeABI is the convention of 64-bit programs on this machine.
+func NativeABI() SyscallABI {
+	if runtime.GOARCH == "arm64" {
+		return ABIAArch64
+	}
+	return ABIX8664
+}
+
+// CompatABI is the convention of 32-bit programs on this machine.
+func CompatABI() SyscallABI {
+	if runtime.GOARCH == "arm64" {
+		return ABIARM
+	}
+	return ABII386
+}
 
 // SyscallArgument is one decoded argument.
 type SyscallArgument struct {

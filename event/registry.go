@@ -67,7 +67,7 @@ func Attributes() []AttributeInfo {
 		{ProcessSeccomp, ValueString, "How system calls are filtered: disabled, strict, filter."},
 		{ProcessSeccompFilters, ValueInt, "How many seccomp filters there are."},
 		{SyscallName, ValueString, "The system call's name in the numbers of its calling convention."},
-		{SyscallABIKey, ValueString, "The calling convention: x86_64, i386, x32. A 64-bit program can make calls of all of them."},
+		{SyscallABIKey, ValueString, "The calling convention: x86_64, i386 or x32, of all of which a 64-bit program can make calls; aarch64 or arm."},
 		{SyscallNumber, ValueInt, "The number in that convention; absent where the kernel told of the effect and not of the call."},
 		{SyscallArgumentKey, ValueString, "The prefix of the decoded arguments: the name in the manual page follows the dot."},
 		{SyscallClaimed, ValueStrings, "The names of the arguments that are the caller's word: what its memory held after the call."},

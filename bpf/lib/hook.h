@@ -52,7 +52,7 @@ static __always_inline bool hook_proved(void *ctx, const struct pt_regs *regs)
 {
 	__u64 token = hook_token;
 
-	if (!token || syscall_argument_5(regs, 0) != token)
+	if (!token || syscall_argument(regs, 0, 5) != token)
 		return false;
 	hook_proofs[bpf_get_attach_cookie(ctx) & (HOOK_TARGETS - 1)] = token;
 	return true;

@@ -8,7 +8,12 @@
  * Why the raw hook: tracepoint/syscalls/sys_exit_* ignore 32-bit calls altogether, and a filter on
  * 64-bit numbers takes an i386 openat (295) for another call. A 64-bit program makes 32-bit calls
  * with one `int $0x80`, so this is how to hide from tools that do not look. 32-bit calls are known by
- * TS_COMPAT, which the kernel clears only after this hook. Since 5.5 (tp_btf).
+ * TS_COMPAT, which the kernel clears only after this hook; on arm64 by the mode that the caller's processor is
+ * in, which a program cannot change. Since 5.5 (tp_btf).
+ *
+ * One object is for both architectures: which one the kernel is of is known when it is loaded (CO-RE), and the
+ * verifier deletes the branches of the other. Numbers are the architecture's own, so that tables by number are
+ * user space's.
  */
 #ifndef WATCHGLASS_SYSCALL_H
 #define WATCHGLASS_SYSCALL_H
@@ -19,15 +24,38 @@
 
 #include "sandbox.h"
 
-#if !defined(__TARGET_ARCH_x86)
-#error "the calling convention of this architecture is not written yet"
-#endif
-
 /* TS_COMPAT and X32_SYSCALL_BIT are macros of the kernel, which BTF does not carry. */
 #define SYSCALL_TS_COMPAT 0x0002
 #define SYSCALL_X32_BIT 0x40000000
+/* PSR_MODE32_BIT, of the architecture itself. */
+#define SYSCALL_ARM_MODE32 0x10
 
-/* syscall_call is one finished system call. Compat numbers are those of i386. */
+/* The caller's registers of each architecture, as far as they are looked at. */
+struct pt_regs___amd64 {
+	unsigned long bx, cx, dx, si, di, bp, r8, r9, r10, ax, orig_ax;
+} __attribute__((preserve_access_index));
+
+struct pt_regs___arm64 {
+	__u64 regs[31];
+	__u64 pstate;
+	/* The first register, which the result has taken the place of. */
+	__u64 orig_x0;
+	__s32 syscallno;
+	__u32 reserved;
+} __attribute__((preserve_access_index));
+
+struct thread_info___amd64 {
+	__u32 status;
+} __attribute__((preserve_access_index));
+
+struct task_struct___amd64 {
+	struct thread_info___amd64 thread_info;
+} __attribute__((preserve_access_index));
+
+/* Whether the kernel is one of arm64. A constant to the verifier. */
+#define SYSCALL_ARM64 bpf_core_field_exists(((struct pt_regs___arm64 *)0)->syscallno)
+
+/* syscall_call is one finished system call. Compat numbers are those of i386, or of 32-bit arm. */
 struct syscall_call {
 	__u32 number;
 	__u32 compat;
@@ -71,12 +99,32 @@ static __always_inline struct syscall_scope *syscall_scope(void)
 	return bpf_map_lookup_elem(&syscall_scopes, &zero);
 }
 
-/* syscall_compat says whether the current task is returning from a 32-bit call. */
-static __always_inline __u32 syscall_compat(void)
+/* syscall_compat says whether the current task, whose registers those are, is returning from a 32-bit call. */
+static __always_inline __u32 syscall_compat(const struct pt_regs *regs)
 {
-	const struct task_struct *task = bpf_get_current_task_btf();
+	const struct task_struct___amd64 *task = (const void *)bpf_get_current_task_btf();
+	const struct pt_regs___arm64 *arm64 = (const void *)regs;
 
+	if (SYSCALL_ARM64)
+		return (arm64->pstate & SYSCALL_ARM_MODE32) != 0;
 	return (task->thread_info.status & SYSCALL_TS_COMPAT) != 0;
+}
+
+/* syscall_number is the number of a call as the caller passed it: with x32's bit, all ones for none. */
+static __always_inline __u32 syscall_number(const struct pt_regs *regs)
+{
+	const struct pt_regs___amd64 *amd64 = (const void *)regs;
+	const struct pt_regs___arm64 *arm64 = (const void *)regs;
+
+	if (SYSCALL_ARM64)
+		return (__u32)arm64->syscallno;
+	return (__u32)amd64->orig_ax;
+}
+
+/* syscall_x32 says whether a number of a 64-bit call is x32's. */
+static __always_inline bool syscall_x32(__u32 number)
+{
+	return !SYSCALL_ARM64 && number & SYSCALL_X32_BIT;
 }
 
 /* syscall_sandbox returns the sandbox of the current task, 0 when it is in none. */
@@ -118,43 +166,53 @@ static __always_inline int syscall_done(void *ctx)
 /* syscall_finished says which system call the current task is returning from. */
 static __always_inline struct syscall_call syscall_finished(const struct pt_regs *regs)
 {
-	struct syscall_call call = {.number = (__u32)regs->orig_ax, .compat = syscall_compat()};
+	struct syscall_call call = {.number = syscall_number(regs), .compat = syscall_compat(regs)};
 
-	/* x32 shares the numbers of 64-bit calls but for those above 512, which need no name here. */
-	if (!call.compat)
+	/* x32 shares the numbers of 64-bit calls but for those above 512, which are its own. */
+	if (!call.compat && syscall_x32(call.number))
 		call.number &= ~SYSCALL_X32_BIT;
 	return call;
 }
 
-/* The arguments are as the caller passed them: registers, that no other thread can change. */
-static __always_inline __u64 syscall_argument_0(const struct pt_regs *regs, __u32 compat)
+/*
+ * syscall_argument is an argument as the caller passed it: a register, that no other thread can change. The index is
+ * a constant.
+ */
+static __always_inline __u64 syscall_argument(const struct pt_regs *regs, __u32 compat, __u32 index)
 {
-	return compat ? (__u32)regs->bx : regs->di;
+	const struct pt_regs___amd64 *amd64 = (const void *)regs;
+	const struct pt_regs___arm64 *arm64 = (const void *)regs;
+
+	if (SYSCALL_ARM64) {
+		__u64 value = index ? arm64->regs[index] : arm64->orig_x0;
+
+		return compat ? (__u32)value : value;
+	}
+	switch (index) {
+	case 0:
+		return compat ? (__u32)amd64->bx : amd64->di;
+	case 1:
+		return compat ? (__u32)amd64->cx : amd64->si;
+	case 2:
+		return compat ? (__u32)amd64->dx : amd64->dx;
+	case 3:
+		return compat ? (__u32)amd64->si : amd64->r10;
+	case 4:
+		return compat ? (__u32)amd64->di : amd64->r8;
+	default:
+		return compat ? (__u32)amd64->bp : amd64->r9;
+	}
 }
 
-static __always_inline __u64 syscall_argument_1(const struct pt_regs *regs, __u32 compat)
+/* syscall_result is what a kernel function returned, by the registers at its return. */
+static __always_inline long syscall_result(const struct pt_regs *regs)
 {
-	return compat ? (__u32)regs->cx : regs->si;
-}
+	const struct pt_regs___amd64 *amd64 = (const void *)regs;
+	const struct pt_regs___arm64 *arm64 = (const void *)regs;
 
-static __always_inline __u64 syscall_argument_2(const struct pt_regs *regs, __u32 compat)
-{
-	return compat ? (__u32)regs->dx : regs->dx;
-}
-
-static __always_inline __u64 syscall_argument_3(const struct pt_regs *regs, __u32 compat)
-{
-	return compat ? (__u32)regs->si : regs->r10;
-}
-
-static __always_inline __u64 syscall_argument_4(const struct pt_regs *regs, __u32 compat)
-{
-	return compat ? (__u32)regs->di : regs->r8;
-}
-
-static __always_inline __u64 syscall_argument_5(const struct pt_regs *regs, __u32 compat)
-{
-	return compat ? (__u32)regs->bp : regs->r9;
+	if (SYSCALL_ARM64)
+		return (long)arm64->regs[0];
+	return (long)amd64->ax;
 }
 
 #endif

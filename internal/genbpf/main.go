@@ -112,8 +112,8 @@ func compile(root, source string) error {
 	if err != nil {
 		return fmt.Errorf("finding bpf2go: %w", err)
 	}
-	// Other targets need a vmlinux.h of their own: names of types differ between architectures.
-	args := []string{"-cc", compiler, "-target", "amd64", "-no-global-types"}
+	// One object for every architecture whose bytes have this order: what differs, sources find out when they are loaded.
+	args := []string{"-cc", compiler, "-target", "bpfel", "-no-global-types"}
 	for _, m := range regexp.MustCompile(`(?m)^ABI_(?:STRUCT|ENUM)\((\w+)\)`).FindAllSubmatch(text, -1) {
 		args = append(args, "-type", string(m[1]))
 	}
@@ -128,7 +128,7 @@ func compile(root, source string) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("running bpf2go: %w", err)
 	}
-	written, err := filepath.Glob(filepath.Join(cmd.Dir, name+"_x86_bpfel*"))
+	written, err := filepath.Glob(filepath.Join(cmd.Dir, name+"_bpfel*"))
 	if err != nil || len(written) == 0 {
 		return fmt.Errorf("bpf2go wrote nothing for %s: %w", name, err)
 	}
