@@ -13,19 +13,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/watchglass/watchglass/collector/unixsocket"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -36,13 +34,13 @@ type Config struct {
 	Path string `yaml:"path"`
 }
 
-// maxPath is what fits into a socket's address, with its final NUL.
-const maxPath = 107
-
 // Validate says what is wrong with the configuration, or nil.
 func (c Config) Validate() error {
-	if c.Enabled && (!filepath.IsAbs(c.Path) || len(c.Path) > maxPath) {
-		return fmt.Errorf("path: %q is not an absolute path of at most %d bytes", c.Path, maxPath)
+	if !c.Enabled {
+		return nil
+	}
+	if err := unixsocket.Check(c.Path); err != nil {
+		return fmt.Errorf("path: %w", err)
 	}
 	return nil
 }
@@ -81,16 +79,9 @@ func Open(cfg Config, s Settings) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	if err := prepare(cfg.Path); err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.Path, Net: "unix"})
+	listener, err := unixsocket.Listen(cfg.Path, socketMode)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	// Whoever connects before this is asked for its credentials all the same.
-	if err := os.Chmod(cfg.Path, socketMode); err != nil {
-		return nil, errors.Join(fmt.Errorf("control socket: %w", err), listener.Close())
 	}
 	server := &Server{settings: s, listener: listener, user: uint32(os.Geteuid())}
 	mux := http.NewServeMux()
@@ -106,35 +97,6 @@ func Open(cfg Config, s Settings) (*Server, error) {
 		},
 	}
 	return server, nil
-}
-
-// prepare makes the socket's directory, and removes a socket that a collector which crashed has left.
-func prepare(path string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(dir, &st); err != nil {
-		return &fs.PathError{Op: "stat", Path: dir, Err: err}
-	}
-	if uid := os.Geteuid(); st.Uid != 0 && int(st.Uid) != uid || st.Mode&0o022 != 0 && st.Mode&syscall.S_ISVTX == 0 {
-		return fmt.Errorf("directory %s can be written to by others: its owner must be root, or mode 0755 be set", dir)
-	}
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("%s is there already and is no socket", path)
-	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = c.Close()
-		return fmt.Errorf("%s: another collector listens there", path)
-	}
-	return os.Remove(path)
 }
 
 type callerKey struct{}

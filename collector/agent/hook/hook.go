@@ -14,10 +14,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/watchglass/watchglass/collector/agent"
+	"github.com/watchglass/watchglass/collector/unixsocket"
 )
 
 // MaxInput bounds what one hook says, in bytes. `watchglass hook` shortens what is longer (see Shorten), so that
@@ -31,8 +31,6 @@ const (
 	maxName = 32
 	// headerSize is magic, the length of the name in one byte, the length of the input in four.
 	headerSize = len(magic) + 1 + 4
-	// maxSocketPath is what fits into a socket's address, with its final NUL.
-	maxSocketPath = 107
 )
 
 // Status is the collector's answer to a frame, in one byte.
@@ -126,11 +124,8 @@ func (c *Config) Validate() error {
 	if c.Path == "" {
 		return nil
 	}
-	if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path {
-		return fmt.Errorf("path: %q is no absolute path", c.Path)
-	}
-	if len(c.Path) > maxSocketPath {
-		return fmt.Errorf("path: %d bytes, a socket's path has at most %d", len(c.Path), maxSocketPath)
+	if err := unixsocket.Check(c.Path); err != nil {
+		return fmt.Errorf("path: %w", err)
 	}
 	if _, err := c.mode(); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/collector/agent"
+	"github.com/watchglass/watchglass/collector/agent/peer"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -80,17 +81,17 @@ func TestServe(t *testing.T) {
 		t.Fatalf("%d statements", len(b.statements))
 	}
 	s := b.statements[0]
-	self, ok := readTask(uint32(os.Getpid()))
+	self, ok := peer.ReadTask(uint32(os.Getpid()))
 	if !ok {
 		t.Fatal("cannot read of this process")
 	}
-	if !s.Via.SameProcess(self.pid, self.start) || s.Via.Sandbox != 10 {
+	if !s.Via.SameProcess(self.PID, self.Start) || s.Via.Sandbox != 10 {
 		t.Errorf("via %+v, want this process, %+v", s.Via, self)
 	}
-	parent, _ := readTask(self.parent)
-	if isWrapper(parent.name) {
+	parent, _ := peer.ReadTask(self.Parent)
+	if isWrapper(parent.Name) {
 		t.Log("started by a shell, which is looked through")
-	} else if s.Origin.PID != parent.pid || s.Origin.Start == 0 || s.Origin.Sandbox != 10 {
+	} else if s.Origin.PID != parent.PID || s.Origin.Start == 0 || s.Origin.Sandbox != 10 {
 		t.Errorf("origin %+v, want the parent, %+v", s.Origin, parent)
 	}
 	if end, ok := s.Claim.(*event.TurnEnd); !ok || end.Agent != "codex" || end.Session != "s" {
@@ -320,19 +321,6 @@ func TestShorten(t *testing.T) {
 	}
 }
 
-func TestParseStat(t *testing.T) {
-	const rest = " S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1 2"
-	got, ok := parseStat([]byte("42 (a) b (()" + rest))
-	if want := (task{42, 7, 123456 * agent.ClockTick, "a) b (("}); !ok || got != want {
-		t.Errorf("%+v, %v", got, ok)
-	}
-	for _, bad := range []string{"", "42", "42 (a)", "42 (a) S", ") 42 (" + rest, "x (a)" + rest, "42 (a) S -1" + rest[4:]} {
-		if got, ok := parseStat([]byte(bad)); ok {
-			t.Errorf("%q: %+v", bad, got)
-		}
-	}
-}
-
 func FuzzReadFrame(f *testing.F) {
 	seed, err := (&Frame{Agent: "codex", Input: []byte(input)}).Append(nil)
 	if err != nil {
@@ -362,9 +350,4 @@ func FuzzShorten(f *testing.F) {
 			t.Errorf("%d bytes, valid: %v", len(short), json.Valid(short))
 		}
 	})
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add([]byte("42 (a) b) S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1 2"))
-	f.Fuzz(func(_ *testing.T, text []byte) { parseStat(text) })
 }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/collector/agent"
+	"github.com/watchglass/watchglass/collector/agent/peer"
+	"github.com/watchglass/watchglass/collector/unixsocket"
 )
 
 func (c *Config) mode() (fs.FileMode, error) {
@@ -47,47 +48,11 @@ func Open(cfg Config, s Settings) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hooks: %w", err)
 	}
-	if err := prepare(cfg.Path); err != nil {
-		return nil, fmt.Errorf("hooks: %w", err)
-	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.Path, Net: "unix"})
+	listener, err := unixsocket.Listen(cfg.Path, mode)
 	if err != nil {
 		return nil, fmt.Errorf("hooks: %w", err)
 	}
-	if err := os.Chmod(cfg.Path, mode); err != nil {
-		return nil, errors.Join(fmt.Errorf("hooks: %w", err), listener.Close())
-	}
 	return &Server{settings: s, listener: listener, path: cfg.Path, limits: newLimits(cfg.Rate, cfg.Burst)}, nil
-}
-
-// prepare makes the socket's directory, and removes a socket that a collector which crashed has left.
-func prepare(path string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(dir, &st); err != nil {
-		return &fs.PathError{Op: "stat", Path: dir, Err: err}
-	}
-	// Whoever can write there can put a socket of its own in the place of this one, and hear what agents say.
-	if uid := os.Geteuid(); st.Uid != 0 && int(st.Uid) != uid || st.Mode&0o022 != 0 && st.Mode&syscall.S_ISVTX == 0 {
-		return fmt.Errorf("directory %s can be written to by others: its owner must be root, or mode 0755 be set", dir)
-	}
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("%s is there already and is no socket", path)
-	}
-	if c, err := net.DialTimeout("unix", path, frameTimeout); err == nil {
-		_ = c.Close()
-		return fmt.Errorf("%s: another collector listens there", path)
-	}
-	return os.Remove(path)
 }
 
 // Path is where the socket is.
@@ -141,27 +106,23 @@ func (s *Server) accept(connection *net.UnixConn) {
 		_ = connection.Close()
 		return
 	}
-	p := identify(connection)
-	sandbox := uint64(0)
-	if p.pid != 0 {
-		sandbox = s.settings.Sandbox(p.pid)
-	}
-	if !s.limits.take(sandbox, time.Now()) {
+	p := peer.OfUnix(connection, s.settings.Sandbox)
+	if !s.limits.take(p.Sandbox, time.Now()) {
 		s.refused.Add(1)
 		s.answer(connection, Refused)
 		_ = connection.Close()
 		return
 	}
 	s.open.Go(func() {
-		defer s.limits.giveBack(sandbox)
+		defer s.limits.giveBack(p.Sandbox)
 		defer func() { _ = connection.Close() }()
-		s.serve(connection, p, sandbox)
+		s.serve(connection, p)
 	})
 }
 
 // serve reads one frame and answers it. The answer keeps the hook, and so its agent, from going on before the
 // claim is in and its process has been looked at.
-func (s *Server) serve(connection *net.UnixConn, p task, sandbox uint64) {
+func (s *Server) serve(connection *net.UnixConn, p peer.Task) {
 	frame, err := ReadFrame(connection)
 	now := time.Now()
 	if err != nil {
@@ -173,7 +134,7 @@ func (s *Server) serve(connection *net.UnixConn, p task, sandbox uint64) {
 		s.answer(connection, Malformed)
 		return
 	}
-	origin, via, name := s.trace(p, sandbox)
+	origin, via, name := s.trace(p)
 	if name == "" && known(frame.Agent) {
 		name = frame.Agent
 	}

@@ -14,12 +14,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/watchglass/watchglass/collector/agent"
 	"github.com/watchglass/watchglass/collector/agent/peer"
+	"github.com/watchglass/watchglass/collector/unixsocket"
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -49,9 +49,6 @@ type Config struct {
 	Content agent.Content `yaml:"content"`
 }
 
-// maxSocketPath is what fits into a socket's address, with its final NUL.
-const maxSocketPath = 107
-
 // Validate says what is wrong with the settings; each error begins with the setting's name.
 func (c *Config) Validate() error {
 	var errs []error
@@ -65,8 +62,10 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: %q is no port", a.name, port))
 		}
 	}
-	if c.Socket != "" && (!filepath.IsAbs(c.Socket) || filepath.Clean(c.Socket) != c.Socket || len(c.Socket) > maxSocketPath) {
-		errs = append(errs, fmt.Errorf("socket: %q is no absolute path of at most %d bytes", c.Socket, maxSocketPath))
+	if c.Socket != "" {
+		if err := unixsocket.Check(c.Socket); err != nil {
+			errs = append(errs, fmt.Errorf("socket: %w", err))
+		}
 	}
 	if _, err := c.mode(); err != nil {
 		errs = append(errs, err)

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -22,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/watchglass/watchglass/collector/agent"
+	"github.com/watchglass/watchglass/collector/unixsocket"
 )
 
 // Receiver hears agents: Open, then Run, once, then Close.
@@ -78,7 +78,13 @@ func Open(cfg Config, s Settings) (*Receiver, error) {
 
 // listen takes the address.
 func (e *endpoint) listen() error {
-	l, err := e.open()
+	var l net.Listener
+	var err error
+	if e.network == "unix" {
+		l, err = unixsocket.Listen(e.address, e.mode)
+	} else if l, err = net.Listen(e.network, e.address); err != nil {
+		err = fmt.Errorf("listen: %w", err)
+	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: another program, maybe an OpenTelemetry Collector, listens there: "+
 			"stop it or set another address in claims.otlp.%s", err, e.name)
@@ -86,47 +92,7 @@ func (e *endpoint) listen() error {
 	if err != nil {
 		return err
 	}
-	if e.network == "unix" {
-		if err := os.Chmod(e.address, e.mode); err != nil {
-			return errors.Join(fmt.Errorf("set the socket's mode: %w", err), l.Close())
-		}
-	}
 	e.listener.Store(&l)
-	return nil
-}
-
-func (e *endpoint) open() (net.Listener, error) {
-	if e.network == "unix" {
-		if err := prepareSocket(e.address); err != nil {
-			return nil, err
-		}
-	}
-	l, err := net.Listen(e.network, e.address)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	return l, nil
-}
-
-// prepareSocket makes the socket's directory and removes a socket that nobody serves any more.
-func prepareSocket(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make the socket's directory: %w", err)
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil //nolint:nilerr // nothing is there, or listening will say what is wrong
-	}
-	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is there and is no socket", path)
-	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = c.Close()
-		return fmt.Errorf("listen: %w", syscall.EADDRINUSE)
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the old socket: %w", err)
-	}
 	return nil
 }
 

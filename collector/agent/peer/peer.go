@@ -127,7 +127,9 @@ func (f *Finder) candidates(e ends) []connect {
 func (f *Finder) Of(ctx context.Context, c net.Conn) agent.Origin {
 	switch c := c.(type) {
 	case *net.UnixConn:
-		return f.ofUnix(c)
+		if t := OfUnix(c, f.settings.Sandbox); t.Sandbox != 0 {
+			return t.Origin()
+		}
 	case *net.TCPConn:
 		client, err := netip.ParseAddrPort(c.RemoteAddr().String())
 		server, err2 := netip.ParseAddrPort(c.LocalAddr().String())

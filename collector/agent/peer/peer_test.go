@@ -108,8 +108,8 @@ func TestProcessesOfSockets(t *testing.T) {
 	} {
 		t.Run(c.address, func(t *testing.T) {
 			pid, conn := client(t, listen(t, c.network, c.address))
-			start, _ := startOf(pid)
-			want := agent.Origin{Sandbox: 7, PID: pid, Start: start}
+			task, _ := ReadTask(pid)
+			want := agent.Origin{Sandbox: 7, PID: pid, Start: task.Start}
 			if got := finder(t, 7).Of(t.Context(), conn); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
@@ -123,23 +123,23 @@ func TestProcessesOfSockets(t *testing.T) {
 // TestRecordsSayWhereToLook tells of connects: the process that holds the socket counts, whatever the records say.
 func TestRecordsSayWhereToLook(t *testing.T) {
 	pid, conn := client(t, listen(t, "tcp", "127.0.0.1:0"))
-	start, _ := startOf(pid)
+	task, _ := ReadTask(pid)
 	f := finder(t, 7)
 	f.Watch(portOf(conn))
 	told(f, conn, 66, uint32(os.Getpid()), 1) // of another network namespace, with the same ends
-	told(f, conn, 7, pid, start+5)            // finer than /proc tells
-	if got := f.Of(t.Context(), conn); got != (agent.Origin{Sandbox: 7, PID: pid, Start: start + 5}) {
+	told(f, conn, 7, pid, task.Start+5)       // finer than /proc tells
+	if got := f.Of(t.Context(), conn); got != (agent.Origin{Sandbox: 7, PID: pid, Start: task.Start + 5}) {
 		t.Errorf("%+v", got)
 	}
 	stale := finder(t, 7)
 	stale.Watch(portOf(conn))
-	told(stale, conn, 66, pid, start+2*agent.ClockTick) // an earlier process of that pid
+	told(stale, conn, 66, pid, task.Start+2*agent.ClockTick) // an earlier process of that pid
 	if got := stale.Of(t.Context(), conn); got.Sandbox != 7 {
 		t.Errorf("%+v", got)
 	}
 	other := finder(t, 0)
 	other.Watch(1)
-	told(other, conn, 66, pid, start)
+	told(other, conn, 66, pid, task.Start)
 	if other.connects.Len() != 0 {
 		t.Error("connects to ports of others are remembered")
 	}
@@ -193,12 +193,25 @@ func TestNotWaitedForLong(t *testing.T) {
 	}
 }
 
-func FuzzStart(f *testing.F) {
+func TestParseStat(t *testing.T) {
+	const rest = " S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1 2"
+	got, ok := parseStat([]byte("42 (a) b (()" + rest))
+	if want := (Task{PID: 42, Parent: 7, Start: 123456 * agent.ClockTick, Name: "a) b (("}); !ok || got != want {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	for _, bad := range []string{"", "42", "42 (a)", "42 (a) S", ") 42 (" + rest, "x (a)" + rest, "42 (a) S -1" + rest[4:]} {
+		if got, ok := parseStat([]byte(bad)); ok {
+			t.Errorf("%q: %+v", bad, got)
+		}
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
 	text, err := os.ReadFile("/proc/self/stat")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(text)
-	f.Add([]byte("1 (a) b) R 0 0"))
-	f.Fuzz(func(_ *testing.T, text []byte) { parseStart(text) })
+	f.Add([]byte("42 (a) b) S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1 2"))
+	f.Fuzz(func(_ *testing.T, text []byte) { parseStat(text) })
 }

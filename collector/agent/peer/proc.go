@@ -3,14 +3,11 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -210,44 +207,18 @@ func (f *Finder) origin(pid uint32) agent.Origin {
 	if sandbox == 0 {
 		return agent.Origin{}
 	}
-	start, ok := startOf(pid)
+	t, ok := ReadTask(pid)
 	if !ok {
 		return agent.Origin{}
 	}
-	return agent.Origin{Sandbox: sandbox, PID: pid, Start: start}
+	t.Sandbox = sandbox
+	return t.Origin()
 }
 
 // sameStart says whether the process of that pid is still the one: pids are reused.
 func sameStart(o agent.Origin) bool {
-	start, ok := startOf(o.PID)
-	return ok && o.SameProcess(o.PID, start)
-}
-
-// startOf is when a process started, in nanoseconds since boot, cut to agent.ClockTick.
-func startOf(pid uint32) (uint64, bool) {
-	file, err := os.Open(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, false
-	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, maxStat))
-	if err != nil {
-		return 0, false
-	}
-	return parseStart(text)
-}
-
-// parseStart reads field 22 of "pid (name) state ppid …"; the name may hold anything but ends at the last
-// parenthesis.
-func parseStart(stat []byte) (uint64, bool) {
-	const start = 22 - 3
-	end := bytes.LastIndexByte(stat, ')')
-	fields := bytes.Fields(stat[end+1:])
-	if end < 0 || len(fields) <= start {
-		return 0, false
-	}
-	ticks, err := strconv.ParseUint(string(fields[start]), 10, 53)
-	return ticks * agent.ClockTick, err == nil
+	t, ok := ReadTask(o.PID)
+	return ok && o.SameProcess(o.PID, t.Start)
 }
 
 // elsewhere says whether a process is in another network namespace than this one. Of one that has ended nobody knows.
@@ -255,36 +226,4 @@ func elsewhere(pid uint32) bool {
 	own, err := os.Readlink("/proc/self/ns/net")
 	other, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	return err == nil && err2 == nil && own != other
-}
-
-// ofUnix is the process that connected a unix socket.
-func (f *Finder) ofUnix(c *net.UnixConn) agent.Origin {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return agent.Origin{}
-	}
-	var found agent.Origin
-	_ = raw.Control(func(fd uintptr) {
-		credentials, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err != nil || credentials.Pid <= 0 {
-			return
-		}
-		// A pid comes to mean another process once its own has ended. A pidfd tells; before Linux 6.5 there is none.
-		pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-		if err == nil {
-			defer func() { _ = unix.Close(pidfd) }()
-		}
-		o := f.origin(uint32(credentials.Pid))
-		if err == nil && ended(pidfd) {
-			return
-		}
-		found = o
-	})
-	return found
-}
-
-// ended says whether the process of a pidfd has: it is readable then.
-func ended(pidfd int) bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
-	return err != nil || n != 0
 }
