@@ -237,6 +237,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	ticker.Go(func() { p.tickUntil(ticking) })
 	ticker.Go(func() { p.measureUntil(ticking) })
 	ticker.Go(func() { p.singUntil(ticking) })
+	ticker.Go(func() { p.beatUntil(ticking) })
 
 	p.running.Store(true)
 	p.tick(time.Now())

@@ -218,7 +218,7 @@ func (b *Baselines) Found(e *event.Event, f *event.Finding) {
 	if e.Sandbox == nil {
 		return
 	}
-	if s := statisticalOf(f.Rule); s < statistical {
+	if s := statisticalOf(f.Rule); s < statistical && f.State != event.FindingResolved {
 		v := vote{by: s, at: e.Time, id: f.ID, title: cut(f.Title, longestCommand), evidence: e.UID()}
 		if len(f.Objects) > 0 {
 			v.object = cut(f.Objects[0], longestCommand)

@@ -37,8 +37,8 @@ const (
 )
 
 type spending struct {
-	began         time.Time
-	told, updates int
+	began                time.Time
+	told, updates, ended int
 	// rest is the finding that stands for all others.
 	rest repeats
 }
@@ -113,7 +113,11 @@ func (o *Oversight) affordable(e *event.Event, f *event.Finding) bool {
 		s = o.spent.Put(e.Sandbox.ID, key, spending{began: e.Time})
 	}
 	if e.Time.Sub(s.began) > findingsWhile {
-		s.began, s.told, s.updates = e.Time, 0, 0
+		s.began, s.told, s.updates, s.ended = e.Time, 0, 0, 0
+	}
+	if f.State == event.FindingResolved {
+		s.ended++ // what many new ones are one of cannot be over
+		return s.ended <= mostFindings
 	}
 	if f.State == event.FindingUpdate {
 		if s.updates++; s.updates <= mostUpdates {

@@ -713,6 +713,14 @@ const (
 	ProbeLost Key = "watchglass.probe.lost"
 )
 
+// Attributes of gaps.
+const (
+	// GapDuration is for how long the collector did not run, in seconds.
+	GapDuration Key = "watchglass.gap.duration"
+	// GapExpected is how often it looks, in seconds.
+	GapExpected Key = "watchglass.gap.expected"
+)
+
 // Attributes of losses.
 const (
 	// LossStage is where events were lost: ring, queue, decode, export, journal.

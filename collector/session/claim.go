@@ -196,6 +196,7 @@ func (t *Tracker) Believe(h *Heard) {
 	}
 	if h.at.After(s.last) {
 		s.last = h.at
+		delete(s.told, "silence") // it speaks again, and may fall silent again
 	}
 	if h.host != nil {
 		s.proven = s.proven || h.event.Process != nil

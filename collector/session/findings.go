@@ -140,6 +140,13 @@ func (t *Tracker) Found(e *event.Event) {
 	if list == nil {
 		return
 	}
+	if f.State == event.FindingResolved { // nothing is told anew of what is over
+		*list = slices.DeleteFunc(*list, func(old finding) bool {
+			was, ok := old.event.Payload.(*event.Finding)
+			return ok && was.ID == f.ID
+		})
+		return
+	}
 	kept := finding{event: e, plain: f.Explanation}
 	if f.Context != nil {
 		kept.told = *f.Context

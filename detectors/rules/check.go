@@ -45,7 +45,11 @@ func (c *compiler) checkTest(t *test) error {
 	if len(t.Events) > maxCount {
 		return c.fail(t.Name.line, "test %q has more than %d events", t.Name.string, maxCount)
 	}
+	total := 0
 	for i := range t.Events {
+		if total += max(1, t.Events[i].Times); t.Events[i].Times < 0 || total > maxTimes {
+			return c.fail(t.Events[i].On.line, "test %q: times is 1 to %d, over all events", t.Name.string, maxTimes)
+		}
 		if _, err := c.l.event(&t.Events[i], time.Time{}); err != nil {
 			return c.fail(t.Events[i].On.line, "test %q: %v", t.Name.string, err)
 		}
@@ -187,14 +191,18 @@ func (s *Set) run(r *Rule, t *test) string {
 	tick := func(now time.Time) {
 		engine.Tick(now, func(_ *event.Event, f *event.Finding) { got = append(got, f.Title) })
 	}
+	seq := uint64(0)
 	for i := range t.Events {
-		e, err := s.l.event(&t.Events[i], start)
-		if err != nil {
-			return err.Error()
+		for n := range max(1, t.Events[i].Times) {
+			e, err := s.l.event(&t.Events[i], start.Add(time.Duration(n)*t.Events[i].Every.Duration))
+			if err != nil {
+				return err.Error()
+			}
+			tick(e.Time)
+			seq++
+			e.Seq, last = seq, e.Time
+			engine.Detect(e, func(f *event.Finding) { got = append(got, resolution(f)+f.Title) })
 		}
-		tick(e.Time)
-		e.Seq, last = uint64(i+1), e.Time
-		engine.Detect(e, func(f *event.Finding) { got = append(got, f.Title) })
 	}
 	tick(last.Add(maxWithin))
 	if failures := engine.Failures(); failures > 0 {
@@ -202,6 +210,14 @@ func (s *Set) run(r *Rule, t *test) string {
 	}
 	if want := t.Findings; !slices.Equal(got, want) && len(got)+len(want) > 0 {
 		return fmt.Sprintf("found [%s], want [%s]", strings.Join(got, "; "), strings.Join(want, "; "))
+	}
+	return ""
+}
+
+// resolution is what tests write before the title of a finding that is over.
+func resolution(f *event.Finding) string {
+	if f.State == event.FindingResolved {
+		return "resolved: "
 	}
 	return ""
 }

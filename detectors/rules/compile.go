@@ -41,6 +41,7 @@ type Rule struct {
 	sequence   bool
 	threshold  *limit
 	absence    bool
+	resolved   *stage
 	within     span
 	message    template
 	objects    []int
@@ -62,7 +63,13 @@ type stage struct {
 type limit struct {
 	count    int
 	distinct *expression
+	// sum is what of each event is added up, nil where events are counted; total how much is too much.
+	sum   *expression
+	total int64
 }
+
+// resolving is the stage of a candidate that ends what its rule found.
+const resolving = -1
 
 // Declaration is the rule's metadata.
 func (r *Rule) Declaration() *event.Rule { return &r.rule }
@@ -111,6 +118,9 @@ func (c *compiler) compile(d *declaration) (*Rule, error) {
 	if err := c.finding(r, d); err != nil {
 		return nil, err
 	}
+	if err := c.resolution(r, d.Resolved); err != nil {
+		return nil, err
+	}
 	for i := range d.Tests {
 		if err := c.checkTest(&d.Tests[i]); err != nil {
 			return nil, err
@@ -124,7 +134,7 @@ func (c *compiler) compile(d *declaration) (*Rule, error) {
 // written is all that decides what the rule does: without its tests and its place in the file.
 func (d *declaration) written() string {
 	c := *d
-	c.Tests, c.Sequence, c.Threshold, c.Absence = nil, nil, nil, nil
+	c.Tests, c.Sequence, c.Threshold, c.Absence, c.Resolved = nil, nil, nil, nil, nil
 	parts := fmt.Sprintf("%v", c)
 	if d.Sequence != nil {
 		parts += fmt.Sprintf(" sequence %v", *d.Sequence)
@@ -134,6 +144,9 @@ func (d *declaration) written() string {
 	}
 	if d.Absence != nil {
 		parts += fmt.Sprintf(" absence %v", *d.Absence)
+	}
+	if d.Resolved != nil {
+		parts += fmt.Sprintf(" resolved %v", *d.Resolved)
 	}
 	return parts
 }
@@ -316,19 +329,52 @@ func (c *compiler) sequence(r *Rule, s *sequence) error {
 }
 
 func (c *compiler) threshold(r *Rule, t *threshold) error {
-	if t.Count < 2 || t.Count > maxCount {
-		return c.fail(t.Within.line, "threshold.count is %d: 2 to %d", t.Count, maxCount)
-	}
 	if err := c.checkSpan("threshold.within", t.Within); err != nil {
 		return err
 	}
-	r.threshold, r.within = &limit{count: t.Count}, t.Within
+	r.threshold, r.within = &limit{count: t.Count, total: t.Total}, t.Within
+	if t.Sum.string != "" {
+		return c.sum(r, t)
+	}
+	switch {
+	case t.Total != 0:
+		return c.fail(t.Within.line, "threshold.total says nothing without threshold.sum")
+	case t.Count < 2 || t.Count > maxCount:
+		return c.fail(t.Within.line, "threshold.count is %d: 2 to %d", t.Count, maxCount)
+	}
 	if t.Distinct.string == "" {
 		return nil
 	}
 	var err error
 	r.threshold.distinct, err = c.expression(t.Distinct, cel.StringType, r.stages[0].kinds)
 	return err
+}
+
+// sum compiles a threshold that adds up.
+func (c *compiler) sum(r *Rule, t *threshold) error {
+	switch {
+	case t.Count != 0 || t.Distinct.string != "":
+		return c.fail(t.Sum.line, "threshold.sum has a total, and neither count nor distinct")
+	case t.Total < 1 || t.Total > maxTotal:
+		return c.fail(t.Sum.line, "threshold.total is %d: 1 to %d", t.Total, int64(maxTotal))
+	}
+	var err error
+	r.threshold.sum, err = c.expression(t.Sum, cel.IntType, r.stages[0].kinds)
+	return err
+}
+
+// resolution compiles what ends the rule's findings.
+func (c *compiler) resolution(r *Rule, d *resolved) error {
+	if d == nil {
+		return nil
+	}
+	st, err := c.stage(d.On, d.Condition, nil)
+	if err != nil {
+		return err
+	}
+	r.resolved = &st
+	r.rule.MemoryBound = "per sandbox max_entries groups with 16 open findings each, and as many findings; max_sandboxes sandboxes; least recently used first"
+	return nil
 }
 
 func (c *compiler) absence(r *Rule, a *absence) error {

@@ -27,6 +27,10 @@ const (
 	maxSteps = 8
 	// maxCount is the highest threshold, maxWithin the longest time that anything is remembered for.
 	maxCount  = 4096
+	// maxTotal is the highest sum of a threshold.
+	maxTotal = 1 << 40
+	// maxTimes is how often an event of a test happens.
+	maxTimes  = 10_000
 	maxWithin = 24 * time.Hour
 	// maxNext is the most things to check next, maxSentence the longest of them in bytes.
 	maxNext, maxSentence = 8, 512
@@ -123,6 +127,8 @@ type declaration struct {
 	Sequence       *sequence   `yaml:"sequence"`
 	Threshold      *threshold  `yaml:"threshold"`
 	Absence        *absence    `yaml:"absence"`
+	// Resolved is the event that ends what the rule found in the same scope.
+	Resolved *resolved `yaml:"resolved"`
 	// Message is the finding's title with {attribute} for values; Objects the attributes that name what was touched.
 	Message text   `yaml:"message"`
 	Objects []text `yaml:"objects"`
@@ -151,11 +157,20 @@ type step struct {
 	Capture   map[string]text `yaml:"capture"`
 }
 
-// threshold is so many of the same.
+// threshold is so many of the same, or so much of something.
 type threshold struct {
 	Count    int  `yaml:"count"`
 	Within   span `yaml:"within"`
 	Distinct text `yaml:"distinct"`
+	// Sum says in CEL, in place of a count, what of each event is added up; Total how much is too much.
+	Sum   text  `yaml:"sum"`
+	Total int64 `yaml:"total"`
+}
+
+// resolved is the event after which what was found is over.
+type resolved struct {
+	On        []text `yaml:"on"`
+	Condition text   `yaml:"condition"`
 }
 
 // absence is what must follow and does not.
@@ -176,6 +191,9 @@ type testEvent struct {
 	On      text   `yaml:"on"`
 	At      span   `yaml:"at"`
 	Sandbox string `yaml:"sandbox"`
+	// Times is how often it happens, each time later by Every than before; 0 is once.
+	Times int  `yaml:"times"`
+	Every span `yaml:"every"`
 	// Ancestors is the commands of the ancestors, from the parent upwards.
 	Ancestors  [][]string           `yaml:"ancestors"`
 	Attributes map[string]yaml.Node `yaml:"attributes"`

@@ -37,6 +37,8 @@ type Engine struct {
 	values  *values
 	running []*running
 	byKind  map[event.Kind]*index
+	// endings is the rules whose findings an event of a kind can end.
+	endings map[event.Kind][]*running
 
 	entries atomic.Int64
 	most    atomic.Int64
@@ -109,6 +111,7 @@ func (e *Engine) install(s *Set) {
 		before[r.digest] = r
 	}
 	e.set, e.values, e.running, e.byKind = s, newValues(s.l), nil, map[event.Kind]*index{}
+	e.endings = map[event.Kind][]*running{}
 	for _, rule := range s.rules {
 		r := &running{Rule: rule}
 		if old := before[rule.digest]; old != nil {
@@ -117,6 +120,11 @@ func (e *Engine) install(s *Set) {
 			r.state = newState(e.limits)
 		}
 		e.running = append(e.running, r)
+		if r.resolved != nil {
+			for _, kind := range r.resolved.kinds {
+				e.endings[kind] = append(e.endings[kind], r)
+			}
+		}
 		// Later steps first: one event must not take two steps of a sequence.
 		for i, st := range slices.Backward(r.stages) {
 			for _, kind := range st.kinds {
@@ -136,6 +144,7 @@ func (e *Engine) account() {
 	for _, r := range e.running {
 		r.findings.Count(&total)
 		r.groups.Count(&total)
+		r.open.Count(&total)
 		total.Entries += len(r.pending)
 		total.Evicted += r.forgone
 		total.Most += mostPending
@@ -150,13 +159,30 @@ func (e *Engine) Detect(ev *event.Event, report func(*event.Finding)) {
 	if s := e.next.Swap(nil); s != nil {
 		e.install(s)
 	}
-	candidates := e.byKind[ev.Kind()]
-	if candidates == nil {
+	candidates, ends := e.byKind[ev.Kind()], e.ends(ev)
+	if candidates == nil && !ends {
 		return
 	}
 	e.values.load(ev)
 	defer e.values.release()
-	candidates.find(e.values, func(c candidate) { e.ask(c, ev, report) })
+	if ends { // first: what an event finds it does not end
+		for _, r := range e.endings[ev.Kind()] {
+			e.ask(candidate{r, resolving}, ev, report)
+		}
+	}
+	if candidates != nil {
+		candidates.find(e.values, func(c candidate) { e.ask(c, ev, report) })
+	}
+}
+
+// ends says whether an event may end something: most end nothing, and are not read for it.
+func (e *Engine) ends(ev *event.Event) bool {
+	for _, r := range e.endings[ev.Kind()] {
+		if r.open.Len() > 0 && r.open.Get(sandboxOf(ev), groupKey(r.groups, r.scope, ev)) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Tick implements collector.Ticker: it reports what was expected by now and did not come.
@@ -187,6 +213,8 @@ func (e *Engine) ask(c candidate, ev *event.Event, report func(*event.Finding)) 
 		}
 	}()
 	switch {
+	case c.stage == resolving:
+		e.resolve(r, ev, report)
 	case r.sequence:
 		e.follow(c, ev, report)
 	case r.absence:
@@ -296,6 +324,16 @@ func (e *Engine) capture(r *running, stage int, before map[string]string) map[st
 
 // tally counts a match of a threshold.
 func (e *Engine) tally(r *running, ev *event.Event, report func(*event.Finding)) {
+	if x := r.threshold.sum; x != nil {
+		value, err := x.int(e.values)
+		if e.note(r, err); err != nil {
+			return
+		}
+		if g := r.make(e.key(r, ev), ev); g.add(r.Rule, ev, value) {
+			e.found(r, ev, slices.Clone(g.evidence), report)
+		}
+		return
+	}
 	var key uint64
 	if x := r.threshold.distinct; x != nil {
 		s, err := x.string(e.values)
@@ -375,6 +413,7 @@ func (e *Engine) finding(r *running, ev *event.Event, evidence []string) *event.
 	}
 	f := &event.Finding{Rule: &r.rule, Title: title, Evidence: evidence[:min(len(evidence), mostEvidence)]}
 	seen.Fill(f)
+	e.opened(r, ev, open{key: key, id: f.ID, title: cut(title, longestText), count: f.Count})
 	for _, slot := range r.objects {
 		if value, present := e.values.get(slot); present {
 			f.Objects = append(f.Objects, cut(value.Text(), longestText))
@@ -382,4 +421,45 @@ func (e *Engine) finding(r *running, ev *event.Event, evidence []string) *event.
 	}
 	f.Explanation = title + ". " + detectors.Describe(ev.Process, f.Count)
 	return f
+}
+
+// opened remembers a finding that something can end.
+func (e *Engine) opened(r *running, ev *event.Event, o open) {
+	if r.resolved == nil {
+		return
+	}
+	scope, sandbox := groupKey(r.groups, r.scope, ev), sandboxOf(ev)
+	list := r.open.Get(sandbox, scope)
+	if list == nil {
+		list = r.open.Put(sandbox, scope, nil)
+	}
+	if i := slices.IndexFunc(*list, func(old open) bool { return old.key == o.key }); i >= 0 {
+		(*list)[i] = o
+		return
+	}
+	if len(*list) >= mostOpen {
+		*list = slices.Delete(*list, 0, 1)
+		r.forgone++
+	}
+	*list = append(*list, o)
+}
+
+// resolve ends what was found in the scope of an event. The same is a new finding after that.
+func (e *Engine) resolve(r *running, ev *event.Event, report func(*event.Finding)) {
+	scope, sandbox := groupKey(r.groups, r.scope, ev), sandboxOf(ev)
+	list := r.open.Get(sandbox, scope)
+	if list == nil || !e.holds(r, r.resolved.when) {
+		return
+	}
+	ended := *list
+	r.open.Drop(sandbox, scope)
+	for _, o := range ended {
+		r.findings.Drop(sandbox, o.key)
+		report(&event.Finding{
+			ID: o.id, Rule: &r.rule, State: event.FindingResolved, Count: o.count, Title: o.title,
+			Explanation: "It is over: " + o.title + ". " + detectors.Describe(ev.Process, o.count),
+			Evidence:    []string{ev.UID()},
+		})
+	}
+	e.account()
 }

@@ -81,6 +81,9 @@ func (r *Rule) Explain() string {
 		}
 		fmt.Fprintf(&b, "  step %d          %v: %s; at most %d units of cost\n", i+1, st.kinds, first, st.when.estimate)
 	}
+	if st := r.resolved; st != nil {
+		fmt.Fprintf(&b, "  is over with    %v; at most %d units of cost\n", st.kinds, st.when.estimate)
+	}
 	fmt.Fprintf(&b, "  grouped by      %s\n", r.scope)
 	fmt.Fprintf(&b, "  remembers       %s\n", r.rule.MemoryBound)
 	fmt.Fprintf(&b, "  exceptions      %d\n", len(r.exceptions))
@@ -98,6 +101,8 @@ func (r *Rule) waitsFor() string {
 		return fmt.Sprintf("%d events that follow each other within %s", len(r.stages), r.within.Duration)
 	case r.absence:
 		return fmt.Sprintf("an event that no other follows within %s", r.within.Duration)
+	case r.threshold != nil && r.threshold.sum != nil:
+		return fmt.Sprintf("events that add up to %d within %s", r.threshold.total, r.within.Duration)
 	case r.threshold != nil && r.threshold.distinct != nil:
 		return fmt.Sprintf("%d different ones within %s", r.threshold.count, r.within.Duration)
 	case r.threshold != nil:

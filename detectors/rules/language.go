@@ -283,6 +283,16 @@ func (x *expression) string(v *values) (string, error) {
 	return s, nil
 }
 
+// int is the value of an expression of type int.
+func (x *expression) int(v *values) (int64, error) {
+	result, err := x.eval(v)
+	if err != nil {
+		return 0, err
+	}
+	n, _ := result.Value().(int64)
+	return n, nil
+}
+
 func (x *expression) eval(v *values) (ref.Val, error) {
 	result, _, err := x.program.Eval(v)
 	if err != nil {

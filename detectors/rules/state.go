@@ -17,6 +17,8 @@ const (
 	mostPartials = 16
 	// mostPending is how many expected events one rule waits for, over all groups.
 	mostPending = 1024
+	// mostOpen is how many findings of one scope are waited for to end; the oldest is forgotten first.
+	mostOpen = 16
 	// mostEvidence is how many events a finding names.
 	mostEvidence = 16
 )
@@ -25,6 +27,8 @@ const (
 type state struct {
 	findings *memory.Memory[detectors.Repeats]
 	groups   *memory.Memory[group]
+	// open is what was found by scope, of rules that know what ends it.
+	open *memory.Memory[[]open]
 	// pending is what an absence waits for, the earliest first.
 	pending []*wait
 	forgone uint64
@@ -39,6 +43,13 @@ type group struct {
 	// since is the uid of the first match in the window.
 	evidence []string
 	waits    []*wait
+}
+
+// open is a finding that is not over. key is its place among the findings.
+type open struct {
+	key       uint64
+	id, title string
+	count     int
 }
 
 // partial is a sequence that has begun.
@@ -63,12 +74,14 @@ func newState(limits Limits) *state {
 	return &state{
 		findings: memory.New[detectors.Repeats](limits.MaxSandboxes, limits.MaxEntries),
 		groups:   memory.New[group](limits.MaxSandboxes, limits.MaxEntries),
+		open:     memory.New[[]open](limits.MaxSandboxes, limits.MaxEntries),
 	}
 }
 
 func (s *state) forget(sandbox string) {
 	s.findings.Forget(sandbox)
 	s.groups.Forget(sandbox)
+	s.open.Forget(sandbox)
 	s.pending = slices.DeleteFunc(s.pending, func(w *wait) bool { return w.cause.Sandbox != nil && w.cause.Sandbox.ID == sandbox })
 }
 
@@ -164,6 +177,42 @@ func (g *group) count(r *Rule, e *event.Event, key uint64) bool {
 		g.evidence = append(g.evidence, e.UID())
 	}
 	if len(g.times) < r.threshold.count {
+		return false
+	}
+	g.times, g.keys = g.times[:0], g.keys[:0]
+	return true
+}
+
+// add notes how much a match is and says whether that makes the sum full, and then starts anew. Values that are not
+// positive add nothing. Where too many matches wait, the two oldest become one.
+func (g *group) add(r *Rule, e *event.Event, value int64) bool {
+	now, oldest := e.Time.UnixNano(), e.Time.Add(-r.within.Duration).UnixNano()
+	kept, total := 0, int64(0)
+	for i, t := range g.times {
+		if t < oldest {
+			continue
+		}
+		g.times[kept], g.keys[kept] = t, g.keys[i]
+		total += int64(g.keys[i]) //nolint:gosec // it was one
+		kept++
+	}
+	g.times, g.keys = g.times[:kept], g.keys[:kept]
+	if kept == 0 {
+		g.evidence = g.evidence[:0]
+	}
+	if value <= 0 {
+		return false
+	}
+	value = min(value, r.threshold.total)
+	if kept >= maxCount {
+		g.keys[1] += g.keys[0]
+		g.times, g.keys = slices.Delete(g.times, 0, 1), slices.Delete(g.keys, 0, 1)
+	}
+	g.times, g.keys = append(g.times, now), append(g.keys, uint64(value))
+	if len(g.evidence) < mostEvidence {
+		g.evidence = append(g.evidence, e.UID())
+	}
+	if total+value < r.threshold.total {
 		return false
 	}
 	g.times, g.keys = g.times[:0], g.keys[:0]

@@ -151,7 +151,7 @@ func (r *Record) ecsCategory() (kind string, category, types []string) {
 		return "event", []string{"session"}, []string{"start"}
 	case event.KindSandboxStop, event.KindSessionEnd:
 		return "event", []string{"session"}, []string{"end"}
-	case event.KindLoss:
+	case event.KindLoss, event.KindGap:
 		return "event", []string{"host"}, []string{"error"}
 	case event.KindProbe:
 		return "event", []string{"host"}, []string{"info"}

@@ -222,6 +222,9 @@ func TestKernelCorpus(t *testing.T) {
 		if missed := r.Session.Missed(r.Findings); len(missed) > 0 {
 			t.Errorf("%s: %s: not found by %v; found: %v", r.Session.Name, r.Session.About, missed, told(r.Findings))
 		}
+		if open := r.Session.Open(r.Findings); len(open) > 0 {
+			t.Errorf("%s: %s: %v did not say that it is over; found: %v", r.Session.Name, r.Session.About, open, told(r.Findings))
+		}
 		for _, f := range r.Findings {
 			if r.Session.Attack {
 				continue

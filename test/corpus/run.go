@@ -230,6 +230,9 @@ func readFindings(file string) ([]Finding, error) {
 // grave says whether somebody would be paged.
 func (f *Finding) grave() bool { return f.Severity == "high" || f.Severity == "critical" }
 
+// Over says whether the last report was that it is over.
+func (f *Finding) Over() bool { return f.Last["watchglass.finding.status"] == "resolved" }
+
 // String is "high secret-read: cat read …".
 func (f *Finding) String() string {
 	return strings.Join([]string{f.Severity, f.Rule + ":", f.Title}, " ")

@@ -21,6 +21,10 @@ type Session struct {
 	// Attack says whether something must be found; Finds which rules must find it.
 	Attack bool
 	Finds  []string
+	// Tells is what the title of one of these findings must hold; "" for anything. Over is which of the rules must say
+	// before the end that what they found is over.
+	Tells string
+	Over  []string
 	// Like is the rules that benign work looks like to, and that must keep quiet.
 	Like []string
 	// Flags is more flags of watchglass run, in which $HOME is the session's.
@@ -71,6 +75,10 @@ func parse(name, text string) (Session, error) {
 		case "SPDX-License-Identifier":
 		case "finds":
 			s.Finds = strings.Fields(value)
+		case "tells":
+			s.Tells = value
+		case "over":
+			s.Over = strings.Fields(value)
 		case "like":
 			s.Like = strings.Fields(value)
 		case "run":
@@ -107,7 +115,7 @@ func prelude() (string, error) {
 	return string(text), err
 }
 
-// Missed is the rules that should have found the session and did not.
+// Missed is the rules that should have found the session and did not, or not what they should have.
 func (s *Session) Missed(found []Finding) []string {
 	var missed []string
 	for _, rule := range s.Finds {
@@ -115,5 +123,17 @@ func (s *Session) Missed(found []Finding) []string {
 			missed = append(missed, rule)
 		}
 	}
+	if s.Tells != "" && !slices.ContainsFunc(found, func(f Finding) bool {
+		return slices.Contains(s.Finds, f.Rule) && strings.Contains(f.Title, s.Tells)
+	}) {
+		missed = append(missed, s.Finds[0])
+	}
 	return missed
+}
+
+// Open is the rules that should have said that what they found is over, and did not.
+func (s *Session) Open(found []Finding) []string {
+	return slices.DeleteFunc(slices.Clone(s.Over), func(rule string) bool {
+		return slices.ContainsFunc(found, func(f Finding) bool { return f.Rule == rule && f.Over() })
+	})
 }

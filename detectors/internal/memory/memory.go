@@ -110,6 +110,9 @@ func (m *Memory[V]) Forget(sandbox string) {
 	m.sandboxes.remove(sandbox)
 }
 
+// Len is how many entries there are, of all sandboxes. It may be called from any goroutine.
+func (m *Memory[V]) Len() int { return int(m.held.Load()) }
+
 // Count adds the memory to a detector's statistics.
 func (m *Memory[V]) Count(stats *event.DetectorStats) {
 	stats.Entries += int(m.held.Load())

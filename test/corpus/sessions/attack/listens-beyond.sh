@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A server that everybody can reach.
 # finds: listens-beyond
+# over: listens-beyond
 # needs: python3
 call c1 'python3 -c "
 import socket
