@@ -26,7 +26,7 @@ const (
 	// maxSteps is the most steps of a sequence.
 	maxSteps = 8
 	// maxCount is the highest threshold, maxWithin the longest time that anything is remembered for.
-	maxCount  = 4096
+	maxCount = 4096
 	// maxTotal is the highest sum of a threshold.
 	maxTotal = 1 << 40
 	// maxTimes is how often an event of a test happens.

@@ -37,7 +37,7 @@ func configuration(s *Session) string {
 		detectors = "detectors: " + s.Detectors + "\n"
 	}
 	return fmt.Sprintf("policy:\n  network:\n    allow: [\"127.0.0.0/8\", \"203.0.113.11/32\"]\n    resolvers: %s\n"+
-		"claims:\n  otlp:\n    content: {prompts: true}\n%s", resolvers, detectors)
+		"sandboxes:\n  usage_interval: 2s\nclaims:\n  otlp:\n    content: {prompts: true}\n%s", resolvers, detectors)
 }
 
 // Finding is one finding of a session: its first report.
