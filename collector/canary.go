@@ -60,9 +60,9 @@ func (o *output) notifiers() []event.NotifierStats {
 
 // wantsCanary says whether a destination wants canaries. One whose filter leaves findings out does not.
 func wantsCanary(s *DestinationSettings) bool {
-	return s.Wants == nil || s.Wants(&event.Encoded{
+	return !s.Spans && (s.Wants == nil || s.Wants(&event.Encoded{
 		Kind: event.KindFinding, Severity: event.SeverityInfo, Record: []byte(event.CanaryRuleID),
-	})
+	}))
 }
 
 // noteCanary takes note of the findings of a batch that was delivered. Which of them is a canary cannot be seen

@@ -44,6 +44,8 @@ type DestinationSettings struct {
 	// Oldest has a destination that is new begin with the oldest event of the journal, and not with what comes from
 	// now on.
 	Oldest bool
+	// Spans has it fed with spans, and with no events.
+	Spans bool
 	// BatchSize is the most events of one Send, 0 means DefaultBatchSize; BatchBytes the most bytes of their
 	// records and resources, unless one alone has more, 0 means DefaultBatchBytes.
 	BatchSize, BatchBytes int

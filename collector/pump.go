@@ -41,7 +41,7 @@ type Pump struct {
 func NewPump(j *journal.Journal, s DestinationSettings, log *slog.Logger) (*Pump, error) {
 	s.setDefaults()
 	cursor, err := j.OpenCursor(journal.CursorSettings{
-		Name: s.Destination.Name(), Wants: s.Wants, Least: s.Least, Oldest: s.Oldest,
+		Name: s.Destination.Name(), Wants: s.Wants, Least: s.Least, Oldest: s.Oldest, Spans: s.Spans,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("destination %s: %w", s.Destination.Name(), err)

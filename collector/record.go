@@ -44,16 +44,21 @@ func (r *recorder) Export(_ context.Context, batch []*event.Event) error {
 		r.encoded = append(r.encoded, make([]event.Encoded, len(batch)-len(r.encoded))...)
 	}
 	var accounted, told uint64
+	var losses []*event.Loss
 	for i, e := range batch {
 		r.encoder.Encode(&r.encoded[i], e)
 		r.encoded[i].Place = e.Place
 		if loss, ok := e.Payload.(*event.Loss); ok {
 			accounted += journal.Accounts(loss)
 			told += journal.Tells(loss)
+			losses = append(losses, loss)
 		}
 	}
 	r.journal.Append(r.encoded[:len(batch)], accounted)
 	r.journal.Told(told)
+	for _, loss := range losses {
+		r.journal.ToldOfSpans(loss)
+	}
 	trim(r.encoded[:len(batch)])
 	return nil
 }

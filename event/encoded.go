@@ -4,6 +4,10 @@ package event
 
 import "time"
 
+// KindSpan is what an Encoded is that is no event: its Record is an opentelemetry.proto.trace.v1.Span, which is made of
+// events for who wants traces.
+const KindSpan Kind = "watchglass.span"
+
 // Encoded is an event in its durable form: what the journal stores and every destination sends. The bytes
 // are protobuf messages of OTLP (opentelemetry.proto.resource.v1.Resource, …logs.v1.LogRecord); nobody but
 // exporters looks into them. What else is here is what queues, filters and local history choose by.

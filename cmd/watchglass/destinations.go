@@ -58,18 +58,35 @@ func (s *watchSettings) logs() ([]otlp.LogsConfig, otlp.Config, error) {
 	return list, cfg, nil
 }
 
-// openTraces makes what sends sessions as traces; nothing where they have no endpoint.
-func openTraces(s *watchSettings) ([]collector.ExporterSettings, error) {
+// openTraces makes what turns sessions into traces, and what sends them; nothing where they have no endpoint. With a
+// journal the spans that are complete go into that, and are sent from there.
+func (w *watch) openTraces(s *watchSettings) ([]collector.ExporterSettings, []collector.DestinationSettings, error) {
 	cfg, err := s.otlpConfig()
 	if err != nil || !cfg.TracesEnabled() {
-		return nil, err
+		return nil, nil, err
 	}
-	traces, err := otlp.OpenTraces(cfg, otlp.Settings{Resource: programResource(s.instance), Logger: s.log, Environment: os.LookupEnv})
+	settings := otlp.Settings{Resource: programResource(s.instance), Logger: s.log, Environment: os.LookupEnv}
+	if w.store.journal == nil {
+		traces, err := otlp.OpenTraces(cfg, settings)
+		if err != nil {
+			return nil, nil, err
+		}
+		return []collector.ExporterSettings{{Exporter: traces, FlushInterval: otlpFlushInterval}}, nil, nil
+	}
+	spans, err := otlp.OpenSpans(cfg, settings)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return []collector.ExporterSettings{{Exporter: traces, FlushInterval: otlpFlushInterval}}, nil
+	traces := otlp.RecordTraces(otlp.SpanRecorder{
+		Instance: s.instance, Append: w.store.journal.AppendSpans, Unfinished: w.store.journal.Unfinished,
+	}, settings)
+	// Spans wait in memory no longer than events do.
+	return []collector.ExporterSettings{{Exporter: traces, FlushInterval: spansInterval}},
+		[]collector.DestinationSettings{{Destination: spans, Spans: true, BatchSize: otlpBatchSize, FlushInterval: otlpFlushInterval}}, nil
 }
+
+// spansInterval lets spans gather for the journal.
+const spansInterval = 100 * time.Millisecond
 
 // openOTLP makes what sends logs and metrics by OTLP, as the configuration and the environment say.
 func (w *watch) openOTLP(s *watchSettings, metrics *exporters.Metrics) ([]collector.DestinationSettings, error) {

@@ -140,7 +140,7 @@ func (s *store) resize(inForce, wanted *journalConfig) {
 	if s.journal == nil || !wanted.Enabled {
 		return
 	}
-	inForce.MaxBytes, inForce.PriorityBytes, inForce.MaxAge = wanted.MaxBytes, wanted.PriorityBytes, wanted.MaxAge
+	inForce.MaxBytes, inForce.PriorityBytes, inForce.SpansBytes, inForce.MaxAge = wanted.MaxBytes, wanted.PriorityBytes, wanted.SpansBytes, wanted.MaxAge
 	s.journal.Resize(&wanted.Config)
 }
 

@@ -200,6 +200,11 @@ type resending struct {
 }
 
 func (o *resendOptions) resend(ctx context.Context, w io.Writer, r *resending) error {
+	spans := slices.ContainsFunc(r.events, func(q journal.Quarantine) bool { return q.Kind == event.KindSpan })
+	events := slices.ContainsFunc(r.events, func(q journal.Quarantine) bool { return q.Kind != event.KindSpan })
+	if traces := r.name == otlp.TracesName; traces && events || !traces && spans {
+		return fmt.Errorf("%s cannot be sent what is in quarantine: spans go to %s alone, and nothing else does: choose with --destination", r.name, otlp.TracesName)
+	}
 	destination, err := r.config.destination(r.name, len(r.events))
 	if err != nil {
 		return err
@@ -211,7 +216,7 @@ func (o *resendOptions) resend(ctx context.Context, w io.Writer, r *resending) e
 		batch := make([]event.Encoded, 0, len(events))
 		for i := range events {
 			e := events[i].Event()
-			if recorded, err := otlp.Decode(&e); err == nil {
+			if recorded, err := otlp.Decode(&e); err == nil && !spans {
 				e.Time = recorded.Time
 			}
 			batch = append(batch, e)
@@ -244,7 +249,7 @@ func (c *config) destination(name string, events int) (collector.Destination, er
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	s := &watchSettings{config: c, environment: true, log: log}
 	resource := programResource("")
-	list, _, err := s.logs()
+	list, cfg, err := s.logs()
 	if err != nil {
 		return nil, err
 	}
@@ -254,6 +259,12 @@ func (c *config) destination(name string, events int) (collector.Destination, er
 			return otlp.OpenLogs(d, otlp.Settings{Resource: resource, Logger: log, Environment: os.LookupEnv})
 		}
 		names = append(names, d.Name)
+	}
+	if cfg.TracesEnabled() {
+		if name == otlp.TracesName {
+			return otlp.OpenSpans(cfg, otlp.Settings{Resource: resource, Logger: log, Environment: os.LookupEnv})
+		}
+		names = append(names, otlp.TracesName)
 	}
 	settings := &notifierSettings{resource: resource, log: log}
 	if c.Exporters.Alertmanager.Enabled {

@@ -128,12 +128,12 @@ func (w *watch) open(s watchSettings) error {
 	for i := range fromJournal {
 		fromJournal[i].Delivered = metrics.Delivered
 	}
-	destinations = append(destinations, fromJournal...)
-	outputs, err := w.store.exporters(destinations, programResource(s.instance))
+	traces, spans, err := w.openTraces(&s)
 	if err != nil {
 		return err
 	}
-	traces, err := openTraces(&s)
+	destinations = append(append(destinations, fromJournal...), spans...)
+	outputs, err := w.store.exporters(destinations, programResource(s.instance))
 	if err != nil {
 		return err
 	}

@@ -26,14 +26,16 @@ const (
 type Config struct {
 	// Dir is the folder. It is made if it is not there.
 	Dir string `yaml:"dir"`
-	// MaxBytes and PriorityBytes bound the two lanes on the disk.
+	// MaxBytes, PriorityBytes and SpansBytes bound the lanes on the disk.
 	MaxBytes      int64 `yaml:"max_bytes"`
 	PriorityBytes int64 `yaml:"priority_bytes"`
+	SpansBytes    int64 `yaml:"spans_bytes"`
 	// MaxAge is after how long events are removed although there is room; 0 means never.
 	MaxAge time.Duration `yaml:"max_age"`
 	// SegmentBytes is how large a file grows before the next is begun: what is evicted at once.
 	SegmentBytes int64 `yaml:"segment_bytes"`
-	// MemoryBytes bounds the events that are held while the disk takes none. A quarter of it is the priority lane's.
+	// MemoryBytes bounds the events that are held while the disk takes none. A quarter of it is the priority lane's,
+	// an eighth that of spans.
 	MemoryBytes int64 `yaml:"memory_bytes"`
 	// Sync and SyncInterval say when what is written is forced to the disk.
 	Sync         SyncPolicy    `yaml:"sync"`
@@ -49,7 +51,7 @@ type Config struct {
 // DefaultConfig is the configuration where nothing is said.
 func DefaultConfig() Config {
 	return Config{
-		Dir: "/var/lib/watchglass/journal", MaxBytes: 2 << 30, PriorityBytes: 256 << 20, SegmentBytes: 16 << 20,
+		Dir: "/var/lib/watchglass/journal", MaxBytes: 2 << 30, PriorityBytes: 256 << 20, SpansBytes: 256 << 20, SegmentBytes: 16 << 20,
 		MemoryBytes: 16 << 20, Sync: SyncInterval, SyncInterval: time.Second, CheckpointInterval: time.Minute,
 		QuarantineBytes: 16 << 20,
 	}
@@ -71,7 +73,7 @@ func (c *Config) Validate() error {
 	for _, lane := range []struct {
 		name  string
 		bytes int64
-	}{{"max_bytes", c.MaxBytes}, {"priority_bytes", c.PriorityBytes}} {
+	}{{"max_bytes", c.MaxBytes}, {"priority_bytes", c.PriorityBytes}, {"spans_bytes", c.SpansBytes}} {
 		if lane.bytes < segmentsAtLeast*c.SegmentBytes {
 			wrong("%s: must be at least %d times segment_bytes, %d, not %d",
 				lane.name, segmentsAtLeast, segmentsAtLeast*c.SegmentBytes, lane.bytes)
@@ -103,8 +105,12 @@ func (c *Config) Validate() error {
 
 // budget is how many bytes a lane may take.
 func (c *Config) budget(lane Lane) int64 {
-	if lane == Priority {
+	switch lane {
+	case Priority:
 		return c.PriorityBytes
+	case Spans:
+		return c.SpansBytes
+	default:
+		return c.MaxBytes
 	}
-	return c.MaxBytes
 }

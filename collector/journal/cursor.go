@@ -32,6 +32,8 @@ type Cursor struct {
 	path    string
 	oldest  bool
 	wants   func(*event.Encoded) bool
+	// of is the lanes that it reads, which alone have readers.
+	of      []Lane
 	readers [lanes]*laneReader
 	wakeup  chan struct{}
 
@@ -89,6 +91,8 @@ type CursorSettings struct {
 	Wants func(*event.Encoded) bool
 	// Least is the least severity of what Wants chooses outside of the priority lane: frames that have none are not read.
 	Least event.Severity
+	// Spans has it read spans, and no events.
+	Spans bool
 }
 
 // Cursor opens the cursor of a destination that wants everything from now on.
@@ -107,9 +111,12 @@ func (j *Journal) OpenCursor(s CursorSettings) (*Cursor, error) {
 	}
 	c := &Cursor{
 		journal: j, name: name, path: filepath.Join(j.cfg.Dir, "cursors", name+".json"), wakeup: make(chan struct{}, 1),
-		oldest: s.Oldest, wants: s.Wants,
+		oldest: s.Oldest, wants: s.Wants, of: []Lane{Priority, Events},
 	}
-	for lane := range Lane(lanes) {
+	if s.Spans {
+		c.of = []Lane{Spans}
+	}
+	for _, lane := range c.of {
 		r, err := newLaneReader(lane, j.state.journal())
 		if err != nil {
 			return nil, err
@@ -154,7 +161,7 @@ func (c *Cursor) load() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	file, err := c.readFile()
-	for lane := range Lane(lanes) {
+	for _, lane := range c.of {
 		v := &j.view[lane]
 		first := v.head
 		if len(v.segments) > 0 {
@@ -208,7 +215,7 @@ func (c *Cursor) save() error {
 func (c *Cursor) text() ([]byte, error) {
 	id := c.journal.state.journal()
 	file := cursorFile{Format: cursorFormat, Journal: hex.EncodeToString(id[:]), Next: map[string]uint64{}, Ahead: map[string]uint64{}}
-	for lane := range Lane(lanes) {
+	for _, lane := range c.of {
 		file.Next[lane.String()] = c.done[lane]
 		if c.ahead[lane] > 0 {
 			file.Ahead[lane.String()] = c.ahead[lane]
@@ -223,6 +230,9 @@ func (c *Cursor) text() ([]byte, error) {
 
 // evict is told that a segment goes. True means that this cursor did not get its events. The caller holds mu.
 func (c *Cursor) evict(lane Lane, base, end uint64) bool {
+	if !slices.Contains(c.of, lane) {
+		return false
+	}
 	if c.open[lane] == base {
 		return false // it is read on, as long as it is open
 	}
@@ -285,7 +295,7 @@ func (c *Cursor) fill(limits Limits) error {
 	}
 	heads := c.heads()
 	size, oldest := 0, int64(0)
-	for lane := range Lane(lanes) {
+	for _, lane := range c.of {
 		most := limits.Events
 		if lane == Priority && c.readers[Events].position < heads[Events] {
 			most -= limits.Events / 4
@@ -352,7 +362,7 @@ func (c *Cursor) Skim() error {
 		return nil
 	}
 	heads := c.heads()
-	for lane := range Lane(lanes) {
+	for _, lane := range c.of {
 		if c.count[lane] > 0 || c.found[lane] != nil {
 			continue
 		}
@@ -389,7 +399,7 @@ func (c *Cursor) settle(oldest int64) {
 	c.journal.mu.Lock()
 	defer c.journal.mu.Unlock()
 	c.since = time.Time{}
-	for lane := range Lane(lanes) {
+	for _, lane := range c.of {
 		c.note(lane)
 	}
 	if len(c.batch) > 0 {
@@ -404,7 +414,10 @@ func (c *Cursor) note(lane Lane) {
 	if c.found[lane] != nil {
 		c.read[lane]--
 	}
-	c.damaged = c.readers[Priority].damaged + c.readers[Events].damaged
+	c.damaged = 0
+	for _, own := range c.of {
+		c.damaged += c.readers[own].damaged
+	}
 	if r.segment != nil {
 		c.offset[lane] = r.segment.offset
 	} else {
@@ -435,7 +448,7 @@ func (j *Journal) abandon(lane Lane, r *laneReader) bool {
 // Commit says that what Next gave last is delivered. Its error means that after a restart it is delivered again.
 func (c *Cursor) Commit() error {
 	c.journal.mu.Lock()
-	for lane := range Lane(lanes) {
+	for _, lane := range c.of {
 		c.advance(lane)
 	}
 	c.since = time.Time{}
@@ -475,8 +488,8 @@ func (c *Cursor) flush() error {
 }
 
 func (c *Cursor) close() error {
-	for _, r := range c.readers {
-		r.close()
+	for _, lane := range c.of {
+		c.readers[lane].close()
 	}
 	return c.flush()
 }
@@ -484,7 +497,7 @@ func (c *Cursor) close() error {
 // stats is the cursor's account. The caller holds mu.
 func (c *Cursor) stats() event.CursorStats {
 	s := event.CursorStats{Name: c.name, Evicted: c.evicted, Damaged: c.damaged}
-	for lane := range c.done {
+	for _, lane := range c.of {
 		v := &c.journal.view[lane]
 		if v.head <= c.done[lane] {
 			continue

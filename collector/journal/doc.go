@@ -3,7 +3,7 @@
 // Package journal is the one durable thing: the append-only record of every event, from which destinations
 // are fed, which an auditor can verify, and in which local history is looked up.
 //
-// It owns the folder and every byte in it: two lanes of segment files (priority and events), whose frames
+// It owns the folder and every byte in it: three lanes of segment files (priority, events and spans), whose frames
 // are compressed, checksummed and chained by SHA-256; the cursors of destinations; the signed checkpoints;
 // and the account of what it had to give up. docs/journal.md is its format and its guarantees.
 //

@@ -18,22 +18,30 @@ import (
 // Version is the version of the format that this program writes, and the newest that it reads.
 const Version = 1
 
-// Lane is one of the two logs of a journal. Each has files, a chain and a budget of its own.
+// Lane is one of the logs of a journal. Each has files, a chain and a budget of its own.
 type Lane uint8
 
-// The lanes. Priority is for what must outlive any flood of the rest.
+// The lanes. Priority is for what must outlive any flood of the rest. Spans is for what is made of events for who
+// wants traces: they are no events, and nobody but their destination reads them.
 const (
 	Priority Lane = iota
 	Events
-	lanes = 2
+	Spans
+	lanes = 3
+	// eventLanes is how many lanes, the first ones, have events.
+	eventLanes = 2
 )
 
 // String is the lane's name, which is also the name of its directory.
 func (l Lane) String() string {
-	if l == Priority {
+	switch l {
+	case Priority:
 		return "priority"
+	case Spans:
+		return "spans"
+	default:
+		return "events"
 	}
-	return "events"
 }
 
 // A segment file is a header and then frames, all numbers little-endian:

@@ -43,11 +43,11 @@ func (q *Query) event(e *event.Encoded) bool {
 // needs no lock and changes nothing. It is used by one goroutine.
 type Reader struct {
 	query Query
-	lanes [lanes]*laneReader
-	next  [lanes]event.Encoded
-	have  [lanes]bool
+	lanes [eventLanes]*laneReader
+	next  [eventLanes]event.Encoded
+	have  [eventLanes]bool
 	// dry is for how many events a lane that had no more is not looked at again: that costs a look at the folder.
-	dry [lanes]int
+	dry [eventLanes]int
 }
 
 // dryEvents is how many that is.
@@ -60,7 +60,7 @@ func OpenReader(dir string, q Query) (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{query: q}
-	for lane := range Lane(lanes) {
+	for lane := range Lane(eventLanes) {
 		l, err := newLaneReader(lane, id)
 		if err != nil {
 			return nil, err
@@ -128,7 +128,7 @@ func (r *Reader) Next() (*event.Encoded, bool, error) {
 		}
 		lane := r.earlier()
 		if !r.have[lane] {
-			r.dry = [lanes]int{}
+			r.dry = [eventLanes]int{}
 			return nil, false, nil
 		}
 		r.have[lane] = false

@@ -30,10 +30,12 @@ type Settings struct {
 	open opener
 }
 
-// Reasons of losses at the stage event.LossJournal, whose Lost is Name or, for reasonEvicted, a destination.
+// Reasons of losses at the stage event.LossJournal, whose Lost is Name, SpansName or, for reasonEvicted, a destination.
 const (
 	// reasonCrash: the previous start made these and ended, without order, before they were written.
 	reasonCrash = "crash"
+	// reasonUnfinished: these spans were being made when the previous start ended without order.
+	reasonUnfinished = "unfinished"
 	// reasonTorn: they were written, and a crash of the machine took them off the disk.
 	reasonTorn = "torn"
 	// reasonEvicted: they were removed for lack of room before the destination got them.
@@ -46,8 +48,11 @@ const (
 	reasonTooLarge = "too_large"
 )
 
-// Name is what the journal is called where exporters and losses are named.
-const Name = "journal"
+// Name is what the journal is called where exporters and losses are named; SpansName is what its spans are called.
+const (
+	Name      = "journal"
+	SpansName = "spans"
+)
 
 // complaintInterval is how often the same trouble is logged.
 const complaintInterval = 30 * time.Second
@@ -77,8 +82,9 @@ type Journal struct {
 	mu      sync.Mutex
 	view    [lanes]laneView
 	cursors []*Cursor
-	lost    map[string]uint64 // by reason
-	evicted [lanes]uint64
+	// lost is events and lostSpans spans, by reason.
+	lost, lostSpans map[string]uint64
+	evicted         [lanes]uint64
 
 	syncErrors, checkpoints atomic.Uint64
 	// recorded is up to which place all events are written.
@@ -106,7 +112,8 @@ func Open(cfg Config, s Settings) (*Journal, error) {
 		s.open = openFile
 	}
 	j := &Journal{
-		cfg: cfg, log: s.Logger, lost: map[string]uint64{}, complaints: map[string]time.Time{}, stop: make(chan struct{}),
+		cfg: cfg, log: s.Logger, lost: map[string]uint64{}, lostSpans: map[string]uint64{},
+		complaints: map[string]time.Time{}, stop: make(chan struct{}),
 	}
 	if err := j.prepare(&s); err != nil {
 		return nil, errors.Join(explain(cfg.Dir, err), j.release())
@@ -193,7 +200,7 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 	j.survey()
 	epoch := j.state.get(stateEpoch)
 	var next [lanes]uint64
-	var stored, torn uint64
+	var stored, torn [lanes]uint64
 	for lane, l := range j.lanes {
 		l.id, l.note, l.onEvict = id, j.publish, j.evicting
 		lane := Lane(lane)
@@ -201,9 +208,9 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 		if known {
 			want = max(want, j.state.head(lane))
 			if start := j.state.start(lane); l.head >= start {
-				stored += l.head - max(start, 1)
+				stored[lane] = l.head - max(start, 1)
 			} else {
-				torn += start - l.head
+				torn[lane] = start - l.head
 			}
 		}
 		for i := range heads {
@@ -221,30 +228,60 @@ func (j *Journal) account(found [lanes]*recovery, s *Settings) error {
 		next[lane] = want
 		epoch = max(epoch, uint64(found[lane].epoch))
 	}
-	var accounted uint64
-	if found[Priority].epoch != 0 && uint64(found[Priority].epoch) == j.state.get(stateEpoch) {
-		accounted = found[Priority].accounted
-	}
-	if produced := j.state.get(stateProduced); known && produced > stored+accounted && produced < maxBelieved {
-		j.lost[reasonCrash] = produced - stored - accounted
-		j.before.crash = j.lost[reasonCrash]
-		j.log.Warn("the previous start did not leave all of its events in the journal", "instance", j.state.instance(),
-			"produced", produced, "stored", stored, "known_lost", accounted, "lost", j.lost[reasonCrash],
-			"ended_orderly", j.state.get(stateClean) == 1)
-	}
-	if torn > 0 {
-		j.lost[reasonTorn] = torn
-	}
-	if untold := j.state.get(stateUntold); known && untold > 0 && untold < maxBelieved {
-		j.lost[reasonCrash] += untold // the start before was killed before it could tell
-	}
+	j.reckon(&reckoning{known: known, priority: found[Priority], stored: stored, torn: torn})
 	epoch++
 	for _, l := range j.lanes {
 		l.epoch = uint32(epoch)
 		j.publish(l)
 	}
-	j.state.begin(s.Instance, uint32(epoch), next, j.lost[reasonCrash]+j.lost[reasonTorn])
+	j.state.begin(s.Instance, uint32(epoch), next, untold{
+		events: j.lost[reasonCrash] + j.lost[reasonTorn],
+		spans:  j.lostSpans[reasonCrash] + j.lostSpans[reasonTorn] + j.lostSpans[reasonUnfinished],
+	})
 	return nil
+}
+
+// reckoning is what the start before left: by its state, and by the lanes.
+type reckoning struct {
+	// known says whether the state is about these lanes.
+	known    bool
+	priority *recovery
+	// stored is how many records it added to each lane, torn how many it had added to before are not there.
+	stored, torn [lanes]uint64
+}
+
+// reckon finds out what the start before made and did not leave here.
+func (j *Journal) reckon(r *reckoning) {
+	note := func(lost map[string]uint64, reason string, n uint64) {
+		if n > 0 && n < maxBelieved {
+			lost[reason] += n
+		}
+	}
+	stored, accounted := r.stored[Priority]+r.stored[Events], uint64(0)
+	if r.priority.epoch != 0 && uint64(r.priority.epoch) == j.state.get(stateEpoch) {
+		accounted = r.priority.accounted
+	}
+	note(j.lost, reasonTorn, r.torn[Priority]+r.torn[Events])
+	note(j.lostSpans, reasonTorn, r.torn[Spans])
+	if !r.known {
+		return
+	}
+	if produced := j.state.get(stateProduced); produced > stored+accounted && produced < maxBelieved {
+		note(j.lost, reasonCrash, produced-stored-accounted)
+		j.before.crash = j.lost[reasonCrash]
+		j.log.Warn("the previous start did not leave all of its events in the journal", "instance", j.state.instance(),
+			"produced", produced, "stored", stored, "known_lost", accounted, "lost", j.lost[reasonCrash],
+			"ended_orderly", j.state.get(stateClean) == 1)
+	}
+	if produced, kept := j.state.get(stateSpansProduced), r.stored[Spans]+j.state.get(stateSpansAccounted); produced > kept {
+		note(j.lostSpans, reasonCrash, produced-kept)
+	}
+	if j.state.get(stateClean) == 0 {
+		note(j.lostSpans, reasonUnfinished, j.state.get(stateSpansOpen))
+	}
+	// What the start before was killed before it could tell.
+	note(j.lost, reasonCrash, j.state.get(stateUntold))
+	note(j.lostSpans, reasonCrash, j.state.get(stateSpansUntold))
 }
 
 // maxBelieved is more events than any start makes: a page that says so is damaged.
@@ -253,13 +290,13 @@ const maxBelieved = 1 << 44
 // maxGap is the most records that a gap lacks.
 const maxGap = 1<<32 - 1
 
-// Resize puts other bounds in force: MaxBytes, PriorityBytes and MaxAge of a valid configuration.
+// Resize puts other bounds in force: MaxBytes, PriorityBytes, SpansBytes and MaxAge of a valid configuration.
 func (j *Journal) Resize(cfg *Config) {
 	j.write.Lock()
 	defer j.write.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.cfg.MaxBytes, j.cfg.PriorityBytes, j.cfg.MaxAge = cfg.MaxBytes, cfg.PriorityBytes, cfg.MaxAge
+	j.cfg.MaxBytes, j.cfg.PriorityBytes, j.cfg.SpansBytes, j.cfg.MaxAge = cfg.MaxBytes, cfg.PriorityBytes, cfg.SpansBytes, cfg.MaxAge
 }
 
 // Produced says that the event of this number was made. The next start will know of it, whatever happens.
@@ -305,7 +342,7 @@ func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 	j.write.Lock()
 	defer j.write.Unlock()
 	if j.closed {
-		j.lose(reasonFailed, uint64(len(events)))
+		j.lose(Events, reasonFailed, uint64(len(events)))
 		return
 	}
 	for lane := range j.split {
@@ -318,7 +355,7 @@ func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 			free++
 		}
 		if len(e.Record)+len(e.Resource)+len(e.Session) > maxRecord {
-			j.lose(reasonTooLarge, 1)
+			j.lose(Events, reasonTooLarge, 1)
 			continue
 		}
 		lane := Events
@@ -332,7 +369,7 @@ func (j *Journal) Append(events []event.Encoded, accounted uint64) {
 		j.split[lane] = append(j.split[lane], *e)
 	}
 	j.lanes[Priority].accounted += accounted
-	for lane := range Lane(lanes) {
+	for lane := range Lane(eventLanes) {
 		j.append(lane, j.split[lane])
 		clear(j.split[lane])
 	}
@@ -370,26 +407,26 @@ func (j *Journal) put(lane Lane, events []event.Encoded) (int, error) {
 	}
 }
 
-// makeRoom removes a segment of events because the disk is full: the oldest one, if all destinations are
-// through with it; for the priority lane's sake any.
+// makeRoom removes a segment because the disk is full: the oldest one of spans or, unless it is for spans, of events,
+// if all destinations are through with it; for the priority lane's sake any.
 func (j *Journal) makeRoom(lane Lane) bool {
-	l := j.lanes[Events]
-	if !l.evictable() {
-		return false
+	for _, victim := range []Lane{Spans, Events} {
+		l := j.lanes[victim]
+		if !l.evictable() || lane == Spans && victim != Spans || lane != Priority && !j.delivered(victim, l.segments[1].base) {
+			continue
+		}
+		j.log.Warn("the disk is full: the oldest records of the journal are removed", "segment", l.segments[0].path)
+		l.evict()
+		return true
 	}
-	if lane == Events && !j.delivered(l.segments[1].base) {
-		return false
-	}
-	j.log.Warn("the disk is full: the oldest events of the journal are removed", "segment", l.segments[0].path)
-	l.evict()
-	return true
+	return false
 }
 
-// delivered says whether every destination is through with the events before the ordinal.
-func (j *Journal) delivered(ordinal uint64) bool {
+// delivered says whether every destination is through with the lane's records before the ordinal.
+func (j *Journal) delivered(lane Lane, ordinal uint64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return !slices.ContainsFunc(j.cursors, func(c *Cursor) bool { return c.done[Events] < ordinal })
+	return !slices.ContainsFunc(j.cursors, func(c *Cursor) bool { return slices.Contains(c.of, lane) && c.done[lane] < ordinal })
 }
 
 // holding is the events of a lane that wait in memory for the disk.
@@ -405,10 +442,15 @@ func (h *holding) waiting() bool { return len(h.events) > 0 }
 
 // room is how many bytes of events of a lane are held.
 func (j *Journal) room(lane Lane) int64 {
-	if lane == Priority {
-		return j.cfg.MemoryBytes / 4
+	priority, spans := j.cfg.MemoryBytes/4, j.cfg.MemoryBytes/8
+	switch lane {
+	case Priority:
+		return priority
+	case Spans:
+		return spans
+	default:
+		return j.cfg.MemoryBytes - priority - spans
 	}
-	return j.cfg.MemoryBytes - j.cfg.MemoryBytes/4
 }
 
 // hold keeps copies of events until they can be written. Those for which there is no room are lost.
@@ -426,7 +468,7 @@ func (j *Journal) hold(lane Lane, events []event.Encoded, why error) {
 			if full(why) {
 				reason = reasonFull
 			}
-			j.lose(reason, 1)
+			j.lose(lane, reason, 1)
 			continue
 		}
 		if !bytes.Equal(e.Resource, h.resource) {
@@ -456,10 +498,14 @@ func (j *Journal) resume(lane Lane) bool {
 	return true
 }
 
-func (j *Journal) lose(reason string, n uint64) {
+func (j *Journal) lose(lane Lane, reason string, n uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.lost[reason] += n
+	if lane == Spans {
+		j.lostSpans[reason] += n
+	} else {
+		j.lost[reason] += n
+	}
 }
 
 // complain logs a trouble, but not more often than people want to read of it. The caller holds write.
@@ -627,7 +673,7 @@ func (j *Journal) Close() error {
 	var errs []error
 	for lane := range Lane(lanes) {
 		if h := &j.held[lane]; h.waiting() && !j.resume(lane) {
-			j.lose(reasonFailed, uint64(len(h.events)))
+			j.lose(lane, reasonFailed, uint64(len(h.events)))
 			errs = append(errs, fmt.Errorf("journal: %d events of the lane %s could not be written: %w", len(h.events), lane, h.why))
 		}
 	}
@@ -672,6 +718,9 @@ func (j *Journal) Losses() []event.LossCounter {
 	var list []event.LossCounter
 	for reason, n := range j.lost {
 		list = append(list, event.LossCounter{Stage: event.LossJournal, Lost: Name, Reason: reason, Count: n})
+	}
+	for reason, n := range j.lostSpans {
+		list = append(list, event.LossCounter{Stage: event.LossJournal, Lost: SpansName, Reason: reason, Count: n})
 	}
 	for _, c := range j.cursors {
 		for reason, n := range map[string]uint64{reasonEvicted: c.evicted, reasonDamaged: c.damaged} {

@@ -103,7 +103,7 @@ func (j *Journal) settle(place event.Place, free uint64) {
 	if place.Ring == 0 || j.held[Priority].waiting() || j.held[Events].waiting() {
 		return
 	}
-	for _, l := range j.lanes {
+	for _, l := range j.lanes[:eventLanes] {
 		if !l.marker.has(place) { // else the lane is further: the start before was killed between the two
 			l.marker.reached(l.marker.intend(l.head, place))
 		}
@@ -174,6 +174,9 @@ func (j *Journal) survey() {
 	for lane, l := range j.lanes {
 		l.marker = openMarker(j.state, Lane(lane), l.head)
 		p := l.marker.last.place
+		if Lane(lane) == Spans {
+			break // no record of the kernel's makes a span
+		}
 		if lane == 0 || p.Ring == complete.Ring && p.Position < complete.Position {
 			complete = p
 		} else if p.Ring != complete.Ring {

@@ -30,6 +30,14 @@ const (
 	stateInstance  = 80 // its length, then its bytes
 	instanceLength = 128
 	stateUntold    = 256 // how many events of earlier starts are lost, and no event that is written tells so yet
+	// The lane of spans came later: its start, its head, the last span's number, how many spans of earlier starts are
+	// lost and not told of yet, how many are being made, and of how many lost ones of this start events tell.
+	stateSpansStart     = 272
+	stateSpansHead      = 280
+	stateSpansProduced  = 288
+	stateSpansUntold    = 296
+	stateSpansOpen      = 304
+	stateSpansAccounted = 312
 )
 
 // openState maps the page, made anew when it is not there or not a journal's.
@@ -59,10 +67,20 @@ func openState(dir string) (*state, error) {
 func (s *state) get(at int) uint64    { return binary.LittleEndian.Uint64(s.page[at:]) }
 func (s *state) set(at int, v uint64) { binary.LittleEndian.PutUint64(s.page[at:], v) }
 
-func (s *state) start(lane Lane) uint64 { return s.get(stateStart + 8*int(lane)) }
-func (s *state) head(lane Lane) uint64  { return s.get(stateHead + 8*int(lane)) }
+func (s *state) start(lane Lane) uint64 { return s.get(stateOf(lane, stateStart, stateSpansStart)) }
+func (s *state) head(lane Lane) uint64  { return s.get(stateOf(lane, stateHead, stateSpansHead)) }
 
-func (s *state) setHead(lane Lane, ordinal uint64) { s.set(stateHead+8*int(lane), ordinal) }
+func (s *state) setHead(lane Lane, ordinal uint64) {
+	s.set(stateOf(lane, stateHead, stateSpansHead), ordinal)
+}
+
+// stateOf is the place of a lane's field: in a list of those of events, or that of spans.
+func stateOf(lane Lane, events, spans int) int {
+	if lane == Spans {
+		return spans
+	}
+	return events + 8*int(lane)
+}
 
 func (s *state) journal() (id [16]byte) {
 	copy(id[:], s.page[stateJournal:])
@@ -75,16 +93,23 @@ func (s *state) instance() string {
 	return string(s.page[stateInstance+8 : stateInstance+8+n])
 }
 
+// untold is how many events and spans of earlier starts are lost, and no event that is written tells so yet.
+type untold struct{ events, spans uint64 }
+
 // begin makes the page that of a new start.
-func (s *state) begin(instance string, epoch uint32, heads [lanes]uint64, untold uint64) {
-	s.set(stateUntold, untold)
+func (s *state) begin(instance string, epoch uint32, heads [lanes]uint64, lost untold) {
+	s.set(stateUntold, lost.events)
+	s.set(stateSpansUntold, lost.spans)
+	s.set(stateSpansProduced, 0)
+	s.set(stateSpansOpen, 0)
+	s.set(stateSpansAccounted, 0)
 	n := copy(s.page[stateInstance+8:stateInstance+8+instanceLength], instance)
 	s.set(stateInstance, uint64(n))
 	s.set(stateProduced, 0)
 	s.set(stateClean, 0)
 	for lane, head := range heads {
-		s.set(stateStart+8*lane, head)
-		s.set(stateHead+8*lane, head)
+		s.set(stateOf(Lane(lane), stateStart, stateSpansStart), head)
+		s.setHead(Lane(lane), head)
 	}
 	s.set(stateEpoch, uint64(epoch))
 }

@@ -131,6 +131,9 @@ func (c Config) Validate() error {
 	}
 	if c.TracesEnabled() {
 		errs = append(errs, c.traces().validate("traces."))
+		if c.traces().Protocol == ProtocolJSON {
+			errs = append(errs, fmt.Errorf("traces.protocol: must be %s or %s: %s is for events alone", ProtocolGRPC, ProtocolHTTP, ProtocolJSON))
+		}
 	}
 	if c.LogsEnabled() || c.MetricsEnabled() || c.TracesEnabled() {
 		errs = append(errs, c.Retry.validate())

@@ -93,7 +93,7 @@ func validName(name string) bool {
 	return name != "" && len(name) <= longest && strings.Trim(name, first+rest) == "" && strings.Contains(first, name[:1])
 }
 
-// Logs sends records to one destination. Its methods are called from one goroutine.
+// Logs sends records, of events or (OpenSpans) spans, to one destination. Its methods are called from one goroutine.
 type Logs struct {
 	cfg       LogsConfig
 	transport transport
@@ -118,7 +118,24 @@ func OpenLogs(cfg LogsConfig, s Settings) (*Logs, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("destination %s: %w", cfg.Name, err)
 	}
-	t, err := newTransport(logsSignal(), cfg.Destination, &s)
+	return openRecords(logsSignal(), cfg, &s)
+}
+
+// OpenSpans prepares to send the spans that a Traces recorded where the traces of the configuration go. It does not
+// connect.
+//
+// A request of spans has the fields of one of log records, by number and type, and so has the answer: what is refused,
+// and why. Only what is in the records differs, which nobody looks into here.
+func OpenSpans(cfg Config, s Settings) (*Logs, error) {
+	d := LogsConfig{Name: TracesName, Destination: cfg.traces(), Retry: cfg.Retry}
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("destination %s: %w", d.Name, err)
+	}
+	return openRecords(tracesSignal(), d, &s)
+}
+
+func openRecords(what signal, cfg LogsConfig, s *Settings) (*Logs, error) {
+	t, err := newTransport(what, cfg.Destination, s)
 	if err != nil {
 		return nil, fmt.Errorf("destination %s: %w", cfg.Name, err)
 	}

@@ -35,15 +35,18 @@ const (
 	maxTraceHeld = 1 << 16
 )
 
-// Traces sends each turn of a session as a trace: the turn, its model requests and tool calls, the processes of
+// Traces makes of each turn of a session a trace: the turn, its model requests and tool calls, the processes of
 // each call, with what they opened and connected to as the events of their spans. It is fed by the pipeline and
-// remembers, within bounds, what is not complete yet.
+// remembers, within bounds, what is not complete yet. Spans that are complete it has recorded (RecordTraces), or sends
+// (OpenTraces).
 //
 // A call whose own span the agent tells of is sent as a part of the agent's trace, below that span, and is linked to
 // the turn; other calls are below the turn's span. Ids are made of what is identified: the same event sent twice
 // makes the same span.
 type Traces struct {
+	// sender sends spans at once; nil where they are recorded, and sent by whoever reads that.
 	sender   *sender
+	record   *SpanRecorder
 	settings Settings
 	encoder  *Encoder
 	sessions *table[sessionKey, *traceSession]
@@ -51,6 +54,10 @@ type Traces struct {
 	spans    []sandboxSpan
 	// held is the events of spans that wait.
 	held int
+	// seq is the number of the latest recorded span; counted is when the unfinished ones were counted last.
+	seq     uint64
+	counted time.Time
+	encoded []event.Encoded
 	// evictedCalls is those of the sessions' tables, evicted all, for whoever asks.
 	evictedCalls uint64
 	evicted      atomic.Uint64
@@ -108,26 +115,61 @@ type sandboxSpan struct {
 	span    *trace.Span
 }
 
+func tracesSignal() signal {
+	return signal{name: "traces", method: coltrace.TraceService_Export_FullMethodName}
+}
+
 // OpenTraces prepares to send. It does not connect.
 func OpenTraces(cfg Config, s Settings) (*Traces, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("otlp exporter: %w", err)
 	}
-	sender, err := newSender(signal{name: "traces", method: coltrace.TraceService_Export_FullMethodName}, cfg.traces(), &cfg, &s)
+	sender, err := newSender(tracesSignal(), cfg.traces(), &cfg, &s)
 	if err != nil {
 		return nil, err
 	}
+	t := newTraces(s)
+	t.sender = sender
+	return t, nil
+}
+
+// SpanRecorder takes finished spans in their durable form, from where OpenSpans sends them.
+type SpanRecorder struct {
+	// Instance is the start of the collector that makes them.
+	Instance string
+	// Append keeps spans, which are only lent; *journal.Journal does.
+	Append func(spans []event.Encoded)
+	// Unfinished is told, now and then, how many spans are begun and not finished.
+	Unfinished func(n int)
+}
+
+// RecordTraces is Traces that sends nothing and has its spans recorded.
+func RecordTraces(r SpanRecorder, s Settings) *Traces {
+	t := newTraces(s)
+	t.record = &r
+	return t
+}
+
+func newTraces(s Settings) *Traces {
 	return &Traces{
-		sender: sender, settings: s, encoder: NewEncoder(s.Resource),
+		settings: s, encoder: NewEncoder(s.Resource),
 		sessions: newTable[sessionKey, *traceSession](maxTraceSessions), roots: newTable[event.ProcessID, *traceRoot](maxTraceRoots),
-	}, nil
+	}
 }
 
 // TracesName is the destination that exporters.otlp.traces describes.
 const TracesName = "otlp-traces"
 
+// spansName is what the exporter is called that has spans recorded: the destination that they are for is TracesName.
+const spansName = "spans"
+
 // Name implements collector.Exporter.
-func (*Traces) Name() string { return TracesName }
+func (t *Traces) Name() string {
+	if t.record != nil {
+		return spansName
+	}
+	return TracesName
+}
 
 // Export takes the events of the batch into account and sends the spans that they complete. Spans that cannot be
 // sent within the time of the retries are given up: an error says of how many events.
@@ -136,7 +178,32 @@ func (t *Traces) Export(ctx context.Context, batch []*event.Event) error {
 		t.take(e)
 	}
 	t.evicted.Store(t.sessions.evicted + t.roots.evicted + t.evictedCalls)
+	if now := time.Now(); t.record != nil && now.Sub(t.counted) >= countInterval {
+		t.counted = now
+		t.record.Unfinished(t.unfinished())
+	}
 	return t.flush(ctx, len(batch))
+}
+
+// countInterval is how often unfinished spans are counted: all sessions are looked at for that.
+const countInterval = time.Second
+
+// unfinished is how many turns and calls have begun and are not sent.
+func (t *Traces) unfinished() int {
+	n := 0
+	for _, s := range t.sessions.all() {
+		for _, u := range s.turns {
+			if !u.sent {
+				n++
+			}
+		}
+		for _, c := range s.calls.all() {
+			if !c.sent && (c.waiting != nil || !c.start.IsZero()) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Evicted is how many sessions, calls and processes were forgotten for lack of room before their spans were complete.
@@ -149,7 +216,9 @@ func (t *Traces) Shutdown(ctx context.Context) error {
 		t.endTurns(key, s, s.lastOf())
 	}
 	err := t.flush(ctx, 0)
-	if closeErr := t.sender.transport.close(); err == nil && closeErr != nil {
+	if t.record != nil {
+		t.record.Unfinished(0)
+	} else if closeErr := t.sender.transport.close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("close the connection to %s: %w", t.sender.dest.name(), closeErr)
 	}
 	if lost := t.Evicted(); lost > 0 {
@@ -177,6 +246,9 @@ func (t *Traces) flush(ctx context.Context, events int) error {
 	}
 	spans := t.spans
 	t.spans = nil
+	if t.record != nil {
+		return t.keep(spans)
+	}
 	request := &coltrace.ExportTraceServiceRequest{}
 	var last *event.Sandbox
 	var scope *trace.ScopeSpans
@@ -205,6 +277,25 @@ func (t *Traces) flush(ctx context.Context, events int) error {
 			events: min(int(partial.GetRejectedSpans()), events),
 		}
 	}
+	return nil
+}
+
+// keep has spans recorded.
+func (t *Traces) keep(spans []sandboxSpan) error {
+	t.encoded = t.encoded[:0]
+	for _, s := range spans {
+		record, err := proto.Marshal(s.span)
+		if err != nil { // of texts that are not UTF-8, which none is: the span would be refused by everybody
+			return fmt.Errorf("encode a span: %w", err)
+		}
+		t.seq++
+		t.encoded = append(t.encoded, event.Encoded{
+			Seq: t.seq, Instance: t.record.Instance, Time: time.Unix(0, int64(s.span.GetEndTimeUnixNano())), Kind: event.KindSpan,
+			Severity: event.SeverityInfo, Sandbox: s.sandbox.ID, Resource: t.encoder.resource(s.sandbox), Record: record,
+		})
+	}
+	t.record.Append(t.encoded)
+	clear(t.encoded)
 	return nil
 }
 

@@ -27,11 +27,20 @@ type traceServer struct {
 	spans   []*trace.Span
 	sandbox map[string]bool
 	partial *coltrace.ExportTracePartialSuccess
+	// script answers instead, when it is not nil. What it refuses is not kept.
+	script func(*coltrace.ExportTraceServiceRequest) (*coltrace.ExportTracePartialSuccess, error)
 }
 
 func (s *traceServer) Export(_ context.Context, r *coltrace.ExportTraceServiceRequest) (*coltrace.ExportTraceServiceResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	answer := s.partial
+	if s.script != nil {
+		var err error
+		if answer, err = s.script(r); err != nil {
+			return nil, err
+		}
+	}
 	for _, rs := range r.GetResourceSpans() {
 		for _, a := range rs.GetResource().GetAttributes() {
 			if a.GetKey() == string(event.SandboxID) {
@@ -42,11 +51,11 @@ func (s *traceServer) Export(_ context.Context, r *coltrace.ExportTraceServiceRe
 			s.spans = append(s.spans, ss.GetSpans()...)
 		}
 	}
-	return &coltrace.ExportTraceServiceResponse{PartialSuccess: s.partial}, nil
+	return &coltrace.ExportTraceServiceResponse{PartialSuccess: answer}, nil
 }
 
-// serveTraces is a server and an exporter that sends to it.
-func serveTraces(t *testing.T) (*traceServer, *Traces) {
+// listenTraces is a server, and a configuration to send to it.
+func listenTraces(t *testing.T) (*traceServer, Config) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -59,6 +68,13 @@ func serveTraces(t *testing.T) (*traceServer, *Traces) {
 	t.Cleanup(g.Stop)
 	cfg := DefaultConfig()
 	cfg.Traces.Endpoint = "http://" + listener.Addr().String()
+	return server, cfg
+}
+
+// serveTraces is a server and an exporter that sends to it.
+func serveTraces(t *testing.T) (*traceServer, *Traces) {
+	t.Helper()
+	server, cfg := listenTraces(t)
 	traces, err := OpenTraces(cfg, Settings{Logger: slog.New(slog.DiscardHandler), Resource: []event.Attribute{
 		{Key: event.ServiceName, Value: event.String("watchglass")},
 	}})
@@ -157,8 +173,8 @@ func tool(uid, parent, root event.ProcessID, name string) *event.Process {
 	}
 }
 
-func TestTracesTree(t *testing.T) {
-	server, traces := serveTraces(t)
+// treeScene is two turns, with calls and their processes.
+func treeScene() *scene {
 	s := newScene()
 	s.say(&event.Prompt{Length: 8})
 	s.say(&event.ModelRequest{Model: "gpt\xff", Duration: time.Microsecond})
@@ -184,7 +200,12 @@ func TestTracesTree(t *testing.T) {
 	s.say(&event.ToolCall{Claim: claim, Phase: event.PhaseJoined, ID: "call_2", Name: "Bash", Roots: []event.ProcessID{5}, Exited: true})
 	s.say(&event.ToolCall{Claim: event.Claim{Sender: event.SenderForeign}, Phase: event.PhaseEnd, ID: "call_3", Name: "forged"})
 	s.say(&event.SessionEnd{Reason: "exit"})
-	for _, e := range s.events { // one by one, as a quiet pipeline gives them
+	return s
+}
+
+func TestTracesTree(t *testing.T) {
+	server, traces := serveTraces(t)
+	for _, e := range treeScene().events { // one by one, as a quiet pipeline gives them
 		if err := traces.Export(t.Context(), []*event.Event{e}); err != nil {
 			t.Fatal(err)
 		}
