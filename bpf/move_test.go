@@ -311,12 +311,12 @@ func helperThreadMoves(args []string) (string, error) {
 		stayed <- open(args[2])
 	}()
 	<-there
-	err := errors.New("no thread could be had that is not the first")
-	onThread(false, func() {
+	var err error
+	failed := onThread(false, func() {
 		if err = os.WriteFile(args[0], []byte(strconv.Itoa(unix.Gettid())), 0); err == nil {
 			err = open(args[1])
 		}
 	})
 	close(moved)
-	return strings.TrimSpace(args[0]), errors.Join(err, <-stayed)
+	return strings.TrimSpace(args[0]), errors.Join(err, failed, <-stayed)
 }

@@ -745,16 +745,43 @@ static __always_inline void usage_add(struct usage *usage, const struct task_str
 	}
 }
 
-/*
- * usage_read adds up what all threads of the process used whose last thread is ending. Threads that
- * end at this very moment on another CPU may be missing: they are in no account just then. The first thread
- * stays as a zombie outside of it until the process is reaped.
- */
-static __always_inline void usage_read(struct usage *usage, struct task_struct *task)
-{
-	struct signal_struct *signal = BPF_CORE_READ(task, signal);
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+/* USAGE_STEPS bounds the walk over a process's threads, with walks that begin again. */
+#define USAGE_STEPS 2048
 
+/* usage_walk is how far the threads of a process are added up. It lives in a map value: see lib/path.h. */
+struct usage_walk {
+	struct usage sum;
+	__u64 signal;
+	/* The list node that is next; 0 before the first. */
+	__u64 at;
+	__u32 sequence;
+	__u32 done;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct usage_walk);
+} usage_walks SEC(".maps");
+
+/* usage_sequence is odd while, and another after, a thread that is gone is put into its process's account. */
+static __always_inline __u32 usage_sequence(const struct signal_struct *signal)
+{
+	return BPF_CORE_READ(signal, stats_lock.seqcount.seqcount.sequence);
+}
+
+/* usage_context is on the stack and constant during a loop. */
+struct usage_context {
+	struct usage_walk *walk;
+};
+
+/* usage_begin takes the process's account, of the threads that are gone. */
+static __always_inline void usage_begin(struct usage_walk *walk, struct signal_struct *signal)
+{
+	struct usage *usage = &walk->sum;
+
+	walk->sequence = usage_sequence(signal);
 	usage->runtime = BPF_CORE_READ(signal, sum_sched_runtime);
 	usage->user = BPF_CORE_READ(signal, utime);
 	usage->system = BPF_CORE_READ(signal, stime);
@@ -772,11 +799,56 @@ static __always_inline void usage_read(struct usage *usage, struct task_struct *
 		usage->disk_read = BPF_CORE_READ(signal, ioac.read_bytes);
 		usage->disk_written = BPF_CORE_READ(signal, ioac.write_bytes);
 	}
+	walk->at = (__u64)BPF_CORE_READ(signal, thread_head.next);
+}
+
+/* usage_step adds one thread; at the end of the list it says whether none has left it meanwhile. */
+static long usage_step(__u32 index, void *data)
+{
+	const struct usage_context *context = data;
+	struct usage_walk *walk = context->walk;
+	struct signal_struct *signal = (struct signal_struct *)walk->signal;
+	struct list_head *node = (struct list_head *)walk->at;
+
+	if (!node) {
+		usage_begin(walk, signal);
+		return 0;
+	}
+	if ((__u64)node ==
+	    (__u64)signal + bpf_core_field_offset(struct signal_struct, thread_head)) {
+		walk->done = !(walk->sequence & 1) && usage_sequence(signal) == walk->sequence;
+		walk->at = 0;
+		return walk->done;
+	}
+	usage_add(&walk->sum,
+		  (void *)node - bpf_core_field_offset(struct task_struct, thread_node));
+	walk->at = (__u64)BPF_CORE_READ(node, next);
+	return 0;
+}
+
+/*
+ * usage_read adds up what all threads of the process used whose last thread is ending. Those that end at this
+ * very moment on another CPU are in no account yet, but still in the list of threads; so is the first thread, as
+ * a zombie, until the process is reaped. Of more threads than fit into the steps the rest is missing.
+ */
+static __always_inline void usage_read(struct usage *usage, struct signal_struct *signal)
+{
+	struct usage_context context = {};
+	struct usage_walk *walk;
+	__u32 zero = 0;
+
+	walk = bpf_map_lookup_elem(&usage_walks, &zero);
+	if (!walk) {
+		__builtin_memset(usage, 0, sizeof(*usage));
+		return;
+	}
+	walk->signal = (__u64)signal;
+	walk->at = 0;
+	context.walk = walk;
+	bpf_loop(USAGE_STEPS, usage_step, &context, 0);
+	*usage = walk->sum;
 	/* The kernel has brought it up to date just before this hook. */
 	usage->resident = BPF_CORE_READ(signal, maxrss);
-	usage_add(usage, task);
-	if (BPF_CORE_READ(leader, pid) != BPF_CORE_READ(task, pid))
-		usage_add(usage, leader);
 }
 
 /* exit_key is a process whose end was told. */
@@ -788,8 +860,7 @@ struct exit_key {
 
 /*
  * exits holds the processes whose end was told lately. Two threads that end at the same moment can both
- * find that no thread is left: the count is taken before the hook. Kernels since 6.16 say which one was
- * last in an argument of the hook, which older ones do not have.
+ * find that no thread is left: the count is taken before the hook (compat_last_thread).
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -815,7 +886,7 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 	if (!sandbox)
 		return 0;
 	signal = BPF_CORE_READ(task, signal);
-	if (BPF_CORE_READ(signal, live.counter) != 0)
+	if (!compat_last_thread(ctx, signal))
 		return 0;
 	key.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	key.pid = BPF_CORE_READ(task, tgid);
@@ -836,7 +907,7 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 	 * Since 4.6; only the kernel's own killer sets it, not one in user space.
 	 */
 	exit->flags = BPF_CORE_READ(signal, oom_mm) ? EXIT_OOM : 0;
-	usage_read(&exit->usage, task);
+	usage_read(&exit->usage, signal);
 	event_submit(exit);
 	return 0;
 }

@@ -240,6 +240,7 @@ const (
 	processMapStrayCounts        = "stray_counts"
 	processMapStrays             = "strays"
 	processMapUnlabelled         = "unlabelled"
+	processMapUsageWalks         = "usage_walks"
 	processProgProcessOnAttach   = "process_on_attach"
 	processProgProcessOnExec     = "process_on_exec"
 	processProgProcessOnExit     = "process_on_exit"
@@ -339,6 +340,7 @@ type processMapSpecs struct {
 	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays        *ebpf.MapSpec `ebpf:"strays"`
 	Unlabelled    *ebpf.MapSpec `ebpf:"unlabelled"`
+	UsageWalks    *ebpf.MapSpec `ebpf:"usage_walks"`
 }
 
 // processVariableSpecs contains global variables before they are loaded into the kernel.
@@ -406,6 +408,7 @@ type processMaps struct {
 	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
 	Strays        *ebpf.Map `ebpf:"strays"`
 	Unlabelled    *ebpf.Map `ebpf:"unlabelled"`
+	UsageWalks    *ebpf.Map `ebpf:"usage_walks"`
 }
 
 func (m *processMaps) Close() error {
@@ -422,6 +425,7 @@ func (m *processMaps) Close() error {
 		m.StrayCounts,
 		m.Strays,
 		m.Unlabelled,
+		m.UsageWalks,
 	)
 }
 

@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -31,8 +30,14 @@ func (w *watch) start(cmd *exec.Cmd) {
 // finish starts a command in the sandbox and waits for its end, however that is.
 func (w *watch) finish(cmd *exec.Cmd) *os.ProcessState {
 	w.t.Helper()
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	var out strings.Builder
+	return w.finishSaying(cmd, &out)
+}
+
+// finishSaying is finish with what the command says.
+func (w *watch) finishSaying(cmd *exec.Cmd, out *strings.Builder) *os.ProcessState {
+	w.t.Helper()
+	cmd.Stdout, cmd.Stderr = out, out
 	w.start(cmd)
 	var failed *exec.ExitError
 	if err := cmd.Wait(); err != nil && !errors.As(err, &failed) {
@@ -511,35 +516,39 @@ func TestKernelProcessExit(t *testing.T) {
 	}
 }
 
-// onThread runs f on an operating system thread that is the process's first one, or that is not. It does
-// not run where none could be had.
-func onThread(first bool, f func()) {
-	// Threads that do not fit are held meanwhile: given back, the last of them would be the next one again.
-	release := make(chan struct{})
-	defer close(release)
-	for range 100 {
-		done := make(chan bool)
+// onThread runs f on an operating system thread that is the process's first one, or that is not; that thread ends with f,
+// where it is not the first.
+func onThread(first bool, f func()) error {
+	const most = 1000 // threads, each of which may be the wrong one
+	held := make(chan struct{})
+	defer close(held)
+	for range most {
+		matches := make(chan bool)
 		go func() {
 			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
 			match := (unix.Gettid() == unix.Getpid()) == first
 			if match {
 				f()
 			}
-			done <- match
-			<-release
+			matches <- match
+			if match {
+				return // locked still, which ends the thread
+			}
+			<-held // so that the next attempt gets another thread
+			runtime.UnlockOSThread()
 		}()
-		if <-done {
-			return
+		if <-matches {
+			return nil
 		}
 	}
+	return errors.New("the thread could not be had")
 }
 
 // helperExecByThread has a thread that is not the first one exec, which makes it the first one. The program opens a file.
 func helperExecByThread([]string) (string, error) {
-	err := errors.New("no such thread could be had")
-	onThread(false, func() { err = unix.Exec("/bin/sh", []string{"sh", "-c", ": < /dev/null && echo ran"}, nil) })
-	return "", fmt.Errorf("exec from a thread: %w", err)
+	var err error
+	failed := onThread(false, func() { err = unix.Exec("/bin/sh", []string{"sh", "-c", ": < /dev/null && echo ran"}, nil) })
+	return "", fmt.Errorf("exec from a thread: %w", errors.Join(err, failed))
 }
 
 // helperLeaderExitsFirst ends the process's first thread, and later the process.
@@ -548,8 +557,7 @@ func helperLeaderExitsFirst([]string) (string, error) {
 		time.Sleep(200 * time.Millisecond)
 		unix.RawSyscall(unix.SYS_EXIT_GROUP, 5, 0, 0)
 	}()
-	onThread(true, func() { unix.RawSyscall(unix.SYS_EXIT, 9, 0, 0) })
-	return "", errors.New("the first thread could not be had")
+	return "", onThread(true, func() { unix.RawSyscall(unix.SYS_EXIT, 9, 0, 0) })
 }
 
 func TestKernelProcessThreads(t *testing.T) {

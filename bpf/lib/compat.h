@@ -97,4 +97,24 @@ static __always_inline __s64 compat_file_references(struct file *file)
 	return BPF_CORE_READ(old, f_count.counter);
 }
 
+/*
+ * The last thread of a process: tp_btf/sched_process_exit says since 6.16 in a second argument whether it is the thread
+ * ("exit: move and extend sched_process_exit() tracepoint"). Before that only a count tells, which two threads that end
+ * at the same moment may both find to be 0. A program that reads an argument which is not there does not load; the
+ * trace event's record has it in the same versions. May go when the minimum is 6.16.
+ */
+struct trace_event_raw_sched_process_exit___last {
+	bool group_dead;
+} __attribute__((preserve_access_index));
+
+/* compat_last_thread says whether a thread that ends is the last of its process; ctx is the hook's. */
+static __always_inline bool compat_last_thread(const __u64 *ctx, struct signal_struct *signal)
+{
+	struct trace_event_raw_sched_process_exit___last *record = NULL;
+
+	if (bpf_core_field_exists(record->group_dead))
+		return ctx[1] & 1;
+	return BPF_CORE_READ(signal, live.counter) == 0;
+}
+
 #endif
