@@ -97,9 +97,10 @@ type pins struct {
 	// state is where was says who holds the set; sandboxes is the directory of each watched sandbox by its id.
 	// told is how much was told of each count of repeated opens.
 	// losses is how many of each sandbox's and kind's losses were told.
-	state, sandboxes, told, losses *ebpf.Map
-	was, now                       PinSet
-	how                            event.Pinning
+	// syscalls is how much of each sandbox's counts of system calls was told.
+	state, sandboxes, told, losses, syscalls *ebpf.Map
+	was, now                                 PinSet
+	how                                      event.Pinning
 	// used is the names below hooks that this tracer attached or took over.
 	used map[string]bool
 }
@@ -160,6 +161,9 @@ func (p *pins) open() error {
 		Name: "pin_losses", Type: ebpf.Hash, KeySize: 16, ValueSize: 16, MaxEntries: pinLossesMax, Flags: unix.BPF_F_NO_PREALLOC,
 	})
 	if err != nil {
+		return err
+	}
+	if err := p.openSyscallsTold(); err != nil {
 		return err
 	}
 	// A state that cannot be read is that of no set: what is there is then replaced.
@@ -421,6 +425,9 @@ func (p *pins) remember(id uint64, dir string) error {
 }
 
 func (p *pins) forget(id uint64) error {
+	if err := p.forgetSyscallsTold(id); err != nil {
+		return fmt.Errorf("forgetting the system calls of cgroup %d: %w", id, err)
+	}
 	if err := p.sandboxes.Delete(id); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forgetting cgroup %d: %w", id, err)
 	}
@@ -445,7 +452,7 @@ func (p *pins) remembered() (map[uint64]string, error) {
 // close lets go of the set, which stays as it is.
 func (p *pins) close() error {
 	var errs []error
-	for _, m := range []*ebpf.Map{p.state, p.sandboxes, p.told, p.losses} {
+	for _, m := range []*ebpf.Map{p.state, p.sandboxes, p.told, p.losses, p.syscalls} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}
@@ -454,7 +461,7 @@ func (p *pins) close() error {
 		// Not only closed: a child between fork and exec has it too.
 		errs = append(errs, unix.Flock(int(p.lock.Fd()), unix.LOCK_UN), p.lock.Close())
 	}
-	p.state, p.sandboxes, p.told, p.losses, p.lock = nil, nil, nil, nil, nil
+	p.state, p.sandboxes, p.told, p.losses, p.syscalls, p.lock = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -112,5 +113,67 @@ func TestSyscallName(t *testing.T) {
 		if got := syscallName(c.number, c.compat); got != c.want {
 			t.Errorf("syscallName(%d, %v) = %q, want %q", c.number, c.compat, got, c.want)
 		}
+	}
+}
+
+// TestKernelSyscallsTold has a tracer take over counts of system calls with what was told of them, and begin anew where they
+// do.
+func TestKernelSyscallsTold(t *testing.T) {
+	requireKernel(t)
+	dir, cgroup := pinDirectory(t), scratchCgroup(t)
+	t.Cleanup(func() { _ = removePins(dir) })
+	cfg := pinned(dir)
+	cfg.SyscallCounts = CountOn
+	id := cgroupID(t, cgroup)
+	tracer := openPinned(t, cfg, event.PinningStarted)
+	if err := tracer.Track(id); err != nil {
+		t.Fatal(err)
+	}
+	runIn(t, cgroup, "/bin/true")
+	all, err := tracer.SyscallCounts()
+	if err != nil || len(all) != 1 {
+		t.Fatalf("counts of %d sandboxes: %v", len(all), err)
+	}
+	at := time.Now()
+	tracer.SyscallsTold(&all[0], at)
+	if err := tracer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	runIn(t, cgroup, "/bin/true") // while nobody reads
+	tracer = openPinned(t, cfg, event.PinningAdopted)
+	told := tracer.ToldSyscalls()[id]
+	if !told.Time.Equal(at.Truncate(0)) || countOf(told.Counts, "execve") != 1 {
+		t.Errorf("told at %v: %+v", told.Time, told.Counts)
+	}
+	for _, c := range all[0].Counts {
+		if n := countOf(told.Counts, c.Name); n != c.N {
+			t.Errorf("%d %s were told, %d are remembered", c.N, c.Name, n)
+		}
+	}
+	again, err := tracer.SyscallCounts()
+	if err != nil || len(again) != 1 || countOf(again[0].Counts, "execve") != 2 {
+		t.Errorf("the counts do not go on: %+v, %v", again, err)
+	}
+	if err := tracer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.RingBytes *= 2 // other maps
+	tracer = openPinned(t, cfg, event.PinningReplaced)
+	if told := tracer.ToldSyscalls(); len(told) != 0 {
+		t.Errorf("of new counts was told %+v", told)
+	}
+	runIn(t, cgroup, "/bin/true")
+	if all, err = tracer.SyscallCounts(); err != nil || len(all) != 1 {
+		t.Fatalf("counts of %d sandboxes: %v", len(all), err)
+	}
+	tracer.SyscallsTold(&all[0], at)
+	if err := tracer.Untrack(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := tracer.Track(id); err != nil {
+		t.Fatal(err)
+	}
+	if told := tracer.ToldSyscalls(); len(told) != 0 {
+		t.Errorf("of a sandbox that is watched anew was told %+v", told)
 	}
 }

@@ -144,9 +144,11 @@ type Pipeline struct {
 	// probes is the state of each probe that was told last.
 	probes    map[string]event.ProbeState
 	strangers uint64 // records of sandboxes that nobody knows
-	claims    claims
-	early     []early
-	summary   time.Time
+	// toldSyscalls is what the collector before has told of counts that go on.
+	toldSyscalls map[uint64]bpf.ToldSyscalls
+	claims       claims
+	early        []early
+	summary      time.Time
 	// replaying is true while a record is handled whose events are written down already.
 	replaying bool
 }
@@ -187,6 +189,7 @@ func New(s Settings) (*Pipeline, error) {
 	}
 	p.report = p.found
 	p.inheritLosses()
+	p.inheritSyscalls()
 	for _, e := range s.Exporters {
 		o := newOutput(e, s.Logger)
 		o.measure = s.Exported

@@ -49,7 +49,7 @@ func (p *Pipeline) publishSyscalls(state *sandboxState, c bpf.SyscallCounts, now
 	}
 	last := &state.syscalls
 	if last.counts == nil {
-		last.counts, last.errors, last.since = map[string]int64{}, map[string]int64{}, state.firstSeen
+		p.beginSyscalls(state)
 	}
 	summary := &event.SyscallSummary{
 		Window: now.Sub(last.since), Counts: growth(last.counts, c.Counts), Errors: growth(last.errors, c.Errors),
@@ -58,7 +58,37 @@ func (p *Pipeline) publishSyscalls(state *sandboxState, c bpf.SyscallCounts, now
 	if len(summary.Counts) > 0 {
 		p.start(state, now)
 		p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: summary})
+		if s, ok := p.s.Source.(syscallKeeper); ok {
+			s.SyscallsTold(&c, now)
+		}
 	}
+}
+
+// syscallKeeper is a source that remembers which counts were told, for the collector after this one.
+type syscallKeeper interface {
+	SyscallsTold(c *bpf.SyscallCounts, at time.Time)
+	ToldSyscalls() map[uint64]bpf.ToldSyscalls
+}
+
+// inheritSyscalls takes the counts that the collector before has told as told.
+func (p *Pipeline) inheritSyscalls() {
+	if s, ok := p.s.Source.(syscallKeeper); ok {
+		p.toldSyscalls = s.ToldSyscalls()
+	}
+}
+
+// beginSyscalls begins the account of a sandbox, where the collector before ended it.
+func (p *Pipeline) beginSyscalls(state *sandboxState) {
+	last := &state.syscalls
+	last.counts, last.errors, last.since = map[string]int64{}, map[string]int64{}, state.firstSeen
+	told, ok := p.toldSyscalls[state.sandbox.CgroupID]
+	if !ok {
+		return
+	}
+	delete(p.toldSyscalls, state.sandbox.CgroupID) // a later sandbox of that id begins anew
+	last.since = told.Time
+	growth(last.counts, told.Counts)
+	growth(last.errors, told.Errors)
 }
 
 // growth is how much each counter grew, most first, and notes the counters in last.

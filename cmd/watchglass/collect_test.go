@@ -103,9 +103,16 @@ func (c *collecting) start() {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() {
-		if c.cmd.ProcessState == nil {
-			_ = c.cmd.Process.Kill()
-			_ = c.cmd.Wait()
+		if c.cmd.ProcessState != nil {
+			return
+		}
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+		// One that is killed leaves its programs at work. Not by program(): the test's context is over.
+		unload := exec.Command(c.cmd.Path)
+		unload.Args = []string{programName, "collect", "--unload", "--config", c.config}
+		if out, err := unload.CombinedOutput(); err != nil {
+			c.t.Logf("removing the pins: %v\n%s", err, out)
 		}
 	})
 	c.told("READY=1")

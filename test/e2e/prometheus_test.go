@@ -143,7 +143,14 @@ journal: {dir: %s}
 	if err := c.command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.command.Process.Kill() })
+	t.Cleanup(func() {
+		_ = c.command.Process.Kill()
+		_ = c.command.Wait()
+		// One that is killed leaves its programs at work.
+		if out, err := exec.Command(path, "collect", "--unload", "--config", config).CombinedOutput(); err != nil {
+			t.Errorf("removing the pins: %v\n%s", err, out)
+		}
+	})
 	serving := make(chan string, 1)
 	go c.readLog(stderr, serving)
 	select {
