@@ -196,7 +196,16 @@ func TestKernelPins(t *testing.T) {
 			next.change(&cfg)
 		}
 		t.Log(next.name)
-		r = told.read(t, openVersion(t, cfg, next.version, next.want))
+		tracer := openVersion(t, cfg, next.version, next.want)
+		ring := event.RingContinued
+		if next.want == event.PinningReplaced {
+			ring = event.RingRead
+		}
+		if got := tracer.TakenOver(); got == nil || got.How != next.want || got.Ring != ring || got.Unread == 0 ||
+			got.Version != "test" || got.PID != os.Getpid() || got.Sandboxes != 1 {
+			t.Errorf("of the takeover is told %+v", got)
+		}
+		r = told.read(t, tracer)
 	}
 	load.reach(t, reached+100)
 	close(load.stop)

@@ -92,10 +92,33 @@ func (t *Tracer) takeOver() error {
 		return fmt.Errorf("taking over the pins in %s: %w", t.cfg.Pins.Dir, err)
 	}
 	if t.pins.how != event.PinningStarted {
+		t.takenOver = t.describe()
 		t.log.Info("took over from another collector", "how", string(t.pins.how), "pid", t.pins.was.PID,
-			"version", t.pins.was.Version, "sandboxes", len(t.tracked), "unread_bytes", t.ring.unread())
+			"version", t.pins.was.Version, "sandboxes", len(t.tracked), "ring", string(t.takenOver.Ring), "unread_bytes", t.takenOver.Unread)
 	}
 	return nil
+}
+
+// TakenOver is how the tracer goes on where another ended; nil where it does not.
+func (t *Tracer) TakenOver() *event.Takeover { return t.takenOver }
+
+// describe is what there is to tell of a takeover, before anything of it is read.
+func (t *Tracer) describe() *event.Takeover {
+	told := &event.Takeover{
+		How: t.pins.how, Ring: event.RingContinued, Unread: t.ring.unread(),
+		Version: t.pins.was.Version, PID: t.pins.was.PID, Sandboxes: len(t.tracked),
+	}
+	if t.pins.continues() {
+		return told
+	}
+	told.Ring, told.Unread = event.RingDiscarded, 0
+	if t.old != nil {
+		told.Unread = t.old.unread()
+		if t.pins.was.Records == t.pins.now.Records {
+			told.Ring = event.RingRead
+		}
+	}
+	return told
 }
 
 // openOld maps the ring of the layout before, to be read before the new one. Records that mean something else now

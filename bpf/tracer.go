@@ -47,6 +47,8 @@ type Tracer struct {
 	ringID uint64
 	// old is the ring of a layout before, until it is read.
 	old *recordRing
+	// takenOver is how this tracer goes on where another ended, nil where it does not.
+	takenOver *event.Takeover
 	// flows tells of the connections that go on.
 	flows flows
 	// datagrams is nil where those of UDP sockets are not counted.

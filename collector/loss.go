@@ -189,6 +189,21 @@ func (p *Pipeline) inheritLosses() {
 	}
 }
 
+// successor is a source that may go on where another ended.
+type successor interface{ TakenOver() *event.Takeover }
+
+// reportTakeover publishes once that the collector goes on where another ended.
+func (p *Pipeline) reportTakeover(now time.Time) {
+	s, ok := p.s.Source.(successor)
+	if !ok || p.takeoverTold {
+		return
+	}
+	p.takeoverTold = true
+	if takeover := s.TakenOver(); takeover != nil {
+		p.publish(&event.Event{Time: now, Payload: takeover})
+	}
+}
+
 // reportProbes publishes the state of each probe that sees system calls, or does not work, when it is new. It counts
 // what the kernel did not run their programs for.
 func (p *Pipeline) reportProbes(now time.Time) {

@@ -142,8 +142,9 @@ type Pipeline struct {
 	published map[event.Kind]uint64
 	losses    losses
 	// probes is the state of each probe that was told last.
-	probes    map[string]event.ProbeState
-	strangers uint64 // records of sandboxes that nobody knows
+	probes       map[string]event.ProbeState
+	takeoverTold bool   // or there was none
+	strangers    uint64 // records of sandboxes that nobody knows
 	// toldSyscalls is what the collector before has told of counts that go on.
 	toldSyscalls map[uint64]bpf.ToldSyscalls
 	claims       claims

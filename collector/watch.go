@@ -120,6 +120,7 @@ func (p *Pipeline) tick(now time.Time) {
 		p.summary = now
 		p.summariseAll(now)
 	}
+	p.reportTakeover(now)
 	p.reportProbes(now)
 	p.countLosses()
 	p.reportLosses(now)

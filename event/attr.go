@@ -711,6 +711,18 @@ const (
 	ProbeReason Key = "watchglass.probe.reason"
 	// ProbeLost is the kinds of records of which some or all are missing.
 	ProbeLost Key = "watchglass.probe.lost"
+	// TakeoverHow is what a collector keeps of what the one before left at work: adopted (all), updated (maps and ring, with other programs) or replaced (nothing but the ring's records).
+	TakeoverHow Key = "watchglass.takeover.how"
+	// TakeoverRing is what becomes of records that waited: continued, read (from a ring that is no longer used) or discarded (counted as lost, since their form is another).
+	TakeoverRing Key = "watchglass.takeover.ring"
+	// TakeoverUnread is how many bytes of records waited.
+	TakeoverUnread Key = "watchglass.takeover.unread"
+	// TakeoverSandboxes is how many sandboxes the collector before watched.
+	TakeoverSandboxes Key = "watchglass.takeover.sandboxes"
+	// TakeoverVersion is the version of the collector before.
+	TakeoverVersion Key = "watchglass.takeover.version"
+	// TakeoverPID is the process id that it had.
+	TakeoverPID Key = "watchglass.takeover.pid"
 )
 
 // Attributes of gaps.

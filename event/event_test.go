@@ -36,6 +36,7 @@ func payloads() []Payload {
 		&NetworkRequest{Transport: TransportTCP, Peer: peer, Protocol: "tls", Name: "example.org", Source: "sni"},
 		&DNSQuery{Name: "example.org", Type: "A", Transport: TransportUDP, Server: peer, Records: []DNSRecord{{Name: "example.org", Type: "A"}}},
 		&SyscallSummary{Counts: []Count{{"read", 1}}},
+		&Takeover{How: PinningReplaced, Ring: RingRead, Version: "0.1.0", PID: 7, Sandboxes: 1},
 		&SandboxStart{}, &SandboxStop{}, &SandboxPosture{Seccomp: "disabled", Weaknesses: []Weakness{WeakSeccomp}},
 		&ResourceUsage{
 			Sources: []string{"cgroup2"}, CPU: &CPUUsage{Total: 3, User: 2, System: 1, Throttle: &Throttling{Periods: 2, Throttled: 1, Time: 1}},

@@ -163,7 +163,7 @@ func TestKernelCollectKilled(t *testing.T) {
 	load.reach(t, load.execs.Load()+30)
 	load.end()
 	c.terminate()
-	seen, connects, lost := map[string]int{}, int64(0), 0
+	seen, connects, lost, takeovers := map[string]int{}, int64(0), 0, 0
 	for _, l := range c.kept() {
 		switch l.Event {
 		case "watchglass.process.exec":
@@ -172,6 +172,11 @@ func TestKernelCollectKilled(t *testing.T) {
 			}
 		case "watchglass.network.connect":
 			connects++
+		case "watchglass.telemetry.takeover":
+			takeovers++
+			if l.Attributes["watchglass.takeover.how"] != "adopted" || l.Attributes["watchglass.takeover.ring"] != "continued" {
+				t.Errorf("a takeover: %v", l.Attributes)
+			}
 		case "watchglass.telemetry.loss":
 			lost++
 			t.Logf("a loss: %v", l.Attributes)
@@ -184,6 +189,9 @@ func TestKernelCollectKilled(t *testing.T) {
 		if n := seen[fmt.Sprint(i)]; n != 1 {
 			t.Errorf("execution %d of %d is kept %d times", i, load.execs.Load(), n)
 		}
+	}
+	if takeovers != 4 {
+		t.Errorf("%d takeovers are told, of 4", takeovers)
 	}
 	if connects != load.connects.Load() {
 		t.Errorf("%d of %d connects are kept", connects, load.connects.Load())

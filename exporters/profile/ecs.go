@@ -153,7 +153,7 @@ func (r *Record) ecsCategory() (kind string, category, types []string) {
 		return "event", []string{"session"}, []string{"end"}
 	case event.KindLoss, event.KindGap:
 		return "event", []string{"host"}, []string{"error"}
-	case event.KindProbe:
+	case event.KindProbe, event.KindTakeover:
 		return "event", []string{"host"}, []string{"info"}
 	case event.KindAgentError:
 		return "event", []string{"api"}, []string{"error"}

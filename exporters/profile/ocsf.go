@@ -89,7 +89,7 @@ func classOf(kind event.Kind) class {
 	switch kind {
 	case event.KindFinding:
 		return detectionFinding()
-	case event.KindLoss, event.KindProbe, event.KindGap, event.KindResourceUsage:
+	case event.KindLoss, event.KindProbe, event.KindTakeover, event.KindGap, event.KindResourceUsage:
 		return baseEvent()
 	case event.KindSandboxOutcome:
 		return apiActivity() // the agent's own sandbox, and the agent's word
