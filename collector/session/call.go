@@ -121,7 +121,7 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 		part = toldEnd
 	}
 	c := t.callSaid(s, said, part, at)
-	t.adopt(c)
+	t.adopt(c, said)
 	c.claimed = true
 	keep := func(field *string, text string, limit int) {
 		if *field == "" {
@@ -169,11 +169,14 @@ func (t *Tracker) called(s *session, said *event.ToolCall, at time.Time) {
 
 // adopt takes what an agent says as said of a call that the kernel alone told of. Which of several with the same command
 // the agent speaks of is not known.
-func (t *Tracker) adopt(c *call) {
+func (t *Tracker) adopt(c *call, said *event.ToolCall) {
 	if c.claimed || c.method != agent.MethodShell {
 		return
 	}
 	c.method = agent.MethodCommand
+	if said.Command == "" {
+		c.method = agent.MethodCandidate // its time alone speaks for it
+	}
 	for _, other := range c.session.calls {
 		if other != c && other.command.same(c.command) {
 			c.confidence, c.doubt = agent.ConfidenceInferred, true
