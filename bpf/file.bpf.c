@@ -201,17 +201,11 @@ static __always_inline void open_key(struct repeat_key *key, struct file *file, 
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct super_block *block;
 	struct inode *inode;
-	struct dentry *dentry;
 
-	mix = repeat_mix(mix, (__u64)(__u32)DIRECT_READ(struct file, file, f_mode) << 32 |
-				      DIRECT_READ(struct file, file, f_flags));
-	mix = repeat_mix(mix, DIRECT_ADDRESS(struct file, file, f_path.mnt));
-	mix = repeat_mix(mix, DIRECT_ADDRESS(struct fs_struct, task->fs, root.dentry));
+	mix = mix_word(mix, (__u64)(__u32)DIRECT_READ(struct file, file, f_mode) << 32 |
+				    DIRECT_READ(struct file, file, f_flags));
+	mix = mix_file(mix, file);
 	inode = DIRECT_READ(struct file, file, f_inode);
-	dentry = (struct dentry *)DIRECT_ADDRESS(struct file, file, f_path.dentry);
-	dentry = repeat_mix_name(&mix, dentry);
-	dentry = repeat_mix_name(&mix, dentry);
-	repeat_mix_name(&mix, dentry);
 	key->inode = DIRECT_READ(struct inode, inode, i_ino);
 	block = DIRECT_READ(struct inode, inode, i_sb);
 	key->device = DIRECT_READ(struct super_block, block, s_dev);
@@ -837,4 +831,5 @@ ABI_STRUCT(change);
 ABI_STRUCT(repeat_key);
 ABI_STRUCT(repeat);
 ABI_STRUCT(transfer_key);
+ABI_STRUCT(plain_key);
 ABI_STRUCT(transfer);

@@ -82,13 +82,13 @@ func (d *fileDecoder) decodeOpen(r *Record, kind uint16, data []byte) error {
 		}
 		return nil
 	}
+	r.mix = open.Mix
 	if kind == fileKindUse {
 		r.Payload = &FileUse{event.FileIO{
 			Path: path, HostPath: host, Inode: open.Inode, Device: open.Device, Mode: open.Mode, Deleted: open.PathFlags&pathDeleted != 0,
 		}}
 		return nil
 	}
-	r.mix = open.Mix
 	r.Payload = &event.FileOpen{
 		Path: path, HostPath: host, Asked: otherPath(parts[2], path), Via: viaOf(open.Marks),
 		Claimed:    open.Marks&fileClaimed != 0,

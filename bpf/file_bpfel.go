@@ -124,6 +124,14 @@ type fileOpen struct {
 	Reserved  uint32
 }
 
+type filePlainKey struct {
+	_        structs.HostLayout
+	Mix      uint64
+	Inode    uint64
+	Device   uint32
+	Reserved uint32
+}
+
 type fileRepeat struct {
 	_     structs.HostLayout
 	Count uint64
@@ -175,8 +183,10 @@ const (
 	fileMapOpenedFiles      = "opened_files"
 	fileMapOtherTransfers   = "other_transfers"
 	fileMapPathWalks        = "path_walks"
+	fileMapPlainFiles       = "plain_files"
 	fileMapRepeats          = "repeats"
 	fileMapSandboxes        = "sandboxes"
+	fileMapSmallUses        = "small_uses"
 	fileMapStrayCounts      = "stray_counts"
 	fileMapStrays           = "strays"
 	fileMapSyscallHandlers  = "syscall_handlers"
@@ -195,6 +205,7 @@ const (
 	fileVarAbiChange        = "abi_change"
 	fileVarAbiFileOperation = "abi_file_operation"
 	fileVarAbiOpen          = "abi_open"
+	fileVarAbiPlainKey      = "abi_plain_key"
 	fileVarAbiRepeat        = "abi_repeat"
 	fileVarAbiRepeatKey     = "abi_repeat_key"
 	fileVarAbiTransfer      = "abi_transfer"
@@ -279,8 +290,10 @@ type fileMapSpecs struct {
 	OpenedFiles     *ebpf.MapSpec `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
+	PlainFiles      *ebpf.MapSpec `ebpf:"plain_files"`
 	Repeats         *ebpf.MapSpec `ebpf:"repeats"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
@@ -300,6 +313,7 @@ type fileVariableSpecs struct {
 	AbiChange        *ebpf.VariableSpec `ebpf:"abi_change"`
 	AbiFileOperation *ebpf.VariableSpec `ebpf:"abi_file_operation"`
 	AbiOpen          *ebpf.VariableSpec `ebpf:"abi_open"`
+	AbiPlainKey      *ebpf.VariableSpec `ebpf:"abi_plain_key"`
 	AbiRepeat        *ebpf.VariableSpec `ebpf:"abi_repeat"`
 	AbiRepeatKey     *ebpf.VariableSpec `ebpf:"abi_repeat_key"`
 	AbiTransfer      *ebpf.VariableSpec `ebpf:"abi_transfer"`
@@ -351,8 +365,10 @@ type fileMaps struct {
 	OpenedFiles     *ebpf.Map `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
+	PlainFiles      *ebpf.Map `ebpf:"plain_files"`
 	Repeats         *ebpf.Map `ebpf:"repeats"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
@@ -377,8 +393,10 @@ func (m *fileMaps) Close() error {
 		m.OpenedFiles,
 		m.OtherTransfers,
 		m.PathWalks,
+		m.PlainFiles,
 		m.Repeats,
 		m.Sandboxes,
+		m.SmallUses,
 		m.StrayCounts,
 		m.Strays,
 		m.SyscallHandlers,
@@ -399,6 +417,7 @@ type fileVariables struct {
 	AbiChange        *ebpf.Variable `ebpf:"abi_change"`
 	AbiFileOperation *ebpf.Variable `ebpf:"abi_file_operation"`
 	AbiOpen          *ebpf.Variable `ebpf:"abi_open"`
+	AbiPlainKey      *ebpf.Variable `ebpf:"abi_plain_key"`
 	AbiRepeat        *ebpf.Variable `ebpf:"abi_repeat"`
 	AbiRepeatKey     *ebpf.Variable `ebpf:"abi_repeat_key"`
 	AbiTransfer      *ebpf.Variable `ebpf:"abi_transfer"`

@@ -289,6 +289,7 @@ func helperActions() map[string]helperAction {
 		"transfer slowly": helperTransferSlowly,
 		"transfer ring":   helperTransferRing,
 		"transfer many":   helperTransferMany,
+		"read files":      helperReadFiles,
 
 		"bench getppid": helperBench("getppid"),
 		"bench open":    helperBench("open"),

@@ -61,6 +61,7 @@ func probes() []probe {
 func sharedMaps() []string {
 	return []string{
 		"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors",
+		"plain_files", "small_uses",
 		"unlabelled", "syscall_scopes", "syscall_handlers", "datagram_sockets", "datagram_flows",
 	}
 }

@@ -217,8 +217,8 @@ func (t *Tracer) open() error {
 	if m := t.shared["datagram_flows"]; m != nil {
 		t.datagrams = newDatagrams(m, &t.dec, t.cfg.FlowInterval)
 	}
-	if m := t.shared["transfers"]; t.cfg.FileIO && m != nil {
-		t.transfers = newTransfers([...]*ebpf.Map{m, t.shared["other_transfers"]}, t.cfg.Watched)
+	if err := t.openTransfers(); err != nil {
+		return err
 	}
 	if err := t.takeOver(); err != nil {
 		return err
@@ -251,6 +251,19 @@ func (t *Tracer) openRepeats() {
 	if err != nil {
 		t.log.Warn("some repeated opens are counted for nobody", "error", err)
 	}
+}
+
+// openTransfers has what is read and written of files told, where the configuration wants it.
+func (t *Tracer) openTransfers() (err error) {
+	m := t.shared["transfers"]
+	if !t.cfg.FileIO || m == nil {
+		return nil
+	}
+	t.transfers = newTransfers([...]*ebpf.Map{m, t.shared["other_transfers"]}, t.cfg.Watched)
+	if t.cfg.Watched != nil {
+		t.transfers.plain, err = newPlainFiles(t.shared["plain_files"], t.cfg.Watched)
+	}
+	return err
 }
 
 // load loads one object into the kernel, with the maps that others share.

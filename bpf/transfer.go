@@ -17,7 +17,8 @@ const (
 	// transferIdle is after how many looks that found no change a file counts as closed, and transferLong after
 	// how many one that is in use is told so far.
 	transferIdle, transferLong = 30, 60
-	// transferSmall is the bytes from which on what was read of a file that is not watched is told by itself.
+	// transferSmall is the bytes from which on what was read of a file that is not watched is told by itself. The kernel
+	// side has the same bound (TRANSFER_SMALL).
 	transferSmall = 64 << 10
 )
 
@@ -37,8 +38,9 @@ type FileUse struct {
 type transfers struct {
 	// kernel is the counters by file, and those of files that found no room, by process.
 	kernel [2]*ebpf.Map
-	// watched is nil where every file is told by itself.
+	// watched is nil where every file is told by itself, and plain with it.
 	watched func(path string) bool
+	plain   *plainFiles
 	swept   time.Time
 	// files is the files in use, processes those who use them, by their start.
 	files     map[fileTransferKey]*transferred
@@ -77,6 +79,9 @@ func (t *transfers) note(r *Record) {
 	if !ok {
 		return
 	}
+	if t.plain != nil {
+		t.plain.note(r, &use.IO)
+	}
 	key := fileTransferKey{Inode: use.IO.Inode, Start: r.Task.Start, Device: use.IO.Device, Pid: r.Task.PID}
 	t.adopt(key, &transferred{record: *r, io: use.IO})
 }
@@ -104,6 +109,9 @@ func (t *transfers) sweep(now time.Time, handle func(*Record)) {
 	}
 	t.swept = now
 	t.discover(now)
+	if t.plain != nil {
+		t.plain.sweep(now)
+	}
 	for start := range t.processes {
 		t.tellProcess(start, now, handle, func(f *transferred, counted *fileTransfer) bool {
 			f.long++

@@ -99,7 +99,9 @@ const (
 	uringMapPathWalks              = "path_walks"
 	uringMapPendingCalls           = "pending_calls"
 	uringMapPendingRooms           = "pending_rooms"
+	uringMapPlainFiles             = "plain_files"
 	uringMapSandboxes              = "sandboxes"
+	uringMapSmallUses              = "small_uses"
 	uringMapStrayCounts            = "stray_counts"
 	uringMapStrays                 = "strays"
 	uringMapTransferRooms          = "transfer_rooms"
@@ -184,7 +186,9 @@ type uringMapSpecs struct {
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
 	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
 	PendingRooms    *ebpf.MapSpec `ebpf:"pending_rooms"`
+	PlainFiles      *ebpf.MapSpec `ebpf:"plain_files"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
@@ -239,7 +243,9 @@ type uringMaps struct {
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
 	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
 	PendingRooms    *ebpf.Map `ebpf:"pending_rooms"`
+	PlainFiles      *ebpf.Map `ebpf:"plain_files"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
 	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
@@ -260,7 +266,9 @@ func (m *uringMaps) Close() error {
 		m.PathWalks,
 		m.PendingCalls,
 		m.PendingRooms,
+		m.PlainFiles,
 		m.Sandboxes,
+		m.SmallUses,
 		m.StrayCounts,
 		m.Strays,
 		m.TransferRooms,

@@ -22,11 +22,10 @@
 #include "compat.h"
 #include "direct.h"
 #include "event.h"
+#include "filemix.h"
 
 /* REPEAT_TAIL is how much of the end of a path that was asked for is compared, besides its length. */
 #define REPEAT_TAIL 32
-/* A multiplier that mixes bits well: 2^64 divided by the golden ratio. */
-#define REPEAT_MIX 0x9e3779b97f4a7c15ull
 
 /* Whether opens are told by counts at all; the loader sets it. */
 const volatile __u32 repeats_counted;
@@ -55,20 +54,6 @@ struct {
 	__type(value, struct repeat);
 } repeats SEC(".maps");
 
-static __always_inline __u64 repeat_mix(__u64 mix, __u64 value)
-{
-	mix = (mix ^ value) * REPEAT_MIX;
-	return mix ^ (mix >> 32);
-}
-
-/* repeat_mix_name mixes in a name and returns the directory that it is in. */
-static __always_inline struct dentry *repeat_mix_name(__u64 *mix, struct dentry *dentry)
-{
-	*mix = repeat_mix(*mix, (__u64)dentry);
-	*mix = repeat_mix(*mix, DIRECT_READ(struct dentry, dentry, d_name.hash_len));
-	return (struct dentry *)DIRECT_ADDRESS(struct dentry, dentry, d_parent);
-}
-
 /* repeat_mix_asked mixes in what was asked for; false when that says too little. */
 static __always_inline bool repeat_mix_asked(__u64 *mix, __u64 path, __s32 directory)
 {
@@ -85,16 +70,16 @@ static __always_inline bool repeat_mix_asked(__u64 *mix, __u64 path, __s32 direc
 	if (claim->bytes[0] != '/') {
 		if (directory != AT_FDCWD)
 			return false;
-		*mix = repeat_mix(*mix, DIRECT_ADDRESS(struct fs_struct, task->fs, pwd.dentry));
+		*mix = mix_word(*mix, DIRECT_ADDRESS(struct fs_struct, task->fs, pwd.dentry));
 	}
-	*mix = repeat_mix(*mix, size);
+	*mix = mix_word(*mix, size);
 	from = size > REPEAT_TAIL ? size - REPEAT_TAIL : 0;
 	if (size > REPEAT_TAIL)
 		size = REPEAT_TAIL;
 	barrier_var(size);
 	bpf_probe_read_kernel(tail, size & (2 * REPEAT_TAIL - 1), &claim->bytes[from & PATH_BYTES]);
 	for (i = 0; i < REPEAT_TAIL / 8; i++)
-		*mix = repeat_mix(*mix, tail[i]);
+		*mix = mix_word(*mix, tail[i]);
 	return true;
 }
 

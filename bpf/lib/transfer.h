@@ -8,6 +8,9 @@
  * the first use of a file by a process tells its path, user space reads the counters when the file is
  * closed, when it is idle, and when the process ends.
  *
+ * What a process reads of files that are nothing special (plain_files), as every program does of its libraries, is one
+ * sum until it is worth telling: ten thousand short programs are no twenty thousand records.
+ *
  * Only regular files and block devices: what goes through sockets is told by flows; pipes and terminals
  * have no place to look for what went through.
  *
@@ -25,6 +28,7 @@
 #include "descriptor.h"
 #include "direct.h"
 #include "event.h"
+#include "filemix.h"
 #include "filerecord.h"
 
 /* Macros of the kernel, which BTF does not carry. */
@@ -83,6 +87,45 @@ struct {
 	__type(key, struct transfer_key);
 	__type(value, struct transfer);
 } other_transfers SEC(".maps");
+
+/* plain_key is a file by the name that it was reached by: see filemix.h. */
+struct plain_key {
+	__u64 mix;
+	__u64 inode;
+	__u32 device;
+	__u32 reserved;
+};
+
+/* plain_files is the files that user space has found to be none of the watched. It alone fills and empties it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct plain_key);
+	__type(value, __u32);
+} plain_files SEC(".maps");
+
+/* TRANSFER_SMALL is how much a process reads of plain files before that is told. User space has the same bound. */
+#define TRANSFER_SMALL (64 << 10)
+
+/* small_use is what a process has read of plain files and has not been told; the last of them apart. */
+struct small_use {
+	__u64 read;
+	__u64 reads;
+	__u64 inode;
+	__u64 own_read;
+	__u64 own_reads;
+	__u32 device;
+	__u32 marks;
+};
+
+/* small_uses is kept with the process's first thread, and goes with it: its end tells what it read in all. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct small_use);
+} small_uses SEC(".maps");
 
 /* used_descriptor is a descriptor of a process. */
 struct used_descriptor {
@@ -151,24 +194,12 @@ static __always_inline void transfer_descriptor(struct transfer *transfer,
 		__sync_fetch_and_add(&transfer->open, 1);
 }
 
-/*
- * transfer_begin makes the counters of a file that a process uses for the first time, and tells its path. Where
- * one of both finds no room the process's other files take it.
- */
-static __always_inline struct transfer *transfer_begin(__u64 sandbox, struct transfer_key *key,
-						       struct file *file, __u32 marks)
+/* transfer_rest is the counters of a process's files that have none of their own, and makes key theirs. */
+static __always_inline struct transfer *transfer_rest(__u64 sandbox, struct transfer_key *key)
 {
-	struct open_record *record = open_record_begin(sandbox, FILE_USE);
 	struct transfer none = {.sandbox = sandbox};
 	struct transfer *rest;
 
-	if (record && !bpf_map_update_elem(&transfers, key, &none, BPF_NOEXIST)) {
-		open_record_file(record, file);
-		record->open.marks = marks & TRANSFER_URING ? FILE_URING : 0;
-		if (open_record_submit(sandbox, record, FILE_USE))
-			return bpf_map_lookup_elem(&transfers, key);
-		bpf_map_delete_elem(&transfers, key);
-	}
 	key->inode = 0;
 	key->device = 0;
 	rest = bpf_map_lookup_elem(&other_transfers, key);
@@ -179,6 +210,27 @@ static __always_inline struct transfer *transfer_begin(__u64 sandbox, struct tra
 	if (!rest)
 		event_lose(sandbox, FILE_USE);
 	return rest;
+}
+
+/*
+ * transfer_begin makes the counters of a file that a process uses for the first time, and tells its path. Where
+ * one of both finds no room the process's other files take it.
+ */
+static __always_inline struct transfer *transfer_begin(__u64 sandbox, struct transfer_key *key,
+						       struct file *file, __u32 marks)
+{
+	struct open_record *record = open_record_begin(sandbox, FILE_USE);
+	struct transfer none = {.sandbox = sandbox};
+
+	if (record && !bpf_map_update_elem(&transfers, key, &none, BPF_NOEXIST)) {
+		open_record_file(record, file);
+		record->open.mix = mix_file(0, file) | 1;
+		record->open.marks = marks & TRANSFER_URING ? FILE_URING : 0;
+		if (open_record_submit(sandbox, record, FILE_USE))
+			return bpf_map_lookup_elem(&transfers, key);
+		bpf_map_delete_elem(&transfers, key);
+	}
+	return transfer_rest(sandbox, key);
 }
 
 /* transfer_room passes what a global function cannot take: a pointer. */
@@ -208,20 +260,96 @@ static __always_inline struct transfer_room *transfer_room(void)
 	return bpf_map_lookup_elem(&transfer_rooms, &zero);
 }
 
+/*
+ * transfer_small counts what is read of a plain file with what the process has read of others. False means that it is to
+ * be counted by itself: then the sum was too much, and *small is where it is.
+ */
+static __always_inline bool transfer_small(const struct transfer_room *room,
+					   const struct transfer_key *key, struct small_use **small)
+{
+	struct plain_key plain = {.inode = key->inode, .device = key->device};
+	struct small_use *use;
+
+	if (room->written || (room->marks & TRANSFER_URING))
+		return false;
+	plain.mix = mix_file(0, room->file) | 1;
+	if (!bpf_map_lookup_elem(&plain_files, &plain))
+		return false;
+	use = bpf_task_storage_get(&small_uses, bpf_get_current_task_btf()->group_leader, NULL,
+				   BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!use)
+		return false;
+	if (use->inode != key->inode || use->device != key->device) {
+		use->inode = key->inode;
+		use->device = key->device;
+		use->own_read = 0;
+		use->own_reads = 0;
+	}
+	if (use->read + room->read >= TRANSFER_SMALL) {
+		*small = use;
+		return false;
+	}
+	if (room->read) {
+		__sync_fetch_and_add(&use->read, room->read);
+		__sync_fetch_and_add(&use->reads, 1);
+		use->own_read += room->read;
+		use->own_reads++;
+	}
+	use->marks |= room->marks;
+	event_aggregate(room->sandbox, FILE_USE);
+	return true;
+}
+
+/*
+ * transfer_spill tells what was small: what of it is of the file whose counters are given goes there, the rest where the
+ * process's other files are counted. Of threads that read at once it may give one file what is another's; the sum is right.
+ */
+static __always_inline void transfer_spill(struct small_use *small, struct transfer *transfer,
+					   const struct transfer_room *room,
+					   struct transfer_key key)
+{
+	__u64 read = __sync_lock_test_and_set(&small->read, 0);
+	__u64 reads = __sync_lock_test_and_set(&small->reads, 0);
+	__u64 own = small->own_read < read ? small->own_read : read;
+	__u64 calls = small->own_reads < reads ? small->own_reads : reads;
+	struct transfer *rest;
+
+	small->own_read = 0;
+	small->own_reads = 0;
+	if (own)
+		__sync_fetch_and_add(&transfer->read, own);
+	if (calls)
+		__sync_fetch_and_add(&transfer->reads, calls);
+	if (reads == calls)
+		return;
+	rest = transfer_rest(room->sandbox, &key);
+	if (!rest)
+		return;
+	__sync_fetch_and_add(&rest->read, read - own);
+	__sync_fetch_and_add(&rest->reads, reads - calls);
+	rest->marks |= small->marks;
+}
+
 /* transfer_add counts what the room says. A global function: verified once, not in each of its callers. */
 __noinline int transfer_add(void)
 {
 	struct transfer_room *room = transfer_room();
 	struct transfer_key key = {};
+	struct small_use *small = NULL;
 	struct transfer *transfer;
 
 	if (!room || !room->file || !transfer_identify(&key, room->file))
 		return 0;
 	transfer = bpf_map_lookup_elem(&transfers, &key);
-	if (!transfer)
+	if (!transfer) {
+		if (transfer_small(room, &key, &small))
+			return 0;
 		transfer = transfer_begin(room->sandbox, &key, room->file, room->marks);
+	}
 	if (!transfer)
 		return 0;
+	if (small)
+		transfer_spill(small, transfer, room, key);
 	if (room->read) {
 		__sync_fetch_and_add(&transfer->read, room->read);
 		__sync_fetch_and_add(&transfer->reads, 1);
