@@ -97,6 +97,7 @@ func collect(cfg *config, path string) error {
 	if cfg.Exporters.Prometheus.Enabled {
 		settings.metrics = &cfg.Exporters.Prometheus.Config
 	}
+	boost(d.log)
 	if d.watch, err = openWatch(settings); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ const (
 )
 
 // command is the command of `watchglass run`. It is a child like a shell's: the same files,
-// working directory and signal dispositions as this process was given, and its environment but for where
+// working directory, nice value and signal dispositions as this process was given, and its environment but for where
 // hooks are to speak to.
 type command struct {
 	// args is the command's name and arguments, path the file that runs.
@@ -34,6 +34,8 @@ type command struct {
 	cgroup int
 	// terminal is lent to it; nil when there is none to lend.
 	terminal *terminal
+	// nice is the nice value that this process was given.
+	nice int
 
 	mu    sync.Mutex
 	pid   int // 0 before the start and once it was waited for
@@ -110,11 +112,15 @@ func (c *command) start() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	pid, _, err := syscall.StartProcess(c.path, c.args, attr)
-	if errors.Is(err, unix.ENOEXEC) { // a script without #!: a shell reads it, as execvp has it
-		args := append([]string{"sh", c.path}, c.args[1:]...)
-		pid, _, err = syscall.StartProcess("/bin/sh", args, attr)
-	}
+	var pid int
+	var err error
+	atNice(c.nice, func() {
+		pid, _, err = syscall.StartProcess(c.path, c.args, attr)
+		if errors.Is(err, unix.ENOEXEC) { // a script without #!: a shell reads it, as execvp has it
+			args := append([]string{"sh", c.path}, c.args[1:]...)
+			pid, _, err = syscall.StartProcess("/bin/sh", args, attr)
+		}
+	})
 	if err != nil {
 		if c.terminal != nil { // a child that failed to execute had the terminal already
 			c.terminal.ignoreStops()

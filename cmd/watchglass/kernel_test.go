@@ -194,7 +194,7 @@ func TestKernelRunExitCodes(t *testing.T) {
 
 func TestKernelRunPassesThrough(t *testing.T) {
 	testenv.RequireEBPF(t)
-	cmd := program(t, "run", "--quiet", "--", "sh", "-c", `cat; env | grep -v ^WATCHGLASS_ | sort >&2; pwd >&2; grep -E '^Sig(Ign|Blk)' /proc/self/status >&2; ulimit -a >&2; umask >&2`)
+	cmd := program(t, "run", "--quiet", "--", "sh", "-c", `cat; env | grep -v ^WATCHGLASS_ | sort >&2; pwd >&2; grep -E '^Sig(Ign|Blk)' /proc/self/status >&2; ulimit -a >&2; umask >&2; nice >&2`)
 	plain := exec.CommandContext(t.Context(), "sh", cmd.Args[len(cmd.Args)-2:]...)
 	input := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB, many times a pipe's room
 	dir := t.TempDir()

@@ -114,6 +114,9 @@ func (o *runOptions) run(args []string) error {
 	cfg.Detectors.Canaries = append(cfg.Detectors.Canaries, planted.canaries...)
 	s := &session{options: o, cfg: cfg, log: log, desk: openDesk()}
 	s.command = command{args: args, path: path, env: os.Environ(), terminal: borrowTerminal(os.Stdin, os.Stdout)}
+	if s.command.nice, err = niceOf(0); err != nil {
+		return err
+	}
 	return s.run()
 }
 
@@ -209,6 +212,7 @@ func (s *session) open(ctx context.Context) error {
 	if s.options.metrics != "" {
 		settings.metrics = &prometheus.Config{Address: s.options.metrics}
 	}
+	boost(s.log)
 	if s.watch, err = openWatch(settings); err != nil {
 		return err
 	}
