@@ -22,6 +22,10 @@ VM_PACKAGES ?= ./bpf/...
 # machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
 VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket)$$
 FUZZTIME ?= 20s
+# Sessions at once, and the long form: so many sandboxes do benign work for so long.
+CORPUS_PARALLEL ?= 4
+CORPUS_SANDBOXES ?= 16
+CORPUS_LENGTH ?= 31m
 # Of amd64 and arm64 the one that this machine is not.
 OTHER_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),amd64,arm64)
 
@@ -94,7 +98,8 @@ bench-join: ## How well real agents' calls are joined to processes (writes docs/
 .PHONY: corpus
 corpus: ## Execute the labelled sessions, attacks and benign work, and write docs/detection.md; needs root
 	@$(INSTALL) go kernel corpus
-	go test -count=1 -timeout 60m -run '^TestKernelCorpus$$' ./test/corpus -page $(CURDIR)/docs/detection.md
+	go test -count=1 -timeout 120m -v -run '^TestKernelCorpus$$' ./test/corpus -page $(CURDIR)/docs/detection.md \
+		-parallel $(CORPUS_PARALLEL) -sandboxes $(CORPUS_SANDBOXES) -length $(CORPUS_LENGTH)
 
 .PHONY: generate
 generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19

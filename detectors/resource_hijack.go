@@ -45,14 +45,24 @@ type usual struct {
 	next  int
 }
 
+// demand is the processor time that a sandbox had, and for how long some of it stood still for want of more: on a busy
+// machine a miner gets little, and wants as much as ever.
+type demand struct{ cpu, waited time.Duration }
+
+func (d demand) since(before demand) demand {
+	return demand{d.cpu - before.cpu, max(0, d.waited-before.waited)}
+}
+
 // load is how busy a sandbox is.
 type load struct {
-	// since is when it began to be busy with nothing that is known, cpu what it had used then.
+	// since is when it began to be busy with nothing that is known, used what it had used then.
 	since    time.Time
-	cpu      time.Duration
+	used     demand
 	last     time.Time
-	lastCPU  time.Duration
+	lastUsed demand
 	measured bool
+	// told is the title of what was found and goes on; "" for nothing.
+	told string
 	// alive is the builds and tests that run.
 	alive []event.ProcessID
 }
@@ -102,7 +112,11 @@ func (d *resourceHijack) Detect(e *event.Event, report func(*event.Finding)) {
 		}
 	case *event.ResourceUsage:
 		if p.CPU != nil {
-			d.measured(e, p.CPU.Total, report)
+			now := demand{cpu: p.CPU.Total}
+			if p.Pressure.CPU != nil {
+				now.waited = p.Pressure.CPU.Some
+			}
+			d.measured(e, now, report)
 		}
 	}
 }
@@ -160,33 +174,58 @@ func (d *resourceHijack) ended(e *event.Event, x *event.ProcessExit, report func
 }
 
 // measured looks at what the whole sandbox used since it was measured last.
-func (d *resourceHijack) measured(e *event.Event, cpu time.Duration, report func(*event.Finding)) {
+func (d *resourceHijack) measured(e *event.Event, used demand, report func(*event.Finding)) {
 	l := d.loadOf(e)
-	before, beforeCPU, known := l.last, l.lastCPU, l.measured
-	l.last, l.lastCPU, l.measured = e.Time, cpu, true
+	before, lastUsed, known := l.last, l.lastUsed, l.measured
+	l.last, l.lastUsed, l.measured = e.Time, used, true
 	passed := e.Time.Sub(before)
-	if !known || passed <= 0 || cpu < beforeCPU {
+	if !known || passed <= 0 || used.cpu < lastUsed.cpu {
 		l.since = time.Time{}
 		return
 	}
-	if busy := float64(cpu-beforeCPU) >= saturated*float64(passed); !busy || len(l.alive) > 0 {
-		l.since = time.Time{}
+	since := used.since(lastUsed)
+	if busy := float64(since.cpu+since.waited) >= saturated*float64(passed); !busy || len(l.alive) > 0 {
+		d.eased(e, l, report)
 		return
 	}
 	if l.since.IsZero() {
-		l.since, l.cpu = before, beforeCPU
+		l.since, l.used = before, lastUsed
 	}
 	lasted := e.Time.Sub(l.since)
 	if lasted < d.floor {
 		return
 	}
-	processors := strconv.FormatFloat(float64(cpu-l.cpu)/float64(lasted), 'f', 1, 64)
+	total := used.since(l.used)
+	processors := strconv.FormatFloat(float64(total.cpu)/float64(lasted), 'f', 1, 64)
+	why := "The floor is " + d.floor.String() + "."
+	if total.waited > 0 {
+		why += " For " + total.waited.Round(time.Second).String() + " of it some processes waited for a processor: they want more than they got."
+	}
+	l.told = "sandbox " + cut(e.Sandbox.Name, longestCommand) + " has kept " + processors + " processors busy for " +
+		lasted.Round(time.Second).String() + ", without a build or test"
 	d.report(e, finding{
-		key: d.findings.Key(2), level: event.SeverityLow, object: cut(e.Sandbox.Name, longestCommand),
-		why: "The floor is " + d.floor.String() + ".",
-		title: "sandbox " + cut(e.Sandbox.Name, longestCommand) + " has kept " + processors + " processors busy for " +
-			lasted.Round(time.Second).String() + ", without a build or test",
+		key: d.findings.Key(2), level: event.SeverityLow, object: cut(e.Sandbox.Name, longestCommand), why: why, title: l.told,
 	}, report)
+}
+
+// eased notes that a sandbox is not busy, or busy with a build, and says so where it was reported.
+func (d *resourceHijack) eased(e *event.Event, l *load, report func(*event.Finding)) {
+	l.since = time.Time{}
+	if l.told == "" {
+		return
+	}
+	title, key := l.told, d.findings.Key(2)
+	l.told = ""
+	seen := d.findings.Get(e.Sandbox.ID, key)
+	if seen == nil {
+		return
+	}
+	f := &event.Finding{
+		ID: seen.id, Rule: &d.rule, State: event.FindingResolved, Level: event.SeverityLow, Count: seen.count, Title: title,
+		Explanation: "It is over: " + title + ".", Objects: []string{cut(e.Sandbox.Name, longestCommand)}, Evidence: []string{e.UID()},
+	}
+	d.findings.Drop(e.Sandbox.ID, key)
+	report(f)
 }
 
 // finding is what is to be reported, if it was not lately.

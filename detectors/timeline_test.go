@@ -31,7 +31,7 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	posture PID [user=0] [userns=own] [caps=A+B] [seccomp=filter] [nnp=yes] [ns=net+pid] [mounts=/a+/b] [sockets=/a] [devices=/a]
 //	    [network=own] [metadata=yes] [pids=N] [memory=N] [policy=yes]
 //	exit PID cpu=DURATION [lived=DURATION]
-//	usage CPU         the sandbox has used so much processor time so far
+//	usage CPU [WAITED]    the sandbox has used so much processor time so far, and waited so long for more
 //	call PID SERVER [end]       a call of a tool server's tool, by the agent's word; end: its end
 //	granted PID SERVER
 //	sandbox NAME      the steps that follow happen in this sandbox; it was watched from now on
@@ -174,7 +174,11 @@ func (tl *timeline) step(line string) {
 			Exited: tl.now, Duration: tl.duration(lived), Usage: &event.Usage{User: tl.duration(options["cpu"])},
 		})
 	case "usage":
-		tl.measure(tl.duration(words[1]))
+		waited := time.Duration(0)
+		if len(words) > 2 {
+			waited = tl.duration(words[2])
+		}
+		tl.measure(tl.duration(words[1]), waited)
 	case "call", "granted":
 		tl.claim(words)
 	case "files":
@@ -298,8 +302,8 @@ func (tl *timeline) claim(words []string) {
 	tl.publish(words[1], call)
 }
 
-func (tl *timeline) measure(cpu time.Duration) {
-	tl.show(nil, &event.ResourceUsage{CPU: &event.CPUUsage{Total: cpu}})
+func (tl *timeline) measure(cpu, waited time.Duration) {
+	tl.show(nil, &event.ResourceUsage{CPU: &event.CPUUsage{Total: cpu}, Pressure: event.Pressures{CPU: &event.Pressure{Some: waited}}})
 }
 
 func (tl *timeline) exec(pid string, options map[string]string) {

@@ -20,7 +20,7 @@ type score struct {
 }
 
 // Page is docs/detection.md: the account of all results.
-func Page(results []Result, machine string) string {
+func Page(results []Result, days []Day, machine string) string {
 	scores := map[string]*score{}
 	of := func(rule string) *score {
 		if scores[rule] == nil {
@@ -64,6 +64,15 @@ func Page(results []Result, machine string) string {
 			counted[f.Rule] = true
 		}
 	}
+	short, pieces, execs, events := benign, 0, 0, 0
+	for i := range days {
+		d := &days[i]
+		benign += d.Took
+		pieces, execs, events = pieces+d.Pieces, execs+d.Execs, events+d.Events
+		for _, f := range d.Findings {
+			of(f.Rule).falsePositives++
+		}
+	}
 	fmt.Fprintf(&b, `# What is found
 
 <!-- Written by make corpus. Do not edit. -->
@@ -71,12 +80,14 @@ func Page(results []Result, machine string) string {
 Labelled sessions, executed for real in a network namespace of their own, on %s. %d attacks, of which all expected
 detectors found %d; %d benign sessions of %s in all. *After* is the time from the start of the session to the event
 that decided, the median. *Unasked* is findings in attacks whose label names another detector. *A session-hour* is what was found in benign
-sessions, by their time: they are dense, so that an hour of real work finds less. A weak-sandbox finding
+work, the long form included, by its time. A weak-sandbox finding
 of low severity is true of every session here that takes long enough to be looked at: they run in no sandbox.
 
+%s
 | detector | found | missed | unasked | in benign sessions | a session-hour | after |
 |---|---:|---:|---:|---:|---:|---:|
-`, machine, attacks, foundAttacks, quiet, benign.Round(time.Second))
+`, machine, attacks, foundAttacks, quiet, short.Round(time.Second),
+		longForm(days, total{benign - short, pieces, execs, events}))
 	for _, rule := range slices.Sorted(maps.Keys(scores)) {
 		s := scores[rule]
 		after := "–"
@@ -122,4 +133,31 @@ func order(r Result) int {
 		return 0
 	}
 	return 1
+}
+
+// total is what days were, in all.
+type total struct {
+	time                  time.Duration
+	pieces, execs, events int
+}
+
+// longForm says what the days of benign work were.
+func longForm(days []Day, sum total) string {
+	if len(days) == 0 {
+		return "Without the long form: minutes of benign work say little of false positives.\n"
+	}
+	severities := map[string]int{}
+	for i := range days {
+		for _, f := range days[i].Findings {
+			severities[f.Severity]++
+		}
+	}
+	hours := sum.time.Hours()
+	return fmt.Sprintf(`The long form: %d sandboxes did benign work beside each other, %.1f session-hours in all, each its own time. The work is
+the benign sessions below that need no settings of their own, one after the other without a pause, each in a home of its own, in an
+order of its own, over and over: %d of them, %d programs executed, %d events; that is %.0f pieces of work and %.0f programs a session-hour.
+Agents wait for their models for most of an hour; here the sandboxes wait for each other's processor instead.
+Found were %d of severity critical, %d high, %d medium, %d low and %d info.
+`, len(days), hours, sum.pieces, sum.execs, sum.events, float64(sum.pieces)/hours, float64(sum.execs)/hours,
+		severities["critical"], severities["high"], severities["medium"], severities["low"], severities["info"])
 }

@@ -3,11 +3,8 @@
 package corpus
 
 import (
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -15,7 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +27,10 @@ import (
 var (
 	page = flag.String("page", "", "write the account to this file")
 	only = flag.String("only", "", "run only the sessions whose names are in this list")
-	keep = flag.String("keep", "", "keep the results in this file, beside those of other sessions that it holds, so that the corpus can be run in parts")
+	// The long form: days of benign work beside each other.
+	sandboxes = flag.Int("sandboxes", 0, "so many sandboxes do benign work at once, for -length, after the sessions")
+	length    = flag.Duration("length", 30*time.Minute, "how long a day of benign work is")
+	parallel  = flag.Int("parallel", 1, "run so many sessions at once")
 )
 
 // TestCorpusIsLabelled holds the corpus to its size, and to detectors that there are.
@@ -115,8 +117,8 @@ func TestEveryDetectorIsAttacked(t *testing.T) {
 	}
 }
 
-// inWorld runs what needs the corpus's network, on a goroutine whose thread ends with it.
-func inWorld(t *testing.T, run func(c *Corpus) error) {
+// build makes the binary.
+func build(t *testing.T) string {
 	t.Helper()
 	testenv.RequireRoot(t)
 	testenv.RequireEBPF(t)
@@ -124,20 +126,27 @@ func inWorld(t *testing.T, run func(c *Corpus) error) {
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/watchglass/watchglass/cmd/watchglass").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	done := make(chan error)
-	go func() {
-		done <- func() error {
+	return binary
+}
+
+// inWorlds runs so many workers, each in a network of its own, on a goroutine whose thread ends with it.
+func inWorlds(t *testing.T, binary string, workers int, run func(worker int, c *Corpus) error) {
+	t.Helper()
+	var all sync.WaitGroup
+	for worker := range workers {
+		all.Go(func() {
 			c, err := Open(t.Context(), binary)
 			if err != nil {
-				return err
+				t.Error(err)
+				return
 			}
 			defer c.Close()
-			return run(c)
-		}()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
+			if err := run(worker, c); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	all.Wait()
 }
 
 // TestKernelFindingExplainsItself has an agent read a key in a call that its user approved, and holds the finding to all
@@ -151,7 +160,7 @@ tool call_1 "cat ~/.ssh/id_ed25519 >/dev/null; true"
 result call_1 "cat ~/.ssh/id_ed25519 >/dev/null; true"
 '`}
 	var result Result
-	inWorld(t, func(c *Corpus) (err error) {
+	inWorlds(t, build(t), 1, func(_ int, c *Corpus) (err error) {
 		result, err = c.Run(t.Context(), session)
 		return err
 	})
@@ -193,9 +202,18 @@ func TestKernelCorpus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var results []Result
-	inWorld(t, func(c *Corpus) error {
-		for i := range sessions {
+	binary := build(t)
+	var mu sync.Mutex
+	next, all := 0, make([]*Result, len(sessions))
+	inWorlds(t, binary, max(1, *parallel), func(_ int, c *Corpus) error {
+		for {
+			mu.Lock()
+			i := next
+			next++
+			mu.Unlock()
+			if i >= len(sessions) {
+				return nil
+			}
 			if *only != "" && !slices.Contains(strings.Split(*only, ","), sessions[i].Name) {
 				continue
 			}
@@ -204,10 +222,64 @@ func TestKernelCorpus(t *testing.T) {
 				t.Error(err)
 				continue
 			}
-			results = append(results, r)
+			all[i] = &r
 		}
-		return nil
 	})
+	var results []Result
+	for _, r := range all {
+		if r != nil {
+			results = append(results, *r)
+		}
+	}
+	judge(t, results)
+	days := work(t, binary, sessions)
+	if *page != "" && !t.Failed() {
+		if err := os.WriteFile(*page, []byte(Page(results, days, machine())), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// work is days of benign work in the long form, which finds what minutes do not. Nobody may be paged, and hardly
+// anybody bothered.
+func work(t *testing.T, binary string, sessions []Session) []Day {
+	t.Helper()
+	days := make([]Day, *sandboxes)
+	inWorlds(t, binary, *sandboxes, func(worker int, c *Corpus) (err error) {
+		days[worker], err = c.Day(t.Context(), sessions, *length, uint64(worker))
+		return err
+	})
+	var hours float64
+	medium := 0
+	for i := range days {
+		d := &days[i]
+		hours += d.Took.Hours()
+		t.Logf("day %d: %s, %d pieces, %d processes, %d events, %d lost, failed %v", i, d.Took.Round(time.Second), d.Pieces, d.Execs, d.Events, d.Missing, d.Failed)
+		if len(d.Failed) > 0 {
+			t.Errorf("day %d: the work of %v failed", i, d.Failed)
+		}
+		if d.Missing*1000 > d.Events {
+			t.Errorf("day %d: of %d events %d were lost: quiet must mean that it was seen", i, d.Events, d.Missing)
+		}
+		for _, f := range d.Findings {
+			if f.grave() {
+				t.Errorf("day %d: found %s", i, f.String())
+			}
+			if f.Severity == "medium" {
+				medium++
+				t.Logf("day %d: found %s", i, f.String())
+			}
+		}
+	}
+	if allowed := int(hours / 8); medium > allowed {
+		t.Errorf("%d findings of medium severity in %.1f hours of benign work: at most one in 8", medium, hours)
+	}
+	return days
+}
+
+// judge compares what was found with what should have been.
+func judge(t *testing.T, results []Result) {
+	t.Helper()
 	medium := 0
 	for _, r := range results {
 		for _, f := range r.Findings {
@@ -241,17 +313,6 @@ func TestKernelCorpus(t *testing.T) {
 	if medium > 0 {
 		t.Errorf("%d findings of medium severity in benign sessions: at most one in 8 session-hours", medium)
 	}
-	if *keep != "" {
-		var err error
-		if results, err = merge(*keep, results); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if *page != "" {
-		if err := os.WriteFile(*page, []byte(Page(results, machine())), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // told is findings in a line each.
@@ -260,32 +321,6 @@ func told(findings []Finding) (lines []string) {
 		lines = append(lines, findings[i].String())
 	}
 	return lines
-}
-
-// merge puts results beside those in a file, in the place of older ones of the same sessions, and is all of them.
-func merge(file string, results []Result) ([]Result, error) {
-	var all []Result
-	switch text, err := os.ReadFile(file); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, err
-	default:
-		if err := json.Unmarshal(text, &all); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	for _, r := range results {
-		same := func(old Result) bool {
-			return old.Session.Name == r.Session.Name && old.Session.Attack == r.Session.Attack
-		}
-		all = append(slices.DeleteFunc(all, same), r)
-	}
-	slices.SortStableFunc(all, func(a, b Result) int { return strings.Compare(a.Session.Name, b.Session.Name) })
-	text, err := json.Marshal(all)
-	if err != nil {
-		return nil, err
-	}
-	return all, os.WriteFile(file, text, 0o600)
 }
 
 func machine() string {

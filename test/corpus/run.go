@@ -4,11 +4,11 @@ package corpus
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,13 +81,10 @@ func (c *Corpus) Close() { c.world.leave() }
 // Run runs a session and reads what was found.
 func (c *Corpus) Run(ctx context.Context, s *Session) (Result, error) {
 	result := Result{Session: s}
-	for _, command := range s.Needs {
-		if _, err := exec.LookPath(command); err != nil {
-			result.Lacks = command
-			return result, nil
-		}
+	if result.Lacks = s.Lacks(); result.Lacks != "" {
+		return result, nil
 	}
-	dir, err := home()
+	dir, err := home(assetFiles)
 	if dir != "" {
 		defer func() { _ = os.RemoveAll(dir) }()
 	}
@@ -114,8 +111,21 @@ func (c *Corpus) Run(ctx context.Context, s *Session) (Result, error) {
 		return result, fmt.Errorf("session %s: %w", s.Name, err)
 	}
 	result.Took = time.Since(started)
-	result.Findings, err = readFindings(filepath.Join(output, "events.jsonl"))
-	return result, err
+	f, err := os.Open(filepath.Join(output, "events.jsonl"))
+	if err != nil {
+		return result, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	told, err := read(f)
+	switch result.Findings = told.findings; {
+	case err != nil:
+		return result, fmt.Errorf("session %s: %w", s.Name, err)
+	case told.lost != "": // quiet must mean "saw it and said nothing"
+		return result, fmt.Errorf("session %s: events were lost: %s", s.Name, told.lost)
+	case told.execs == 0:
+		return result, fmt.Errorf("session %s was not watched", s.Name)
+	}
+	return result, nil
 }
 
 // place is where a session runs: its home directory, where its output goes, and a variable of its environment.
@@ -150,27 +160,31 @@ func (c *Corpus) execute(ctx context.Context, s *Session, at place) error {
 	if err := errors.Join(os.WriteFile(script, []byte(first+s.Script), 0o600), os.WriteFile(settings, []byte(configuration(s)), 0o600)); err != nil {
 		return err
 	}
-	work := filepath.Join(dir, "work")
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	args := []string{"run", "--quiet", "--config", settings, "--json", filepath.Join(output, "events.jsonl")}
+	args := []string{"--config", settings, "--json", filepath.Join(output, "events.jsonl")}
 	if s.Learns > 0 {
 		args = append(args, "--baselines", filepath.Join(output, "baselines"))
 	}
 	for _, flag := range s.Flags {
 		args = append(args, strings.ReplaceAll(flag, "$HOME", dir))
 	}
-	cmd := exec.CommandContext(ctx, c.binary, append(args, "--", "bash", script)...)
-	cmd.Dir = work
-	cmd.Env = append(os.Environ(), "HOME="+dir, "WORK="+work, "TOOLS="+c.world.dir, at.variable)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out.String())
+	cmd := c.watch(ctx, dir, append(args, "--", "bash", script))
+	cmd.Env = append(cmd.Env, at.variable)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil
+}
+
+// watch is watchglass run with these arguments, in a developer's home directory.
+func (c *Corpus) watch(ctx context.Context, dir string, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.binary, append([]string{"run", "--quiet"}, args...)...)
+	cmd.Dir = filepath.Join(dir, "work")
+	cmd.Env = append(os.Environ(), "HOME="+dir, "WORK="+cmd.Dir, "TOOLS="+c.world.dir)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
 }
 
 // line is what is read of a line of the --json file.
@@ -180,51 +194,60 @@ type line struct {
 	Attributes map[string]any `json:"attributes"`
 }
 
-// readFindings is every finding, as it was first reported and last. A session of which events were lost, or in which nothing was
-// seen, is an error: quiet must mean "saw it and said nothing".
-func readFindings(file string) ([]Finding, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	var all []Finding
+// account is what a session told.
+type account struct {
+	// findings is every finding, as it was first reported and last.
+	findings []Finding
+	// events and execs is how many there were, missing how many were lost, lost the first that says so.
+	events, execs, missing int
+	lost                   string
+}
+
+// read reads what a session told, as JSON lines.
+func read(from io.Reader) (account, error) {
+	var told account
 	var start time.Time
-	seen, execs := map[string]int{}, 0
-	lines := bufio.NewScanner(f)
+	seen := map[string]int{}
+	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
 		var l line
 		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			return nil, fmt.Errorf("%w in %s", err, lines.Bytes())
+			return told, fmt.Errorf("%w in %s", err, lines.Bytes())
 		}
-		text := func(key string) string { s, _ := l.Attributes[key].(string); return s }
-		switch {
-		case start.IsZero():
+		told.events++
+		if start.IsZero() {
 			start = l.Time
-		case l.Event == "watchglass.telemetry.loss":
-			return nil, fmt.Errorf("events were lost: %s", lines.Bytes())
-		case l.Event == "watchglass.process.exec":
-			execs++
-		case l.Event == "watchglass.finding":
-			id := text("watchglass.finding.id")
-			at, again := seen[id]
-			if !again {
-				at = len(all)
-				seen[id] = at
-				all = append(all, Finding{
-					Rule: text("security_rule.name"), Severity: text("watchglass.finding.severity"),
-					Title: text("watchglass.finding.title"), After: max(0, l.Time.Sub(start)),
-				})
+		}
+		switch l.Event {
+		case "watchglass.telemetry.loss":
+			n, _ := l.Attributes["watchglass.loss.count"].(float64)
+			if told.missing += int(n); told.lost == "" {
+				told.lost = lines.Text()
 			}
-			all[at].Last = l.Attributes
-			all[at].Reports++
+		case "watchglass.process.exec":
+			told.execs++
+		case "watchglass.finding":
+			told.found(&l, start, seen)
 		}
 	}
-	if execs == 0 && lines.Err() == nil {
-		return nil, errors.New("the session was not watched")
+	return told, lines.Err()
+}
+
+func (a *account) found(l *line, start time.Time, seen map[string]int) {
+	text := func(key string) string { s, _ := l.Attributes[key].(string); return s }
+	id := text("watchglass.finding.id")
+	at, again := seen[id]
+	if !again {
+		at = len(a.findings)
+		seen[id] = at
+		a.findings = append(a.findings, Finding{
+			Rule: text("security_rule.name"), Severity: text("watchglass.finding.severity"),
+			Title: text("watchglass.finding.title"), After: max(0, l.Time.Sub(start)),
+		})
 	}
-	return all, lines.Err()
+	a.findings[at].Last = l.Attributes
+	a.findings[at].Reports++
 }
 
 // grave says whether somebody would be paged.

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"os/exec"
 	"path"
 	"slices"
 	"strconv"
@@ -136,4 +137,14 @@ func (s *Session) Open(found []Finding) []string {
 	return slices.DeleteFunc(slices.Clone(s.Over), func(rule string) bool {
 		return slices.ContainsFunc(found, func(f Finding) bool { return f.Rule == rule && f.Over() })
 	})
+}
+
+// Lacks is the command for want of which it cannot run here, "" for none.
+func (s *Session) Lacks() string {
+	for _, command := range s.Needs {
+		if _, err := exec.LookPath(command); err != nil {
+			return command
+		}
+	}
+	return ""
 }

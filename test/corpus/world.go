@@ -113,8 +113,8 @@ func packages() http.Handler {
 // assetFiles is how many files the project has that no session made.
 const assetFiles = 350
 
-// home makes a fake developer's home directory. It is not in a temporary directory: nobody's home is.
-func home() (string, error) {
+// home makes a fake developer's home directory, whose project has so many assets. It is not in a temporary directory: nobody's home is.
+func home(assets int) (string, error) {
 	if err := os.MkdirAll("/home", 0o755); err != nil {
 		return "", err
 	}
@@ -148,7 +148,7 @@ func home() (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, ".local/bin/codex"), shell, 0o755); err != nil { //nolint:gosec // a program
 		return dir, err
 	}
-	for i := range assetFiles {
+	for i := range assets {
 		file := filepath.Join(dir, "work/assets", fmt.Sprintf("part%03d.txt", i))
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return dir, err
