@@ -30,6 +30,8 @@ type mcpDrift struct {
 	lists   *memory.Memory[listChange]
 	// uses is when a tool of any server was used or approved last.
 	uses *memory.Memory[time.Time]
+	// reached is where the agents' own programs connected: servers over HTTP are no processes here.
+	reached *memory.Memory[struct{}]
 }
 
 // toolServer is a running server.
@@ -65,7 +67,7 @@ func newMCPDrift(cfg *Config) *mcpDrift {
 			Kinds: []event.Kind{
 				event.KindProcessExec, event.KindFileOpen, event.KindFileRename, event.KindNetworkConnect, event.KindToolCall, event.KindApproval,
 			},
-			MemoryBound: "per sandbox max_entries findings, servers, commands (at most 512 bytes each) and names, 32 destinations of each " +
+			MemoryBound: "per sandbox max_entries findings, servers, commands (at most 512 bytes each), names and destinations of agents, 32 destinations of each " +
 				"server; max_sandboxes sandboxes; least recently used first",
 			FalsePositives: "until a server's first call its command and its destinations may be anything; lists that the agent itself " +
 				"or the user's editor writes; shells by which npx, pyenv and their like start the server itself; loopback",
@@ -82,8 +84,9 @@ func newMCPDrift(cfg *Config) *mcpDrift {
 		known:    memory.New[struct{}](cfg.MaxSandboxes, cfg.MaxEntries),
 		lists:    memory.New[listChange](cfg.MaxSandboxes, 1),
 		uses:     memory.New[time.Time](cfg.MaxSandboxes, 1),
+		reached:  memory.New[struct{}](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-	d.memories = []memories{d.findings, d.running, d.pins, d.known, d.lists, d.uses}
+	d.memories = []memories{d.findings, d.running, d.pins, d.known, d.lists, d.uses, d.reached}
 	return d
 }
 
@@ -104,7 +107,11 @@ func (d *mcpDrift) Detect(e *event.Event, report func(*event.Finding)) {
 			d.written(e, p.Target)
 		}
 	case *event.NetworkConnect:
-		if p.Error == 0 {
+		switch {
+		case p.Error != 0 && !p.Abandoned:
+		case e.Process != nil && ownProcess(e.Process):
+			d.agentConnected(e, p, report)
+		case p.Error == 0:
 			d.connected(e, p, report)
 		}
 	case *event.ToolCall:
@@ -238,6 +245,42 @@ func (d *mcpDrift) connected(e *event.Event, n *event.NetworkConnect, report fun
 		key: d.findings.Key(uint64(n.Peer.Port()), server.identity, address.String()), level: event.SeverityLow, object: destination,
 		title: "the tool server " + server.identity + " reached " + destination + ", where it never did",
 		why:   "It knew " + strconv.Itoa(len(server.peers)) + " destinations when it was used first.",
+	}, report)
+}
+
+// listRecently is for how long a written list is a reason for what the agent itself does.
+const listRecently = time.Hour
+
+// agentConnected looks where an agent's own program connects: a server over HTTP is reached by that. What it did before a
+// tool call wrote the list is its own business, and what it does at once after it that it never did is the list's.
+func (d *mcpDrift) agentConnected(e *event.Event, n *event.NetworkConnect, report func(*event.Finding)) {
+	scope := event.ScopeOf(n.Peer.Addr())
+	if n.Peer.Port() == 0 || n.Peer.Port() == 53 || scope == event.ScopeUnspecified || scope == event.ScopeMulticast {
+		return
+	}
+	to := site(n.PeerName)
+	if to == "" {
+		to = n.Peer.Addr().Unmap().String()
+	}
+	port := uint64(0)
+	if scope == event.ScopeLoopback { // one machine has many servers
+		port = uint64(n.Peer.Port())
+	}
+	key := d.reached.Key(port, agentOf(e.Process), to)
+	known := d.reached.Get(e.Sandbox.ID, key) != nil
+	d.reached.Put(e.Sandbox.ID, key, struct{}{})
+	change := d.listChanged(e)
+	if known || change == nil || e.Time.Sub(change.at) > listRecently {
+		return
+	}
+	destination := n.Peer.String()
+	if n.PeerName != "" {
+		destination += " (" + cut(n.PeerName, longestCommand) + ")"
+	}
+	d.report(e, drift{
+		key: d.findings.Key(4, to), object: destination, evidence: change.event,
+		title: agentOf(e.Process) + " itself reached " + destination + ", where it never did, after " + change.by + " wrote " + change.path,
+		why:   "A tool server that is reached over HTTP is no process here: a list that a tool call wrote, and a new destination, is what is seen of it.",
 	}, report)
 }
 

@@ -370,7 +370,7 @@ const (
 	PolicyEnforcement Key = "watchglass.policy.enforcement"
 	// PolicyReason is why, as the one who decided says.
 	PolicyReason Key = "watchglass.policy.reason"
-	// MismatchType is how claim and fact disagree: exit_code, sandbox, command, denied_but_ran,
+	// MismatchType is how claim and fact disagree: exit_code, sandbox, command, denied_but_ran, escalated_unapproved,
 	// effect_without_call, call_without_effect, claims_stopped, foreign_session, call_conflict,
 	// proxy_denied, proxy_bypassed, proxy_elsewhere.
 	MismatchType Key = "watchglass.mismatch.type"

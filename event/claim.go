@@ -432,6 +432,8 @@ const (
 	MismatchCommand Mismatch = "command"
 	// MismatchDeniedButRan is a denied call that ran.
 	MismatchDeniedButRan Mismatch = "denied_but_ran"
+	// MismatchEscalated is a call that left the agent's sandbox, by its own word and by the kernel's, and that nobody approved.
+	MismatchEscalated Mismatch = "escalated_unapproved"
 	// MismatchEffectWithoutCall is what processes did that belong to no call.
 	MismatchEffectWithoutCall Mismatch = "effect_without_call"
 	// MismatchCallWithoutEffect is a call that started nothing.

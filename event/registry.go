@@ -172,7 +172,7 @@ func Attributes() []AttributeInfo {
 		{PolicySubject, ValueString, "What was decided on."},
 		{PolicyEnforcement, ValueString, "Who enforces it: kernel, proxy, hook, none."},
 		{PolicyReason, ValueString, "Why, as the one who decided says."},
-		{MismatchType, ValueString, "How claim and fact disagree: exit_code, sandbox, command, denied_but_ran, effect_without_call, call_without_effect, claims_stopped, foreign_session, call_conflict, proxy_denied, proxy_bypassed, proxy_elsewhere."},
+		{MismatchType, ValueString, "How claim and fact disagree: exit_code, sandbox, command, denied_but_ran, escalated_unapproved, effect_without_call, call_without_effect, claims_stopped, foreign_session, call_conflict, proxy_denied, proxy_bypassed, proxy_elsewhere."},
 		{MismatchClaimed, ValueString, "What was claimed."},
 		{MismatchFact, ValueString, "What the kernel saw."},
 		{FilePath, ValueString, "The file's path: for a success the kernel's own path of the opened file, else the path that was asked for."},

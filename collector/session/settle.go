@@ -227,6 +227,7 @@ func (t *Tracker) check(c *call, now time.Time) {
 		t.checkCommand(c)
 		t.checkDenied(c)
 		t.checkSandbox(c)
+		t.checkEscalated(c)
 		if !c.claimed && c.session.speaks(c) && c.confidence == agent.ConfidenceExact {
 			t.disagree(c, event.MismatchEffectWithoutCall, "nothing", "processes ran for call "+c.id)
 		} else if !c.claimed && c.session.claimed {
@@ -329,6 +330,25 @@ func (t *Tracker) checkSandbox(c *call) {
 	if found {
 		s.told["sandbox"] = true
 		t.disagree(c, event.MismatchSandbox, s.sandbox, "no namespaces, seccomp filter or no_new_privs of its own")
+	}
+}
+
+// escalated is the agent's word for a call that left its sandbox.
+const escalated = "escalated"
+
+// checkEscalated finds a call that left the agent's sandbox although nobody, and no rule, approved it.
+func (t *Tracker) checkEscalated(c *call) {
+	if c.sandbox != escalated || c.confidence != agent.ConfidenceExact ||
+		slices.ContainsFunc(c.approvals, func(a event.ApprovalView) bool { return a.State == event.ApprovalGranted }) {
+		return
+	}
+	for _, r := range c.roots {
+		for _, given := range r.commands {
+			if given.confined == confinementNone {
+				t.disagree(c, event.MismatchEscalated, "nothing outside of the agent's sandbox", cutText(lineOf(r)))
+				return
+			}
+		}
 	}
 }
 

@@ -49,5 +49,7 @@ work() {
 	tool "$1" "$2"
 	result "$1" "$2"
 }
+# outcome ID escalated|denied is what became of a call in the agent's sandbox.
+outcome() { say codex.sandbox_outcome tool_name exec_command call_id "$1" outcome "$2" initial_duration_ms 5; }
 # proxy allow|deny SERVER PORT is a decision of the agent's network proxy.
 proxy() { say codex.network_proxy.policy_decision network.policy.decision "$1" server.address "$2" server.port "$3" network.policy.source policy; }
