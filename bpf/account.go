@@ -12,6 +12,9 @@ import (
 // was counted of a process that ended before its end is told.
 func (t *Tracer) account(r *Record, handle func(*Record)) {
 	_, ended := r.Payload.(*event.ProcessExit)
+	if ended && t.calls != nil {
+		t.calls.ended(&r.Task)
+	}
 	if t.repeats != nil {
 		if ended {
 			t.repeats.ended(r.Task.Start, handle)

@@ -81,7 +81,9 @@ func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
 			return fmt.Errorf("setting syscalls_counted: %w", err)
 		}
 	} else {
-		spec.Maps["counters"].MaxEntries = 1
+		for _, name := range []string{"counters", "callers", "past_counters"} {
+			spec.Maps[name].MaxEntries = 1
+		}
 	}
 	var table [maxRoutes]uint16
 	for _, h := range t.handlers() {

@@ -61,7 +61,7 @@ func TestKernelHandOnUncounted(t *testing.T) {
 	cfg.SyscallCounts = CountOff
 	w := startWatchWith(t, cfg)
 	w.opensAfterExec(t)
-	if counts, err := w.tracer.SyscallCounts(); counts != nil || err != nil {
+	if counts, err := w.tracer.SyscallCounts(0); counts != nil || err != nil {
 		t.Errorf("calls are counted: %v, %v", counts, err)
 	}
 }

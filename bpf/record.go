@@ -145,8 +145,22 @@ type SandboxCounts struct {
 	Seen, Aggregated, Dropped, Throttled uint64
 }
 
-// SyscallCounts is the kernel's counts of system calls of one sandbox since it is watched.
+// SyscallCounts is the kernel's counts of system calls of one sandbox since the tracer watches it.
 type SyscallCounts struct {
 	Sandbox        uint64
+	Counts, Errors []event.Count
+	// Processes is those that made the most calls since they were last read, most first. What it tells is part of the
+	// above.
+	Processes []ProcessSyscalls
+}
+
+// ProcessSyscalls is the kernel's counts of system calls of one process since they were last read.
+type ProcessSyscalls struct {
+	// Task is its ids and start; its name where it has ended.
+	Task  Task
+	Ended bool
+	// Calls is the sum of Counts. Other is how many more it made of calls that found no room of their own: they are
+	// counted with the sandbox alone.
+	Calls, Other   int64
 	Counts, Errors []event.Count
 }

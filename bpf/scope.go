@@ -202,10 +202,8 @@ func (t *Tracer) closeCounts(sandbox uint64) error {
 			t.retired[i].Dropped += tally.Dropped + tally.Throttled
 		}
 	}
-	for i := range t.probes {
-		if c := t.probes[i].collection; c != nil && c.Maps["counters"] != nil {
-			return forgetSyscallCounts(c.Maps["counters"], sandbox)
-		}
+	if t.calls != nil {
+		return t.calls.forget(sandbox)
 	}
 	return nil
 }
@@ -254,19 +252,17 @@ func (t *Tracer) accounts() []uint64 {
 	return ids
 }
 
-// SyscallCounts is the kernel's counts of system calls, by sandbox. Nil when they are not counted.
-func (t *Tracer) SyscallCounts() ([]SyscallCounts, error) {
+// SyscallCounts is the kernel's counts of system calls of a sandbox, or of each for 0. Nil when they are not counted.
+func (t *Tracer) SyscallCounts(sandbox uint64) ([]SyscallCounts, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed.Load() {
 		return nil, ErrClosed
 	}
-	for i := range t.probes {
-		if c := t.probes[i].collection; c != nil && c.Maps["counters"] != nil && t.cfg.countsCalls(t.plan) {
-			return readSyscallCounts(c.Maps["counters"])
-		}
+	if t.calls == nil {
+		return nil, nil
 	}
-	return nil, nil
+	return t.calls.read(sandbox)
 }
 
 // Refused is how many cgroups were not watched for lack of room, by Track or by the kernel below a

@@ -2,7 +2,7 @@
 //go:build ignore
 
 /*
- * The syscall probe: how often each sandbox made each system call, and how often it failed.
+ * The syscall probe: how often each process and sandbox made each system call, and how often it failed.
  *
  * Owns the counters. It must not stream: a record per call costs the sandbox ten times a counter and
  * fills any ring.
@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "lib/calls.h"
 #include "lib/event.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
@@ -26,14 +27,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* SYSCALL_MAX_ERRNO is the kernel's MAX_ERRNO: results from -4095 to -1 are errors, others are values. */
 #define SYSCALL_MAX_ERRNO 4095
 
-/* syscall_key is a counter's name: one system call of one sandbox, 32-bit calls, which have numbers of their own, apart. */
+/* counter_key is a counter's name: one system call of one sandbox, 32-bit calls, which have numbers of their own, apart. */
 struct counter_key {
 	__u64 sandbox;
 	__u32 number;
 	__u32 compat;
 };
 
-/* counter is of one CPU: calls that returned, and those of them that returned an error. */
+/* counter is of one CPU: calls that returned and no process has a counter for, and those of them that returned an error. */
 struct counter {
 	__u64 calls;
 	__u64 errors;
@@ -49,6 +50,18 @@ struct {
 	__type(key, struct counter_key);
 	__type(value, struct counter);
 } counters SEC(".maps");
+
+/*
+ * past_counters is of processes that have ended, of which user space adds up what lib/calls.h counted: so that a collector
+ * which is started again goes on with the sum. No program looks here.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct counter_key);
+	__type(value, struct counter);
+} past_counters SEC(".maps");
 
 static __always_inline struct counter *counter_of(const struct counter_key *key)
 {
@@ -72,23 +85,26 @@ const volatile __u32 syscalls_counted;
  */
 const volatile __u16 syscall_routes[SYSCALL_ROUTES];
 
-/* syscall_count counts a call of a sandbox. */
+/* syscall_count counts a call of a sandbox, with its process where that has room for it. */
 static __always_inline void syscall_count(__u64 sandbox, const struct pt_regs *regs, __u32 number,
 					  __u32 compat, long ret)
 {
+	bool failed = ret < 0 && ret >= -SYSCALL_MAX_ERRNO;
 	struct counter_key key = {.sandbox = sandbox, .compat = compat};
 	struct counter *counter;
 
 	key.number = number < SYSCALL_NUMBERS ? number : SYSCALL_NUMBERS;
 	if ((__s32)syscall_number(regs) == -1)
 		key.number = compat ? COMPAT_SYS_RT_SIGRETURN : SYS_RT_SIGRETURN;
+	if (caller_count(sandbox, key.number, compat, failed))
+		return;
 	counter = counter_of(&key);
 	if (!counter) {
 		event_lose(sandbox, 0);
 		return;
 	}
 	counter->calls++;
-	if (ret < 0 && ret >= -SYSCALL_MAX_ERRNO)
+	if (failed)
 		counter->errors++;
 }
 
@@ -156,3 +172,5 @@ int syscall_on_sys_exit(__u64 *ctx)
 
 ABI_STRUCT(counter_key);
 ABI_STRUCT(counter);
+ABI_STRUCT(caller);
+ABI_STRUCT(caller_calls);

@@ -13,6 +13,26 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type syscallCaller struct {
+	_        structs.HostLayout
+	Start    uint64
+	Pid      uint32
+	Reserved uint32
+}
+
+type syscallCallerCalls struct {
+	_       structs.HostLayout
+	Sandbox uint64
+	Other   uint64
+	Calls   [64]struct {
+		_        structs.HostLayout
+		Name     uint32
+		Reserved uint32
+		Calls    uint64
+		Errors   uint64
+	}
+}
+
 type syscallCounter struct {
 	_      structs.HostLayout
 	Calls  uint64
@@ -30,9 +50,11 @@ type syscallCounterKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	syscallMapCallers           = "callers"
 	syscallMapCounters          = "counters"
 	syscallMapEventCounts       = "event_counts"
 	syscallMapEvents            = "events"
+	syscallMapPastCounters      = "past_counters"
 	syscallMapSandboxes         = "sandboxes"
 	syscallMapStrayCounts       = "stray_counts"
 	syscallMapStrays            = "strays"
@@ -40,8 +62,11 @@ const (
 	syscallMapSyscallScopes     = "syscall_scopes"
 	syscallMapUnlabelled        = "unlabelled"
 	syscallProgSyscallOnSysExit = "syscall_on_sys_exit"
+	syscallVarAbiCaller         = "abi_caller"
+	syscallVarAbiCallerCalls    = "abi_caller_calls"
 	syscallVarAbiCounter        = "abi_counter"
 	syscallVarAbiCounterKey     = "abi_counter_key"
+	syscallVarCallerNone        = "caller_none"
 	syscallVarEventBudgets      = "event_budgets"
 	syscallVarEventKinds        = "event_kinds"
 	syscallVarEventLimits       = "event_limits"
@@ -102,9 +127,11 @@ type syscallProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallMapSpecs struct {
+	Callers         *ebpf.MapSpec `ebpf:"callers"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	PastCounters    *ebpf.MapSpec `ebpf:"past_counters"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
@@ -117,8 +144,11 @@ type syscallMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallVariableSpecs struct {
+	AbiCaller       *ebpf.VariableSpec `ebpf:"abi_caller"`
+	AbiCallerCalls  *ebpf.VariableSpec `ebpf:"abi_caller_calls"`
 	AbiCounter      *ebpf.VariableSpec `ebpf:"abi_counter"`
 	AbiCounterKey   *ebpf.VariableSpec `ebpf:"abi_counter_key"`
+	CallerNone      *ebpf.VariableSpec `ebpf:"caller_none"`
 	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -150,9 +180,11 @@ func (o *syscallObjects) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallMaps struct {
+	Callers         *ebpf.Map `ebpf:"callers"`
 	Counters        *ebpf.Map `ebpf:"counters"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
+	PastCounters    *ebpf.Map `ebpf:"past_counters"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
@@ -163,9 +195,11 @@ type syscallMaps struct {
 
 func (m *syscallMaps) Close() error {
 	return _SyscallClose(
+		m.Callers,
 		m.Counters,
 		m.EventCounts,
 		m.Events,
+		m.PastCounters,
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
@@ -179,8 +213,11 @@ func (m *syscallMaps) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallVariables struct {
+	AbiCaller       *ebpf.Variable `ebpf:"abi_caller"`
+	AbiCallerCalls  *ebpf.Variable `ebpf:"abi_caller_calls"`
 	AbiCounter      *ebpf.Variable `ebpf:"abi_counter"`
 	AbiCounterKey   *ebpf.Variable `ebpf:"abi_counter_key"`
+	CallerNone      *ebpf.Variable `ebpf:"caller_none"`
 	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits     *ebpf.Variable `ebpf:"event_limits"`

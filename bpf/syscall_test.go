@@ -51,7 +51,7 @@ func TestKernelSyscallCounts(t *testing.T) {
 	w.run(helperRun{action: "calls", outside: true})
 	w.run(helperRun{action: "calls"})
 	w.run(helperRun{action: "calls 32", args: []string{t.TempDir()}})
-	all, err := w.tracer.SyscallCounts()
+	all, err := w.tracer.SyscallCounts(0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestKernelSyscallForget(t *testing.T) {
 	if err := w.tracer.Untrack(w.id); err != nil {
 		t.Fatal(err)
 	}
-	all, err := w.tracer.SyscallCounts()
+	all, err := w.tracer.SyscallCounts(0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestKernelSyscallsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	runIn(t, cgroup, "/bin/true")
-	all, err := tracer.SyscallCounts()
+	all, err := tracer.SyscallCounts(0)
 	if err != nil || len(all) != 1 {
 		t.Fatalf("counts of %d sandboxes: %v", len(all), err)
 	}
@@ -150,7 +150,7 @@ func TestKernelSyscallsTold(t *testing.T) {
 			t.Errorf("%d %s were told, %d are remembered", c.N, c.Name, n)
 		}
 	}
-	again, err := tracer.SyscallCounts()
+	again, err := tracer.SyscallCounts(0)
 	if err != nil || len(again) != 1 || countOf(again[0].Counts, "execve") != 2 {
 		t.Errorf("the counts do not go on: %+v, %v", again, err)
 	}
@@ -163,7 +163,7 @@ func TestKernelSyscallsTold(t *testing.T) {
 		t.Errorf("of new counts was told %+v", told)
 	}
 	runIn(t, cgroup, "/bin/true")
-	if all, err = tracer.SyscallCounts(); err != nil || len(all) != 1 {
+	if all, err = tracer.SyscallCounts(0); err != nil || len(all) != 1 {
 		t.Fatalf("counts of %d sandboxes: %v", len(all), err)
 	}
 	tracer.SyscallsTold(&all[0], at)

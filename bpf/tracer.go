@@ -55,6 +55,8 @@ type Tracer struct {
 	datagrams *datagrams
 	// transfers is nil where what is read and written is not counted.
 	transfers *transfers
+	// calls is nil where system calls are not counted.
+	calls *calls
 
 	running    atomic.Bool
 	closed     atomic.Bool
@@ -220,6 +222,9 @@ func (t *Tracer) open() error {
 	if err := t.openTransfers(); err != nil {
 		return err
 	}
+	if err := t.openCalls(); err != nil {
+		return err
+	}
 	if err := t.takeOver(); err != nil {
 		return err
 	}
@@ -264,6 +269,22 @@ func (t *Tracer) openTransfers() (err error) {
 		t.transfers.plain, err = newPlainFiles(t.shared["plain_files"], t.cfg.Watched)
 	}
 	return err
+}
+
+// openCalls has system calls told, where they are counted.
+func (t *Tracer) openCalls() error {
+	p := &t.probes[t.handsOn()]
+	if p.collection == nil || !t.cfg.countsCalls(t.plan) {
+		return nil
+	}
+	t.calls = newCalls(p.collection)
+	if t.pins == nil {
+		return nil
+	}
+	if err := t.calls.inherit(); err != nil {
+		return fmt.Errorf("going on to count system calls: %w", err)
+	}
+	return nil
 }
 
 // load loads one object into the kernel, with the maps that others share.

@@ -547,7 +547,7 @@ func TestKernelCloseMeanwhile(t *testing.T) {
 		func() { _ = tracer.Untrack(id) },
 		func() { _ = tracer.Bootstrap(id) },
 		func() { _, _ = tracer.Counts() },
-		func() { _, _ = tracer.SyscallCounts() },
+		func() { _, _ = tracer.SyscallCounts(0) },
 		func() { tracer.Probes() },
 		func() { tracer.RingStats() },
 		func() { tracer.Refused() },

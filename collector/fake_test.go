@@ -98,10 +98,17 @@ func (s *fakeSource) Counts() ([]bpf.SandboxCounts, error) {
 	return list, s.broken
 }
 
-func (s *fakeSource) SyscallCounts() ([]bpf.SyscallCounts, error) {
+func (s *fakeSource) SyscallCounts(sandbox uint64) ([]bpf.SyscallCounts, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.syscalls), s.broken
+	var counts []bpf.SyscallCounts
+	for i, c := range s.syscalls {
+		if sandbox == 0 || c.Sandbox == sandbox {
+			counts = append(counts, c)
+			s.syscalls[i].Processes = nil // told once
+		}
+	}
+	return counts, s.broken
 }
 
 func (s *fakeSource) Probes() []event.ProbeStats {

@@ -24,7 +24,8 @@ type Source interface {
 	// Run hands records to handle, one at a time, until ctx ends; then what is left, and returns nil.
 	Run(ctx context.Context, handle func(*bpf.Record)) error
 	Counts() ([]bpf.SandboxCounts, error)
-	SyscallCounts() ([]bpf.SyscallCounts, error)
+	// SyscallCounts is of one sandbox, or of each for 0.
+	SyscallCounts(sandbox uint64) ([]bpf.SyscallCounts, error)
 	Probes() []event.ProbeStats
 	RingStats() (size, used uint64)
 	// Undecoded is how many records could not be decoded.

@@ -52,7 +52,7 @@ func (q *queue) limit(kind event.Kind) int {
 		return q.capacity + reserve
 	}
 	switch kind {
-	case event.KindFileOpen, event.KindFileMap, event.KindFileIO, event.KindSyscallSummary:
+	case event.KindFileOpen, event.KindFileMap, event.KindFileIO, event.KindSyscallSummary, event.KindSyscallProcess:
 		return q.capacity - q.capacity/4
 	case event.KindFinding, event.KindLoss, event.KindSandboxStart, event.KindSandboxStop:
 		return q.capacity + reserve

@@ -19,7 +19,7 @@ type syscallCounts struct {
 
 // summariseAll publishes the system calls of every sandbox since its last summary.
 func (p *Pipeline) summariseAll(now time.Time) {
-	for _, c := range p.readSyscalls() {
+	for _, c := range p.readSyscalls(0) {
 		if state := p.sandboxes[c.Sandbox]; state != nil && state.stopped.IsZero() {
 			p.publishSyscalls(state, c, now)
 		}
@@ -28,15 +28,13 @@ func (p *Pipeline) summariseAll(now time.Time) {
 
 // summarise publishes those of one sandbox.
 func (p *Pipeline) summarise(state *sandboxState, now time.Time) {
-	for _, c := range p.readSyscalls() {
-		if c.Sandbox == state.sandbox.CgroupID {
-			p.publishSyscalls(state, c, now)
-		}
+	for _, c := range p.readSyscalls(state.sandbox.CgroupID) {
+		p.publishSyscalls(state, c, now)
 	}
 }
 
-func (p *Pipeline) readSyscalls() []bpf.SyscallCounts {
-	counts, err := p.s.Source.SyscallCounts()
+func (p *Pipeline) readSyscalls(sandbox uint64) []bpf.SyscallCounts {
+	counts, err := p.s.Source.SyscallCounts(sandbox)
 	if err != nil {
 		p.s.Logger.Warn("system calls could not be counted", "error", err)
 	}
@@ -55,13 +53,55 @@ func (p *Pipeline) publishSyscalls(state *sandboxState, c bpf.SyscallCounts, now
 		Window: now.Sub(last.since), Counts: growth(last.counts, c.Counts), Errors: growth(last.errors, c.Errors),
 	}
 	last.since = now
-	if len(summary.Counts) > 0 {
-		p.start(state, now)
-		p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: summary})
-		if s, ok := p.s.Source.(syscallKeeper); ok {
-			s.SyscallsTold(&c, now)
-		}
+	if len(summary.Counts) == 0 {
+		return
 	}
+	p.start(state, now)
+	processes := make([]*event.Process, len(c.Processes))
+	for i := range c.Processes {
+		processes[i] = p.caller(&c.Processes[i].Task)
+	}
+	summary.Processes = shares(processes, &c, summary.Counts)
+	p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Payload: summary})
+	for i := range c.Processes {
+		did := &c.Processes[i]
+		p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Process: processes[i], Payload: &event.SyscallProcess{
+			Window: summary.Window, Counts: mostFirst(did.Counts), Errors: mostFirst(did.Errors), Other: did.Other,
+		}})
+	}
+	if s, ok := p.s.Source.(syscallKeeper); ok {
+		s.SyscallsTold(&c, now)
+	}
+}
+
+// caller is a process whose calls were counted. One that the tree does not have any more has its ids and its name left.
+func (p *Pipeline) caller(task *bpf.Task) *event.Process {
+	id := p.tree.Identity(task.PID, task.Start)
+	if known := p.tree.Find(id); known != nil {
+		return known
+	}
+	return &event.Process{UID: id, PID: task.PID, Name: task.Comm}
+}
+
+// shares is how many of a sandbox's calls were made by which process, and by all that are not told of.
+func shares(processes []*event.Process, c *bpf.SyscallCounts, counts []event.Count) []event.Count {
+	if len(processes) == 0 {
+		return nil
+	}
+	var rest int64
+	for _, count := range counts {
+		rest += count.N
+	}
+	var all []event.Count
+	for i, process := range processes {
+		n := min(c.Processes[i].Calls, rest)
+		all = append(all, event.Count{Name: process.UID.String(), N: n})
+		rest -= n
+	}
+	if rest > 0 {
+		all = append(all, event.Count{Name: event.OtherCount, N: rest})
+	}
+	return all
 }
 
 // syscallKeeper is a source that remembers which counts were told, for the collector after this one.
@@ -100,8 +140,13 @@ func growth(last map[string]int64, counts []event.Count) []event.Count {
 		}
 		last[c.Name] = c.N
 	}
-	slices.SortFunc(grown, func(a, b event.Count) int {
+	return mostFirst(grown)
+}
+
+// mostFirst orders counts.
+func mostFirst(counts []event.Count) []event.Count {
+	slices.SortFunc(counts, func(a, b event.Count) int {
 		return cmp.Or(cmp.Compare(b.N, a.N), cmp.Compare(a.Name, b.Name))
 	})
-	return grown
+	return counts
 }

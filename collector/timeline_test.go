@@ -36,6 +36,7 @@ var update = flag.Bool("update", false, "rewrite the events in testdata")
 //	names NAME ADDRESS TTL        a DNS answer
 //	lost SANDBOX PROBE N          the kernel counts N dropped records
 //	syscalls SANDBOX NAME=N…      the kernel's counters stand at this
+//	called SANDBOX PID NAME=N…    the process made these of them, and 3 that are none of them
 //	undecoded N                   so many records could not be decoded so far
 //	refused N                     so many cgroups found no room so far
 //	after DURATION                time passes, then the pipeline's clock ticks
@@ -110,6 +111,26 @@ func (tl *timeline) counts(words []string) []event.Count {
 	return list
 }
 
+// called reads a process and what it called.
+func (tl *timeline) called(words []string) bpf.ProcessSyscalls {
+	pid := tl.number(words[0])
+	did := bpf.ProcessSyscalls{Task: bpf.Task{PID: uint32(pid), Start: pid * 1e6, Comm: "gone"}, Other: 3, Counts: tl.counts(words[1:])}
+	for _, c := range did.Counts {
+		did.Calls += c.N
+	}
+	return did
+}
+
+// named is the pid of a process by its UID, or what is none.
+func (tl *timeline) named(uid string) string {
+	for id, pid := range tl.pids {
+		if id.String() == uid {
+			return strconv.Itoa(int(pid))
+		}
+	}
+	return uid
+}
+
 func (tl *timeline) step(line string) {
 	words := strings.Fields(line)
 	switch words[0] {
@@ -134,6 +155,12 @@ func (tl *timeline) step(line string) {
 	case "lost":
 		n := tl.number(words[3])
 		tl.source.count(tl.number(words[1]), words[2], n, n)
+	case "called":
+		for i := range tl.source.syscalls {
+			if c := &tl.source.syscalls[i]; c.Sandbox == tl.number(words[1]) {
+				c.Processes = append(c.Processes, tl.called(words[2:]))
+			}
+		}
 	case "syscalls":
 		tl.source.syscalls = []bpf.SyscallCounts{{Sandbox: tl.number(words[1]), Counts: tl.counts(words[2:])}}
 	case "undecoded":
@@ -287,6 +314,11 @@ func (tl *timeline) show(e *event.Event) string {
 		words = append(words, fmt.Sprintf("call=%s %s/%s roots=%s", payload.CallID, payload.Method, payload.Confidence, tl.roots(payload.Roots)))
 	case *event.SyscallSummary:
 		words = append(words, event.Counts(payload.Counts).Text())
+		for _, c := range payload.Processes {
+			words = append(words, fmt.Sprintf("%s:%d", tl.named(c.Name), c.N))
+		}
+	case *event.SyscallProcess:
+		words = append(words, event.Counts(payload.Counts).Text(), fmt.Sprintf("other=%d", payload.Other))
 	}
 	if said, ok := e.Payload.(event.Said); ok && said.Said().Sender != event.SenderOwner {
 		words = append(words, "sender="+string(said.Said().Sender))

@@ -535,6 +535,10 @@ const (
 	SyscallCounts Key = "watchglass.syscall.counts"
 	// SyscallErrors is how often each system call failed in the interval.
 	SyscallErrors Key = "watchglass.syscall.errors"
+	// SyscallProcesses is how many of the calls were made by which process, by its UID; _other is the rest.
+	SyscallProcesses Key = "watchglass.syscall.processes"
+	// SyscallOther is how many more calls the process made, of kinds that found no room of their own.
+	SyscallOther Key = "watchglass.syscall.other"
 )
 
 // Attributes of resource usage. Times, bytes and counts are since the cgroup was made.

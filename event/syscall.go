@@ -16,7 +16,13 @@ type SyscallSummary struct {
 	Window time.Duration
 	// Counts and Errors are by name of the call, most frequent first; calls that were not made are absent.
 	Counts, Errors []Count
+	// Processes is how many of the calls were made by which process: by the UIDs of those that made the most, each of
+	// which has a SyscallProcess of its own, then OtherCount for the rest. The sum is that of Counts.
+	Processes []Count
 }
+
+// OtherCount is the name under which everything is counted that has no count of its own.
+const OtherCount = "_other"
 
 // Kind implements Payload.
 func (*SyscallSummary) Kind() Kind { return KindSyscallSummary }
@@ -32,18 +38,62 @@ func (s *SyscallSummary) AppendAttributes(dst []Attribute) []Attribute {
 	if len(s.Errors) > 0 {
 		dst = append(dst, Attribute{SyscallErrors, Counts(s.Errors)})
 	}
+	if len(s.Processes) > 0 {
+		dst = append(dst, Attribute{SyscallProcesses, Counts(s.Processes)})
+	}
 	return dst
 }
 
 // AppendBody implements Payload.
 func (s *SyscallSummary) AppendBody(dst []byte) []byte {
+	return appendCalls(dst, s.Counts, s.Window)
+}
+
+func appendCalls(dst []byte, counts []Count, window time.Duration) []byte {
 	var total int64
-	for _, c := range s.Counts {
+	for _, c := range counts {
 		total += c.N
 	}
 	dst = strconv.AppendInt(dst, total, 10)
 	dst = append(dst, " system calls of "...)
-	dst = strconv.AppendInt(dst, int64(len(s.Counts)), 10)
+	dst = strconv.AppendInt(dst, int64(len(counts)), 10)
 	dst = append(dst, " kinds in "...)
-	return append(dst, roundDuration(s.Window).String()...)
+	return append(dst, roundDuration(window).String()...)
 }
+
+// KindSyscallProcess is how often a process made each system call over an interval.
+const KindSyscallProcess Kind = "watchglass.syscall.process"
+
+// SyscallProcess is the system calls of one process over the interval of its sandbox's SyscallSummary, of which they are
+// a part. The event's process is whose they are.
+type SyscallProcess struct {
+	// Window is the length of the interval.
+	Window time.Duration
+	// Counts and Errors are by name of the call, most frequent first.
+	Counts, Errors []Count
+	// Other is how many more calls it made, of kinds that found no room of their own: a process has room for 64.
+	Other int64
+}
+
+// Kind implements Payload.
+func (*SyscallProcess) Kind() Kind { return KindSyscallProcess }
+
+// Severity implements Payload.
+func (*SyscallProcess) Severity() Severity { return SeverityDebug }
+
+// AppendAttributes implements Payload.
+func (s *SyscallProcess) AppendAttributes(dst []Attribute) []Attribute {
+	dst = append(dst,
+		Attribute{SyscallWindow, Seconds(s.Window)},
+		Attribute{SyscallCounts, Counts(s.Counts)})
+	if len(s.Errors) > 0 {
+		dst = append(dst, Attribute{SyscallErrors, Counts(s.Errors)})
+	}
+	if s.Other > 0 {
+		dst = append(dst, Attribute{SyscallOther, Int(s.Other)})
+	}
+	return dst
+}
+
+// AppendBody implements Payload.
+func (s *SyscallProcess) AppendBody(dst []byte) []byte { return appendCalls(dst, s.Counts, s.Window) }

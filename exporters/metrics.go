@@ -56,6 +56,7 @@ type Metrics struct {
 	latencies   *prometheus.HistogramVec
 	bytes       *prometheus.CounterVec
 	syscalls    *prometheus.CounterVec
+	failures    *prometheus.CounterVec
 	findings    *prometheus.CounterVec
 	starts      prometheus.Counter
 	build       *prometheus.GaugeVec
@@ -116,6 +117,8 @@ func (m *Metrics) addEventInstruments() {
 		"scope", "direction")
 	m.syscalls = m.counter("watchglass_syscalls_total",
 		"System calls made in sandboxes, by name, as far as they were summarised.", "syscall")
+	m.failures = m.counter("watchglass_syscall_errors_total",
+		"System calls of sandboxes that returned an error, by name, as far as they were summarised.", "syscall")
 	m.findings = m.counter("watchglass_findings_total",
 		"Findings, by rule and severity. Updates of a finding do not count again.", "rule", "severity")
 	m.starts = m.counter("watchglass_sandbox_starts_total", "Sandboxes that began to be watched.").WithLabelValues()
@@ -189,6 +192,9 @@ func (m *Metrics) observe(ev *event.Event) {
 	case *event.SyscallSummary:
 		for _, c := range p.Counts {
 			m.syscalls.WithLabelValues(m.callLabel.value(c.Name)).Add(max(0, float64(c.N)))
+		}
+		for _, c := range p.Errors {
+			m.failures.WithLabelValues(m.callLabel.value(c.Name)).Add(max(0, float64(c.N)))
 		}
 	case *event.Finding:
 		if p.State == event.FindingNew || p.State == "" {

@@ -145,7 +145,7 @@ func (r *Record) ecsCategory() (kind string, category, types []string) {
 		return "event", []string{"network"}, []string{"connection", "end"}
 	case event.KindNetworkAccept:
 		return "event", []string{"network"}, []string{"connection", "start"}
-	case event.KindSyscallSummary, event.KindResourceUsage:
+	case event.KindSyscallSummary, event.KindSyscallProcess, event.KindResourceUsage:
 		return "metric", []string{"host"}, []string{"info"}
 	case event.KindSandboxStart, event.KindSessionStart:
 		return "event", []string{"session"}, []string{"start"}

@@ -124,7 +124,8 @@ func Events() []*event.Event {
 		}},
 		{nil, &event.SyscallSummary{
 			Window: 10 * time.Second, Counts: []event.Count{{Name: "openat", N: 40}, {Name: "read", N: 3}},
-			Errors: []event.Count{{Name: "openat", N: 2}},
+			Errors:    []event.Count{{Name: "openat", N: 2}},
+			Processes: []event.Count{{Name: "00000000000000aa", N: 30}, {Name: event.OtherCount, N: 13}},
 		}},
 		{p, &event.ProcessExit{Code: 2, Exited: Start().Add(2 * time.Second), Duration: 2 * time.Second}},
 		{&hostile, &event.ProcessExit{Signal: 11, CoreDumped: true, Exited: Start().Add(time.Second), Duration: time.Second}},
@@ -132,6 +133,9 @@ func Events() []*event.Event {
 		{nil, &event.Probe{Name: "notable", State: event.ProbeFallback, Plan: "tracepoint", Reason: "kprobe_multi is not supported"}},
 		{nil, &event.Probe{Name: "dns", State: event.ProbeDegraded, Reason: "EPERM", Lost: []string{"dns.message", "network.stream"}}},
 		{nil, Usage()},
+		{p, &event.SyscallProcess{
+			Window: 10 * time.Second, Counts: []event.Count{{Name: "openat", N: 30}}, Errors: []event.Count{{Name: "openat", N: 2}}, Other: 1,
+		}},
 		{nil, &event.SandboxStop{Processes: 2, Outlived: 1}},
 	}
 	events := make([]*event.Event, 0, len(payloads))
