@@ -9,6 +9,7 @@
 package lines
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,14 +81,10 @@ func Open(s Settings) (*Destination, error) {
 
 // open opens for writing alone what cannot be read too, such as a pipe's or a terminal's end.
 func open(path string, flags int) (*os.File, error) {
-	file, err := os.OpenFile(path, flags, 0o600)
-	if info, statErr := os.Stat(path); err == nil && (statErr != nil || info.Mode().IsRegular()) {
-		return file, nil
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		flags = flags&^os.O_RDWR | os.O_WRONLY
 	}
-	if err == nil {
-		_ = file.Close()
-	}
-	return os.OpenFile(path, flags&^os.O_RDWR|os.O_WRONLY, 0o600) //nolint:wrapcheck // the caller's words follow
+	return os.OpenFile(path, flags, 0o600) //nolint:wrapcheck // the caller's words follow
 }
 
 // examine finds out what kind of file it is, and mends its end.
@@ -121,10 +118,8 @@ func lastLine(file io.ReaderAt, size int64) ([]byte, error) {
 		if _, err := file.ReadAt(part, begin); err != nil {
 			return nil, err //nolint:wrapcheck // the caller's words follow
 		}
-		for i := len(part) - 1; i >= 0; i-- {
-			if part[i] == '\n' {
-				return append(part[i+1:], tail...), nil
-			}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			return append(part[i+1:], tail...), nil
 		}
 		tail = append(part, tail...)
 		end = begin

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -243,7 +242,7 @@ func FuzzTornEnd(f *testing.F) {
 		got := contents(t, path)
 		rest, ok := strings.CutSuffix(got, "line z\n")
 		if !ok || rest != "" && !strings.HasSuffix(rest, "\n") {
-			t.Fatal(fmt.Sprintf("%q became %q", before, got))
+			t.Fatalf("%q became %q", before, got)
 		}
 		whole := before[:bytes.LastIndexByte(before, '\n')+1]
 		if !strings.HasPrefix(rest, string(whole)) {
