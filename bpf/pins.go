@@ -242,9 +242,13 @@ func (p *pins) continues() bool {
 }
 
 // pinned says whether a map outlives the process: not the constants, nor tables that the loader fills, nor what
-// programs use for a moment on one CPU.
+// programs use for a moment on one CPU. But what one program leaves there for another probe's does: while hooks are
+// taken over one by one, an old one leaves it for a new one, which would see nothing in a map of its own.
 func pinnedMap(spec *ebpf.MapSpec) bool {
-	return !strings.HasPrefix(spec.Name, ".") && len(spec.Contents) == 0 && spec.Type != ebpf.PerCPUArray
+	if spec.Type == ebpf.PerCPUArray {
+		return slices.Contains(sharedMaps(), spec.Name)
+	}
+	return !strings.HasPrefix(spec.Name, ".") && len(spec.Contents) == 0
 }
 
 // mapPath is where a probe's map is pinned.

@@ -85,21 +85,36 @@ type reader struct {
 	done chan error
 }
 
-// execs is how often each execution was told.
+// execs is how often each execution, or what else is counted, was told.
 type execs struct {
 	mu   sync.Mutex
 	seen map[string]int
+	// of is the name of what a record tells, if it is to be counted; nil for that of executions.
+	of func(*Record) (string, bool)
+}
+
+// numberOf is the number of an execution of startCounting's.
+func numberOf(record *Record) (string, bool) {
+	p, ok := record.Payload.(*event.ProcessExec)
+	if !ok || len(p.Args) != 2 {
+		return "", false
+	}
+	return p.Args[1], true
 }
 
 func (e *execs) read(t *testing.T, tracer *Tracer) *reader {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	r := &reader{Tracer: tracer, stop: stop, done: make(chan error, 1)}
+	of := e.of
+	if of == nil {
+		of = numberOf
+	}
 	go func() {
 		r.done <- tracer.Run(ctx, func(record *Record) {
-			if p, ok := record.Payload.(*event.ProcessExec); ok && len(p.Args) == 2 {
+			if name, ok := of(record); ok {
 				e.mu.Lock()
-				e.seen[p.Args[1]]++
+				e.seen[name]++
 				e.mu.Unlock()
 			}
 		})

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// making makes one file after another in a cgroup until it is stopped, each with its number as name.
+type making struct {
+	dir, stop string
+	cmd       *exec.Cmd
+}
+
+// startMaking starts it, with a pause after every ten files: what is made while nobody reads is to fit into the ring.
+func startMaking(t *testing.T, cgroup string) *making {
+	t.Helper()
+	m := &making{dir: t.TempDir()}
+	m.stop = filepath.Join(t.TempDir(), "stop")
+	const script = `i=0; while [ ! -e "$2" ]; do : >"$1/$i"; i=$((i+1)); ((i % 10)) || read -r -t 0.005; done; exit 0`
+	m.cmd = exec.Command("bash", "-c", script, "bash", m.dir, m.stop)
+	in, err := m.cmd.StdinPipe() // nothing ever comes
+	if err != nil {
+		t.Fatal(err)
+	}
+	startIn(t, cgroup, m.cmd)
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = m.cmd.Process.Kill()
+	})
+	return m
+}
+
+// reach waits until so many files are there.
+func (m *making) reach(t *testing.T, n int) {
+	t.Helper()
+	last := filepath.Join(m.dir, strconv.Itoa(n))
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(last); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the file %s is not made", last)
+		}
+	}
+}
+
+// count ends it and is how many files it made.
+func (m *making) count(t *testing.T) int {
+	t.Helper()
+	if err := os.WriteFile(m.stop, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	files, err := os.ReadDir(m.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// TestKernelPinsOpens has tracers take over from each other while files are made: what is seen at the end of system
+// calls passes two programs, of two probes, of which one is exchanged before the other. Each file is told once.
+func TestKernelPinsOpens(t *testing.T) {
+	dir, cgroup := pinDirectory(t), scratchCgroup(t)
+	t.Cleanup(func() { _ = removePins(dir) })
+	cfg := pinned(dir)
+	load := startMaking(t, cgroup)
+	told := &execs{seen: map[string]int{}, of: func(record *Record) (string, bool) {
+		open, ok := record.Payload.(*event.FileOpen)
+		if !ok || open.Access&event.AccessCreate == 0 {
+			return "", false
+		}
+		return strings.CutPrefix(open.Path, load.dir+"/")
+	}}
+	r := told.read(t, openPinned(t, cfg, event.PinningStarted))
+	if err := r.Track(cgroupID(t, cgroup)); err != nil {
+		t.Fatal(err)
+	}
+	first := 0 // made before anybody watched
+	for ; ; first++ {
+		if _, err := os.Stat(filepath.Join(load.dir, strconv.Itoa(first))); err != nil {
+			break
+		}
+	}
+	first++ // this one may have been under way
+	reached := first
+	for _, next := range []struct {
+		name   string
+		change func(*Config)
+		want   event.Pinning
+	}{
+		{"the same", nil, event.PinningAdopted},
+		{"the same again", nil, event.PinningAdopted},
+		{"other constants", func(c *Config) { c.KeptBudget *= 2 }, event.PinningUpdated},
+		{"another ring", func(c *Config) { c.RingBytes *= 2 }, event.PinningReplaced},
+		{"the same in the end", nil, event.PinningAdopted},
+	} {
+		reached += 200
+		load.reach(t, reached)
+		r.kill(t)
+		reached += 50
+		load.reach(t, reached) // while nobody reads
+		if next.change != nil {
+			next.change(&cfg)
+		}
+		t.Log(next.name)
+		r = told.read(t, openPinned(t, cfg, next.want))
+	}
+	load.reach(t, reached+200)
+	made := load.count(t)
+	r.kill(t)
+	missing, twice := []int{}, []int{}
+	for i := first; i < made; i++ {
+		switch told.seen[fmt.Sprint(i)] {
+		case 0:
+			missing = append(missing, i)
+		case 1:
+		default:
+			twice = append(twice, i)
+		}
+	}
+	if len(missing) > 0 || len(twice) > 0 {
+		t.Errorf("of the files %d to %d %d are not told, %v first, and %d are told twice, %v first", first, made-1,
+			len(missing), missing[:min(8, len(missing))], len(twice), twice[:min(8, len(twice))])
+	}
+}
