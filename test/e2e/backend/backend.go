@@ -24,8 +24,10 @@ import (
 	"time"
 
 	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
+	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	logs "go.opentelemetry.io/proto/otlp/logs/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -144,25 +146,69 @@ func (c *Collector) Stop() {
 	}
 }
 
-// FileConfig is a configuration that writes the logs that arrive by gRPC and by HTTP into file, for Records to read.
+// FileConfig is a configuration that writes the logs that arrive by gRPC and by HTTP into file, for Records to read, and
+// the spans into SpansFile(file), for Spans.
 func FileConfig(grpc, http, file string) string {
 	return fmt.Sprintf(`
 receivers:
   otlp: {protocols: {grpc: {endpoint: %q, max_recv_msg_size_mib: 16}, http: {endpoint: %q}}}
 exporters:
   file: {path: %q, format: proto, append: true}
+  file/spans: {path: %q, format: proto, append: true}
   debug: {}
 service:
   telemetry: {metrics: {level: none}, logs: {level: warn}}
   pipelines:
     logs: {receivers: [otlp], exporters: [file]}
+    traces: {receivers: [otlp], exporters: [file/spans]}
     metrics: {receivers: [otlp], exporters: [debug]}
-`, grpc, http, file)
+`, grpc, http, file, SpansFile(file))
+}
+
+// SpansFile is where a Collector with FileConfig writes spans.
+func SpansFile(file string) string { return file + ".spans" }
+
+// Spans reads the spans that a Collector wrote into a file with FileConfig, with their resources' attributes.
+func Spans(file string, each func(resource map[string]string, span *trace.Span)) error {
+	return messages(SpansFile(file), func(message []byte) error {
+		var request coltrace.ExportTraceServiceRequest
+		if err := proto.Unmarshal(message, &request); err != nil {
+			return fmt.Errorf("read what arrived: %w", err)
+		}
+		for _, resource := range request.GetResourceSpans() {
+			attributes := Attributes(resource.GetResource().GetAttributes())
+			for _, scope := range resource.GetScopeSpans() {
+				for _, span := range scope.GetSpans() {
+					each(attributes, span)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // Records reads the log records that a Collector wrote into a file with FileConfig, with their resources'
 // attributes. What a kill left half written at the end is not one.
 func Records(file string, each func(resource map[string]string, record *logs.LogRecord)) error {
+	return messages(file, func(message []byte) error {
+		var request collogs.ExportLogsServiceRequest
+		if err := proto.Unmarshal(message, &request); err != nil {
+			return fmt.Errorf("read what arrived: %w", err)
+		}
+		for _, resource := range request.GetResourceLogs() {
+			attributes := Attributes(resource.GetResource().GetAttributes())
+			for _, scope := range resource.GetScopeLogs() {
+				for _, record := range scope.GetLogRecords() {
+					each(attributes, record)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// messages reads what a Collector wrote: requests, each with its length before it.
+func messages(file string, each func(message []byte) error) error {
 	f, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -185,17 +231,8 @@ func Records(file string, each func(resource map[string]string, record *logs.Log
 		if _, err := io.ReadFull(f, message); err != nil {
 			return nil // half written
 		}
-		var request collogs.ExportLogsServiceRequest
-		if err := proto.Unmarshal(message, &request); err != nil {
-			return fmt.Errorf("read what arrived: %w", err)
-		}
-		for _, resource := range request.GetResourceLogs() {
-			attributes := Attributes(resource.GetResource().GetAttributes())
-			for _, scope := range resource.GetScopeLogs() {
-				for _, record := range scope.GetLogRecords() {
-					each(attributes, record)
-				}
-			}
+		if err := each(message); err != nil {
+			return err
 		}
 	}
 }

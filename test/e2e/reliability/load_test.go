@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// loadVariable makes the test's binary the workload: "DIRECTORY RATE".
+// loadVariable makes the test's binary the workload: "DIRECTORY RATE", or another by its first word.
 const loadVariable = "WATCHGLASS_RELIABILITY_LOAD"
 
 const (
@@ -32,6 +32,11 @@ const (
 // load opens files at the rate until it is told to end. It says of each secret that it read it, and at the end
 // how many opens it made.
 func load() error {
+	if name, rest, _ := strings.Cut(os.Getenv(loadVariable), " "); name == numberedLoad {
+		return runNumbered(rest)
+	} else if name == agentLoad {
+		return runAgent(rest)
+	}
 	var dir string
 	var rate int
 	if _, err := fmt.Sscan(os.Getenv(loadVariable), &dir, &rate); err != nil {
@@ -102,13 +107,21 @@ func startLoad(t *testing.T, s *stage, cgroup string) *workload {
 	for i := range secrets {
 		write(t, secretPath(dir, i))
 	}
+	w := &workload{secrets: map[string]time.Time{}}
+	w.start(t, cgroup, fmt.Sprintf("%s %d", dir, s.scale.rate), func(words []string) { w.said(dir, words) })
+	return w
+}
+
+// start starts the workload that the variable says in the cgroup. What it says goes to said, by words.
+func (w *workload) start(t *testing.T, cgroup, variable string, said func(words []string)) {
+	t.Helper()
 	directory, err := os.Open(cgroup)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = directory.Close() }()
-	w := &workload{command: exec.CommandContext(context.Background(), "/proc/self/exe"), secrets: map[string]time.Time{}}
-	w.command.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", loadVariable, dir, s.scale.rate))
+	w.command = exec.CommandContext(context.Background(), "/proc/self/exe")
+	w.command.Env = append(os.Environ(), loadVariable+"="+variable)
 	w.command.Stderr = os.Stderr
 	w.command.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(directory.Fd()), Pdeathsig: syscall.SIGKILL}
 	output, err := w.command.StdoutPipe()
@@ -121,11 +134,10 @@ func startLoad(t *testing.T, s *stage, cgroup string) *workload {
 	w.done.Go(func() {
 		lines := bufio.NewScanner(output)
 		for lines.Scan() {
-			w.said(dir, strings.Fields(lines.Text()))
+			said(strings.Fields(lines.Text()))
 		}
 	})
 	t.Cleanup(func() { _ = w.command.Process.Kill() })
-	return w
 }
 
 func (w *workload) said(dir string, words []string) {

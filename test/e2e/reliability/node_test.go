@@ -31,8 +31,9 @@ type node struct {
 	command                 *exec.Cmd
 	done                    chan error
 	address                 string
-	// produced is how many events each start made, by its instance, as the journal's state says after its end.
-	produced map[string]uint64
+	// produced is how many events, and spans how many spans, each start made, by its instance, as the journal's state
+	// says after its end.
+	produced, spans map[string]uint64
 	// down is when no collector was watching.
 	down []interval
 
@@ -48,6 +49,10 @@ type nodeSettings struct {
 	otlp, exporters string
 	// journal is what its section says besides the folder; "" is segments of 1 MiB.
 	journal string
+	// pins has the kernel go on to record while no collector runs; claims is what the section of that name says
+	// besides.
+	pins   bool
+	claims string
 }
 
 // newNode prepares a node.
@@ -55,7 +60,7 @@ func newNode(t *testing.T, s *stage, settings nodeSettings) *node {
 	t.Helper()
 	n := &node{
 		stage: s, config: filepath.Join(s.dir, "watchglass.yaml"), journal: filepath.Join(s.dir, "journal"),
-		produced: map[string]uint64{},
+		produced: map[string]uint64{}, spans: map[string]uint64{},
 	}
 	name := fmt.Sprintf("watchglass-reliability-%d-%d", os.Getpid(), time.Now().UnixNano())
 	n.cgroup = filepath.Join(cgroupMount(t), name)
@@ -77,17 +82,17 @@ func (n *node) configure(t *testing.T, settings nodeSettings) {
 sandboxes: {cgroups: [/%s]}
 # Of watched files every open is told, of others a count.
 policy: {files: {config: [%s/]}}
-claims: {hooks: {enabled: false}}
+claims: {hooks: {enabled: false}%s}
 control: {enabled: false}
 # With pins the start after a kill makes again from the ring what was not written, under numbers of its own, so that no
-# account by numbers could show what is lost.
-kernel: {pins: {enabled: false}}
+# account by numbers of the collector's could show what is lost: TestCollectorKilledWithPins goes by the workload's.
+kernel: {pins: {enabled: %v}}
 journal: {dir: %s, %s}
 exporters:
   canary_interval: 1s
   otlp: %s
   prometheus: {address: "127.0.0.1:0"}
-%s`, filepath.Base(n.cgroup), filepath.Join(n.stage.dir, "work"), n.journal, settings.journal, settings.otlp, settings.exporters)
+%s`, filepath.Base(n.cgroup), filepath.Join(n.stage.dir, "work"), settings.claims, settings.pins, n.journal, settings.journal, settings.otlp, settings.exporters)
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +193,8 @@ func (n *node) note(t *testing.T) {
 		t.Fatalf("the journal's state: %v", err)
 	}
 	length := min(binary.LittleEndian.Uint64(page[80:]), 128)
-	n.produced[string(page[88:88+length])] = binary.LittleEndian.Uint64(page[32:])
+	instance := string(page[88 : 88+length])
+	n.produced[instance], n.spans[instance] = binary.LittleEndian.Uint64(page[32:]), binary.LittleEndian.Uint64(page[288:])
 }
 
 // metric is the sum of a metric's series that have all of the labels, written as in destination="otlp", and whether

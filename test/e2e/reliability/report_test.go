@@ -51,6 +51,29 @@ func report(t *testing.T, r result) {
 	}
 }
 
+// row is a line of a scenario's figures.
+type row struct{ what, value string }
+
+// reportText is report for a scenario with figures of its own.
+func reportText(t *testing.T, what string, rows []row) {
+	t.Helper()
+	dir := os.Getenv(figuresVariable)
+	if dir == "" {
+		return
+	}
+	name, verdict := strings.TrimPrefix(t.Name(), "Test"), "passed"
+	if t.Failed() {
+		verdict = "FAILED"
+	}
+	text := fmt.Sprintf("### %s: %s\n\n%s\n\n| | |\n|---|---|\n", name, verdict, what)
+	for _, r := range rows {
+		text += fmt.Sprintf("| %s | %s |\n", r.what, r.value)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".md"), []byte(text), 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
 // pageBegin is where what writePage writes begins; what stands before is other tests' and stays.
 const pageBegin = "\n## The whole way, with real parts\n"
 
@@ -66,7 +89,8 @@ keeps its events in its journal and sends them to a real OpenTelemetry Collector
 * every secret that was read while a collector watched must be in a finding that arrived;
 * what arrives twice has the same ` + "`log.record.uid`" + `.
 
-The collectors pin nothing (` + "`kernel.pins`" + `): what the next start makes again from the kernel's ring gets other numbers.
+Where nothing else is said the collectors pin nothing (` + "`kernel.pins`" + `): what the next start makes again from the kernel's ring gets other
+numbers. CollectorKilledWithPins, as by default, goes by the workload's own numbers instead.
 
 A clock that jumps by hours, back and forth, is tried in a machine of its own: ` + "`make test-vm`" + ` (collector/clock_test.go). Not
 among the scenarios is a crash of the machine, which takes what was not forced to the disk (` + "`journal.sync`" + `).
