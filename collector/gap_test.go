@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -15,7 +16,8 @@ func TestGap(t *testing.T) {
 	p := newTestPipeline(t, Settings{Source: source, Exporters: []ExporterSettings{{Exporter: exporter}}})
 	began := time.Now()
 	for _, passed := range []time.Duration{beatInterval, 3*beatInterval - time.Millisecond, -time.Hour, 3 * beatInterval, 90 * time.Second} {
-		p.beat(began, began.Add(passed))
+		p.beaten(beat{began, map[string]time.Duration{"a": time.Second}},
+			beat{began.Add(passed), map[string]time.Duration{"a": 3 * time.Second, "b": time.Second}})
 	}
 	if err := start(t, p)(); err != nil {
 		t.Fatal(err)
@@ -24,12 +26,20 @@ func TestGap(t *testing.T) {
 	for _, e := range exporter.events {
 		if g, ok := e.Payload.(*event.Gap); ok {
 			gaps = append(gaps, g.Duration)
-			if g.Expected != beatInterval || !e.Time.Equal(began.Add(g.Duration)) {
+			if g.Expected != beatInterval || g.Waited != 2*time.Second || !e.Time.Equal(began.Add(g.Duration)) {
 				t.Errorf("%+v at %s", g, e.Time)
 			}
 		}
 	}
 	if len(gaps) != 2 || gaps[0] != 3*beatInterval || gaps[1] != 90*time.Second {
 		t.Errorf("gaps of %v", gaps)
+	}
+}
+
+// TestThreadsWaited reads what the kernel tells of this process's own threads.
+func TestThreadsWaited(t *testing.T) {
+	_, err := os.Stat("/proc/self/schedstat") // a kernel may be built without
+	if all := threadsWaited(); (len(all) > 0) != (err == nil) {
+		t.Errorf("known is for how long %d threads waited: %v", len(all), err)
 	}
 }

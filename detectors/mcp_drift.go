@@ -37,6 +37,8 @@ type mcpDrift struct {
 // toolServer is a running server.
 type toolServer struct {
 	identity, agent string
+	// host is the agent's process that started it.
+	host event.ProcessID
 	// starting is true while its own process is a shell that will run the server: wrappers such as pyenv's start others.
 	starting bool
 	// peers is where it connected.
@@ -164,9 +166,10 @@ func (d *mcpDrift) executed(e *event.Event, report func(*event.Finding)) {
 func (d *mcpDrift) started(e *event.Event, identity string, report func(*event.Finding)) {
 	p, sandbox := e.Process, e.Sandbox.ID
 	d.running.Put(sandbox, d.running.Key(uint64(p.UID)), toolServer{
-		identity: identity, agent: agentOf(p), starting: isShell(program(p)),
+		identity: identity, agent: agentOf(p), host: p.Parent.UID, starting: isShell(program(p)),
 	})
-	key := d.pins.Key(0, agentOf(p), identity)
+	// Each agent has servers of its own: another one beside it, in another project, starts the same otherwise.
+	key := d.pins.Key(uint64(p.Parent.UID), agentOf(p), identity)
 	now := pin{command: d.pins.Key(1, append([]string{p.Executable}, p.Args...)...), line: command(p.Args), at: e.Time}
 	was := d.pins.Get(sandbox, key)
 	switch {
@@ -232,7 +235,7 @@ func (d *mcpDrift) connected(e *event.Event, n *event.NetworkConnect, report fun
 	if slices.Contains(server.peers, address) || len(server.peers) >= peersKept {
 		return
 	}
-	first := d.pins.Get(e.Sandbox.ID, d.pins.Key(0, server.agent, server.identity))
+	first := d.pins.Get(e.Sandbox.ID, d.pins.Key(uint64(server.host), server.agent, server.identity))
 	if first == nil || !d.approved(e.Sandbox.ID, first.at) {
 		server.peers = append(server.peers, address)
 		return

@@ -735,6 +735,8 @@ const (
 	GapDuration Key = "watchglass.gap.duration"
 	// GapExpected is how often it looks, in seconds.
 	GapExpected Key = "watchglass.gap.expected"
+	// GapWaited is for how many seconds of it a thread of the collector's could have run and got no processor.
+	GapWaited Key = "watchglass.gap.waited"
 )
 
 // Attributes of losses.

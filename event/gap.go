@@ -14,6 +14,9 @@ type Gap struct {
 	Duration time.Duration
 	// Expected is how often the collector looks.
 	Expected time.Duration
+	// Waited is for how long of it a thread of the collector's could have run and got no processor; 0 where the kernel does
+	// not tell. One that is stopped waits for nothing.
+	Waited time.Duration
 }
 
 // Kind implements Payload.
@@ -26,7 +29,8 @@ func (*Gap) Severity() Severity { return SeverityWarn }
 func (g *Gap) AppendAttributes(dst []Attribute) []Attribute {
 	return append(dst,
 		Attribute{GapDuration, Seconds(g.Duration)},
-		Attribute{GapExpected, Seconds(g.Expected)})
+		Attribute{GapExpected, Seconds(g.Expected)},
+		Attribute{GapWaited, Seconds(g.Waited)})
 }
 
 // AppendBody implements Payload.
