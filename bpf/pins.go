@@ -17,6 +17,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -103,6 +104,8 @@ type pins struct {
 	how                                      event.Pinning
 	// used is the names below hooks that this tracer attached or took over.
 	used map[string]bool
+	// cache is what was read of the kernel's types, while programs are attached; nil then.
+	cache *btf.Cache
 }
 
 // openPins takes a set of pins, made anew where there is none. The error is a *PinsHeldError when another has it.
@@ -336,13 +339,7 @@ func (p *pins) attachPinned(name string, h hook, program *ebpf.Program, attach f
 	if err := slot.Put(uint32(0), program); err != nil {
 		return nil, fmt.Errorf("filling a slot: %w", err)
 	}
-	first, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "pin_slot", Type: h.kind, AttachType: h.attach, AttachTo: h.to, License: "Dual BSD/GPL",
-		Instructions: asm.Instructions{
-			asm.LoadMapPtr(asm.R2, slot.FD()), asm.Mov.Imm(asm.R3, 0), asm.FnTailCall.Call(),
-			asm.Mov.Imm(asm.R0, 0), asm.Return(),
-		},
-	})
+	first, err := p.loadFirst(h, slot)
 	if err != nil {
 		return nil, fmt.Errorf("loading the program before the slot: %w", err)
 	}
@@ -356,6 +353,24 @@ func (p *pins) attachPinned(name string, h hook, program *ebpf.Program, attach f
 		return nil, errors.Join(fmt.Errorf("pinning a slot: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+// loadFirst loads the program that is on the hook and goes on with the one in the slot. As a collection, since only that
+// takes the kernel's types as they were read before: reading them again takes most of the time.
+func (p *pins) loadFirst(h hook, slot *ebpf.Map) (*ebpf.Program, error) {
+	const name = "pin_slot"
+	collection, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{name: {
+		Name: name, Type: h.kind, AttachType: h.attach, AttachTo: h.to, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{
+			asm.LoadMapPtr(asm.R2, slot.FD()), asm.Mov.Imm(asm.R3, 0), asm.FnTailCall.Call(),
+			asm.Mov.Imm(asm.R0, 0), asm.Return(),
+		},
+	}}}, ebpf.CollectionOptions{Cache: p.cache})
+	if err != nil {
+		return nil, err
+	}
+	defer collection.Close()
+	return collection.DetachProgram(name), nil
 }
 
 // attachAnew attaches a program and pins the link, in the place of one that cannot be given the program. The old one

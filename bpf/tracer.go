@@ -161,6 +161,10 @@ func newTracer(cfg Config) (*Tracer, error) {
 func (t *Tracer) openProbes() {
 	// Reading the kernel's types is most of the work: once for all, and not kept.
 	cache := btf.NewCache()
+	if t.pins != nil {
+		t.pins.cache = cache
+		defer func() { t.pins.cache = nil }()
+	}
 	for _, i := range t.loadOrder() {
 		p := &t.probes[i]
 		if p.off {
