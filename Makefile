@@ -21,6 +21,11 @@ VM_PACKAGES ?= ./bpf/...
 # What the trampoline plan does otherwise. Hanging on a function, and letting go of it, takes its time in an emulated
 # machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
 VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket)$$
+# What is the architecture's: registers, numbers of calls, 32-bit programs, kernel objects under either plan. The rest
+# (VM_ARM64=^TestKernel) is the same objects again.
+VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|ExecutableMemory|Network|Notable|Notable32|Socket|SyscallCounts|ProcessOrigin|ProcessExit|Ring)$$|^TestCallTables$$
+VM_ARM64_KERNELS ?= 6.12
+VM_ARM64_PLAN ?= auto
 FUZZTIME ?= 20s
 # Sessions at once, and the long form: so many sandboxes do benign work for so long.
 CORPUS_PARALLEL ?= 4
@@ -57,11 +62,18 @@ test-kernel: ## Kernel tests: probes and the commands on this kernel; need root
 	go test -count=1 -p 1 -run '^TestKernel' ./...
 
 .PHONY: test-vm
-test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12)
+test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12), and some on arm64
 	@$(INSTALL) vm
 	go run ./test/vm -kernel $(VM_KERNELS) $(VM_PACKAGES)
 	go run ./test/vm -kernel $(VM_KERNELS) -plan trampoline -run '$(VM_TRAMPOLINE)' ./bpf
-	go run ./test/vm -kernel 6.12 -run '^TestKernelClockJump$$' ./collector
+	go run ./test/vm -arch arm64 -kernel $(VM_ARM64_KERNELS) -plan $(VM_ARM64_PLAN) -run '$(VM_ARM64)' ./bpf & arm64=$$!; \
+		go run ./test/vm -kernel 6.12 -run '^TestKernelClockJump$$' ./collector || failed=1; \
+		wait $$arm64 && [[ -z $${failed:-} ]]
+
+.PHONY: test-vm-arm64
+test-vm-arm64: ## All of the probes' kernel tests on arm64 kernels, under qemu (VM_ARM64_KERNELS=6.1,6.12)
+	@$(INSTALL) vm
+	go run ./test/vm -arch arm64 -kernel $(VM_ARM64_KERNELS) -plan $(VM_ARM64_PLAN) -run '^TestKernel|^TestCallTables$$' $(VM_PACKAGES)
 
 .PHONY: test-e2e
 test-e2e: ## End to end: real agents against a scripted model, a real Prometheus; need root

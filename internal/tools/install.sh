@@ -67,6 +67,7 @@ for task in "$@"; do
 		;;
 	vm)
 		want qemu-system-x86_64 qemu-system-x86
+		want qemu-system-aarch64 qemu-system-arm
 		want cpio cpio
 		# Only the static one runs in an initramfs without libraries.
 		if ! command -v busybox >/dev/null 2>&1 || ldd "$(command -v busybox)" >/dev/null 2>&1; then

@@ -6,9 +6,9 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-kernel 6.1,6.12] [-plan PLAN] [-run REGEXP] PACKAGE...
+//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN] [-run REGEXP] PACKAGE...
 //
-// Needed commands, from Debian: apt-get, dpkg-deb, cpio, busybox (static), qemu-system-x86_64.
+// Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
 package main
 
 import (
@@ -35,6 +35,7 @@ import (
 const bootLimit = 30 * time.Minute
 
 func main() {
+	arch := flag.String("arch", "amd64", "of which architecture the machines are: amd64 or arm64")
 	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
 	run := flag.String("run", "^TestKernel", "which tests")
 	plan := flag.String("plan", "tracepoint", "which hook plan the probes are to follow: tracepoint, trampoline, or auto to let them choose")
@@ -43,7 +44,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	o := options{kernels: strings.Split(*kernels, ","), run: *run, plan: *plan, verbose: *verbose, cache: *cache, packages: flag.Args()}
+	o := options{arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, plan: *plan, verbose: *verbose, cache: *cache, packages: flag.Args()}
 	if err := matrix(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		os.Exit(1)
@@ -51,6 +52,7 @@ func main() {
 }
 
 type options struct {
+	arch     string
 	kernels  []string
 	run      string
 	plan     string
@@ -63,15 +65,20 @@ func matrix(ctx context.Context, o options) error {
 	if len(o.packages) == 0 {
 		return errors.New("no package named: say which packages' tests to run")
 	}
-	if err := os.MkdirAll(o.cache, 0o755); err != nil {
+	emulator, err := emulatorOf(o.arch)
+	if err != nil {
 		return err
+	}
+	packages, err := openArchive(ctx, o.cache, o.arch)
+	if err != nil {
+		return fmt.Errorf("looking for packages: %w", err)
 	}
 	work, err := os.MkdirTemp("", "watchglass-vm-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	initramfs, err := pack(ctx, work, o)
+	initramfs, err := pack(ctx, work, o, packages)
 	if err != nil {
 		return fmt.Errorf("packing the initramfs: %w", err)
 	}
@@ -83,7 +90,7 @@ func matrix(ctx context.Context, o options) error {
 		out    = &console{to: os.Stdout}
 	)
 	for i, series := range o.kernels {
-		image, name, err := kernel(ctx, o.cache, series)
+		image, name, err := packages.kernel(ctx, series)
 		if err != nil {
 			failed[i] = fmt.Errorf("kernel %s: %w", series, err)
 			continue
@@ -92,10 +99,10 @@ func matrix(ctx context.Context, o options) error {
 			rooms <- struct{}{}
 			defer func() { <-rooms }()
 			start, verdict := time.Now(), "ok"
-			if err := boot(ctx, machine{image: image, initramfs: initramfs, name: series, out: out}); err != nil {
+			if err := boot(ctx, machine{emulator: emulator, image: image, initramfs: initramfs, name: machineName(o.arch, series), out: out}); err != nil {
 				verdict, failed[i] = "FAIL", fmt.Errorf("kernel %s (%s): %w", series, name, err)
 			}
-			out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, series, name, "plan "+o.plan, time.Since(start).Seconds()))
+			out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, machineName(o.arch, series), name, "plan "+o.plan, time.Since(start).Seconds()))
 		})
 	}
 	wait.Wait()
@@ -116,93 +123,50 @@ func (c *console) print(line string) {
 
 // machine is what is booted, and where what it says goes, behind its name.
 type machine struct {
+	emulator               []string
 	image, initramfs, name string
 	out                    *console
 }
 
-// kernel returns the image of the newest Debian cloud kernel of a series, downloading it once.
-func kernel(ctx context.Context, cache, series string) (image, name string, err error) {
-	out, err := output(ctx, "", "apt-cache", "search", "--names-only",
-		`^linux-image-`+regexp.QuoteMeta(series)+`\.[0-9.+a-z-]*-cloud-amd64(-unsigned)?$`)
-	if err != nil {
-		return "", "", fmt.Errorf("searching for the package: %w", err)
+// machineName is what a machine's lines begin with.
+func machineName(arch, series string) string {
+	if arch == "amd64" {
+		return series
 	}
-	var names []string
-	for line := range strings.Lines(out) {
-		name, _, _ := strings.Cut(line, " ")
-		names = append(names, name)
-	}
-	if len(names) == 0 {
-		return "", "", errors.New("no such package in this machine's Debian: run apt-get update, or leave the series out")
-	}
-	slices.SortFunc(names, compareVersions)
-	name = names[len(names)-1]
-	dir := filepath.Join(cache, name)
-	if image = findImage(dir); image != "" {
-		return image, name, nil
-	}
-	tmp, err := os.MkdirTemp(cache, "download-")
-	if err != nil {
-		return "", "", err
-	}
-	defer func() { _ = os.RemoveAll(tmp) }()
-	if _, err := output(ctx, tmp, "apt-get", "download", name); err != nil {
-		return "", "", fmt.Errorf("downloading %s: %w", name, err)
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		return "", "", fmt.Errorf("downloading %s: %d packages came", name, len(debs))
-	}
-	root := filepath.Join(tmp, "root")
-	if _, err := output(ctx, "", "dpkg-deb", "-x", debs[0], root); err != nil {
-		return "", "", fmt.Errorf("unpacking %s: %w", name, err)
-	}
-	if err := os.Rename(filepath.Join(root, "boot"), dir); err != nil {
-		return "", "", fmt.Errorf("keeping %s: %w", name, err)
-	}
-	if image = findImage(dir); image == "" {
-		return "", "", fmt.Errorf("%s holds no kernel image", name)
-	}
-	return image, name, nil
+	return arch + " " + series
 }
 
-func findImage(dir string) string {
-	images, err := filepath.Glob(filepath.Join(dir, "vmlinuz-*"))
-	if err != nil || len(images) == 0 {
-		return ""
+// emulatorOf is the command that emulates a machine of an architecture, up to the kernel's console.
+func emulatorOf(arch string) ([]string, error) {
+	switch arch {
+	case "amd64":
+		return []string{"qemu-system-x86_64", "-cpu", "max", "-append", "console=ttyS0 " + kernelArguments}, nil
+	case "arm64":
+		// Pointers are signed by a simple function: the architecture's own takes most of the time when it is emulated.
+		return []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "max,pauth-impdef=on", "-append", "console=ttyAMA0 " + kernelArguments}, nil
+	default:
+		return nil, fmt.Errorf("there are no machines of architecture %q; there are amd64 and arm64", arch)
 	}
-	return images[0]
 }
 
-// compareVersions orders package names so that 6.1.0-9 comes before 6.1.0-10: runs of digits compare as numbers.
-func compareVersions(a, b string) int {
-	runs := regexp.MustCompile(`[0-9]+|[^0-9]+`)
-	left, right := runs.FindAllString(a, -1), runs.FindAllString(b, -1)
-	for i := range min(len(left), len(right)) {
-		l, r := left[i], right[i]
-		digits := l[0] >= '0' && l[0] <= '9' && r[0] >= '0' && r[0] <= '9'
-		if digits && len(l) != len(r) {
-			return len(l) - len(r)
-		}
-		if l != r {
-			return strings.Compare(l, r)
-		}
-	}
-	return len(left) - len(right)
-}
+const kernelArguments = "quiet panic=-1 lsm=lockdown,yama,bpf"
 
 // pack builds the initramfs: busybox, the init, and one static test binary with its testdata per package.
-func pack(ctx context.Context, work string, o options) (string, error) {
+func pack(ctx context.Context, work string, o options, packages *archive) (string, error) {
 	root := filepath.Join(work, "root")
 	for _, dir := range []string{"bin", "sbin", "usr", "tests", "proc", "sys", "dev", "tmp", "run", "root", "etc"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return "", err
 		}
 	}
-	if err := shell(ctx, root); err != nil {
+	busybox, err := packages.busybox(ctx)
+	if err != nil {
 		return "", err
 	}
-	if err := build(ctx, "go", "build", "-o", filepath.Join(root, "init"), "./test/vm/init"); err != nil {
+	if err := shell(ctx, root, busybox); err != nil {
+		return "", err
+	}
+	if err := build(ctx, o.arch, "go", "build", "-o", filepath.Join(root, "init"), "./test/vm/init"); err != nil {
 		return "", err
 	}
 	dirs, err := output(ctx, "", "go", append([]string{"list", "-f", "{{.Dir}} {{.ImportPath}}"}, o.packages...)...)
@@ -211,7 +175,7 @@ func pack(ctx context.Context, work string, o options) (string, error) {
 	}
 	for line := range strings.Lines(dirs) {
 		dir, path, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if err := testBinary(ctx, root, dir, path); err != nil {
+		if err := testBinary(ctx, o.arch, root, dir, path); err != nil {
 			return "", err
 		}
 	}
@@ -232,15 +196,12 @@ func pack(ctx context.Context, work string, o options) (string, error) {
 }
 
 // shell puts a static busybox and links for its commands into the image, and users for tests that change theirs.
-func shell(ctx context.Context, root string) error {
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return fmt.Errorf("looking for busybox (Debian: busybox-static): %w", err)
-	}
+func shell(ctx context.Context, root, busybox string) error {
 	if err := copyFile(busybox, filepath.Join(root, "bin", "busybox")); err != nil {
 		return err
 	}
-	list, err := output(ctx, "", busybox, "--list")
+	// The commands of this machine's, which is of the same release.
+	list, err := output(ctx, "", "busybox", "--list")
 	if err != nil {
 		return err
 	}
@@ -260,12 +221,12 @@ func shell(ctx context.Context, root string) error {
 	return os.WriteFile(filepath.Join(root, "etc", "passwd"), []byte(users), 0o644)
 }
 
-func testBinary(ctx context.Context, root, dir, path string) error {
+func testBinary(ctx context.Context, arch, root, dir, path string) error {
 	target := filepath.Join(root, "tests", filepath.FromSlash(path))
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
 	}
-	if err := build(ctx, "go", "test", "-c", "-o", filepath.Join(target, filepath.Base(dir)+".test"), path); err != nil {
+	if err := build(ctx, arch, "go", "test", "-c", "-o", filepath.Join(target, filepath.Base(dir)+".test"), path); err != nil {
 		return err
 	}
 	data := filepath.Join(dir, "testdata")
@@ -276,9 +237,9 @@ func testBinary(ctx context.Context, root, dir, path string) error {
 }
 
 // build runs the Go tool without cgo: the guest has no C library.
-func build(ctx context.Context, name string, args ...string) error {
+func build(ctx context.Context, arch, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
 	}
@@ -292,16 +253,16 @@ func boot(ctx context.Context, m machine) error {
 	// One thread for both processors: with two, one can meet the breakpoint by which the kernel patches a
 	// tracepoint's code after the other took the patch for done, and the machine panics (seen with qemu
 	// 7.2 and Linux 6.12). Real processors order that.
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2",
-		"-m", "2048", "-kernel", m.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults",
-		"-serial", "stdio", "-net", "none", "-append", "console=ttyS0 quiet panic=-1 lsm=lockdown,yama,bpf")
+	args := append(slices.Clone(m.emulator[1:]), "-accel", "tcg,thread=single", "-smp", "2", "-m", "2048",
+		"-kernel", m.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none")
+	cmd := exec.CommandContext(ctx, m.emulator[0], args...)
 	cmd.Stderr = os.Stderr
 	says, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("starting qemu (Debian: qemu-system-x86): %w", err)
+		return fmt.Errorf("starting qemu (Debian: qemu-system-x86, qemu-system-arm): %w", err)
 	}
 	verdict := follow(says, m)
 	if err := cmd.Wait(); err != nil && ctx.Err() != nil {
