@@ -22,6 +22,7 @@
 #include "lib/hook.h"
 #include "lib/path.h"
 #include "lib/repeat.h"
+#include "lib/resolved.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
 #include "lib/transfer.h"
@@ -377,6 +378,26 @@ __noinline int change_report(void)
 	return 0;
 }
 
+/* change_resolved tells of a change whose paths the kernel has resolved; 0 means that there are none. */
+__noinline int change_resolved(void)
+{
+	struct change_record *record = resolved_taken();
+	struct finished *done = finished_slot();
+	__u32 next = 1;
+
+	if (!record || !done)
+		return 0;
+	record->change.header.time = bpf_ktime_get_boot_ns();
+	record->change.operation = done->call & CALL_OPERATION;
+	record->change.error = done->result < 0 ? (__u32)-done->result : 0;
+	if ((done->call & CALL_AT) && !(done->call & CALL_DESCRIPTOR))
+		next = 2;
+	if (!(done->call & CALL_TWO) && record->change.operation != FILE_SYMLINK)
+		change_numbers(record, done, next);
+	change_record_submit(done->sandbox, record);
+	return 1;
+}
+
 /* map_context takes what a mapping turned out to be. */
 struct map_context {
 	struct open_record *record;
@@ -401,13 +422,15 @@ __noinline int map_report(void)
 	struct finished *done = finished_slot();
 	struct map_context context = {};
 	struct file *file;
+	__u64 address;
 
 	if (!done)
 		return 0;
+	address = syscall_address(done->result, done->compat);
 	context.record = open_record_begin(done->sandbox, FILE_MAP);
 	if (!context.record)
 		return 0;
-	if (bpf_find_vma(bpf_get_current_task_btf(), (__u64)done->result, map_fill, &context, 0)) {
+	if (bpf_find_vma(bpf_get_current_task_btf(), address, map_fill, &context, 0)) {
 		/* The mappings are being changed at this moment: then the descriptor's file is the best word. */
 		file = descriptor_file((__u32)done->arguments[4]);
 		if (!file)
@@ -524,6 +547,14 @@ static __always_inline bool call_opens(__u32 kind)
 	return kind & CALL_OPENS && kind <= CALL_OPEN_HANDLE;
 }
 
+/* call_changes says whether a call changes names, or what a name stands for. */
+static __always_inline bool call_changes(__u32 kind)
+{
+	__u32 operation = kind & CALL_OPERATION;
+
+	return operation >= FILE_MKDIR && operation <= FILE_CHOWN;
+}
+
 /* call_transfers says whether a call moves bytes, or ends a descriptor. */
 static __always_inline bool call_transfers(__u32 kind)
 {
@@ -553,7 +584,7 @@ static __always_inline void call_report(const struct pt_regs *regs, const struct
 		transfer_report(done);
 	else if (call_opens(kind))
 		open_report();
-	else
+	else if (!change_resolved())
 		change_report();
 }
 
@@ -788,11 +819,109 @@ int file_on_return(void *ctx)
 	sandbox = sandbox_current();
 	if (!sandbox || (call_opens(kind) && told_take()))
 		return 0;
-	if (!hook_enter(sandbox, call_opens(kind) ? FILE_OPEN : FILE_CHANGE))
+	if (hook_enter(sandbox, call_opens(kind) ? FILE_OPEN : FILE_CHANGE)) {
+		call_report(regs, &call, kind, sandbox, (int)ret);
+		hook_leave();
+	}
+	if (call_changes(kind))
+		resolved_drop();
+	return 0;
+}
+
+/* resolved_sandbox is the sandbox of a thread whose call changes names, 0 for none. */
+static __always_inline __u64 resolved_sandbox(void)
+{
+	struct syscall_call call = syscall_finished(hook_registers());
+
+	return call_changes(call_kind(&call)) ? sandbox_current() : 0;
+}
+
+/* resolved_note keeps what a path of the kernel's is. */
+static __always_inline int resolved_note(const struct vfsmount *mount, const struct dentry *dentry)
+{
+	__u64 sandbox = resolved_sandbox();
+
+	if (!sandbox || !hook_try())
 		return 0;
-	call_report(regs, &call, kind, sandbox, (int)ret);
+	resolved_put(0, mount, dentry);
+	if (!resolved_begin(sandbox))
+		resolved_keep();
 	hook_leave();
 	return 0;
+}
+
+/* resolved_note_two keeps what two paths of the kernel's are. */
+static __always_inline int resolved_note_two(const struct vfsmount *mount,
+					     const struct dentry *dentry,
+					     const struct vfsmount *mount2,
+					     const struct dentry *dentry2)
+{
+	__u64 sandbox = resolved_sandbox();
+
+	if (!sandbox || !hook_try())
+		return 0;
+	resolved_put(0, mount, dentry);
+	resolved_put(1, mount2, dentry2);
+	if (!resolved_begin(sandbox) && !resolved_second())
+		resolved_keep();
+	hook_leave();
+	return 0;
+}
+
+/*
+ * These report nothing themselves: they keep for file_on_return what the paths of its call are, which the kernel has
+ * resolved when it comes here. Why fexit and not lsm/path_*: those run only where "bpf" is among the kernel's security
+ * modules. Each hangs on several functions: see plan_targets.go, and lib/resolved.h.
+ */
+SEC("fexit/security_path_unlink")
+int BPF_PROG(file_on_path_entry, const struct path *directory, struct dentry *dentry)
+{
+	return resolved_note(directory->mnt, dentry);
+}
+
+SEC("fexit/security_path_chmod")
+int BPF_PROG(file_on_path, const struct path *path)
+{
+	return resolved_note(path->mnt, path->dentry);
+}
+
+/* Since 6.2; before, ftruncate asks as truncate does. */
+SEC("fexit/security_file_truncate")
+int BPF_PROG(file_on_file_truncate, struct file *file)
+{
+	return resolved_note(file->f_path.mnt, file->f_path.dentry);
+}
+
+SEC("fexit/security_path_symlink")
+int BPF_PROG(file_on_path_symlink, const struct path *directory, struct dentry *dentry,
+	     const char *says)
+{
+	__u64 sandbox = resolved_sandbox();
+
+	if (!sandbox || !hook_try())
+		return 0;
+	resolved_put(0, directory->mnt, dentry);
+	if (!resolved_begin(sandbox)) {
+		resolved_text(says);
+		resolved_keep();
+	}
+	hook_leave();
+	return 0;
+}
+
+/* Both names of a link are on one mount: the kernel has refused others. */
+SEC("fexit/security_path_link")
+int BPF_PROG(file_on_path_link, struct dentry *old, const struct path *directory,
+	     struct dentry *dentry)
+{
+	return resolved_note_two(directory->mnt, old, directory->mnt, dentry);
+}
+
+SEC("fexit/security_path_rename")
+int BPF_PROG(file_on_path_rename, const struct path *from, struct dentry *old,
+	     const struct path *to, struct dentry *dentry)
+{
+	return resolved_note_two(from->mnt, old, to->mnt, dentry);
 }
 
 /*

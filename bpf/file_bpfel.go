@@ -172,58 +172,66 @@ type fileTransferKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	fileMapChangeRecords    = "change_records"
-	fileMapClaims           = "claims"
-	fileMapEventCounts      = "event_counts"
-	fileMapEvents           = "events"
-	fileMapFinishedCalls    = "finished_calls"
-	fileMapHookBusy         = "hook_busy"
-	fileMapHostSearches     = "host_searches"
-	fileMapOpenRecords      = "open_records"
-	fileMapOpenedFiles      = "opened_files"
-	fileMapOtherTransfers   = "other_transfers"
-	fileMapPathWalks        = "path_walks"
-	fileMapPlainFiles       = "plain_files"
-	fileMapRepeats          = "repeats"
-	fileMapSandboxes        = "sandboxes"
-	fileMapSmallUses        = "small_uses"
-	fileMapStrayCounts      = "stray_counts"
-	fileMapStrays           = "strays"
-	fileMapSyscallHandlers  = "syscall_handlers"
-	fileMapSyscallScopes    = "syscall_scopes"
-	fileMapToldOpens        = "told_opens"
-	fileMapTransferRooms    = "transfer_rooms"
-	fileMapTransfers        = "transfers"
-	fileMapUnlabelled       = "unlabelled"
-	fileMapUsedDescriptors  = "used_descriptors"
-	fileProgFileOnFilpOpen  = "file_on_filp_open"
-	fileProgFileOnMmap      = "file_on_mmap"
-	fileProgFileOnOpenRoot  = "file_on_open_root"
-	fileProgFileOnReturn    = "file_on_return"
-	fileProgFileOnSysExit   = "file_on_sys_exit"
-	fileVarAbiCall          = "abi_call"
-	fileVarAbiChange        = "abi_change"
-	fileVarAbiFileOperation = "abi_file_operation"
-	fileVarAbiOpen          = "abi_open"
-	fileVarAbiPlainKey      = "abi_plain_key"
-	fileVarAbiRepeat        = "abi_repeat"
-	fileVarAbiRepeatKey     = "abi_repeat_key"
-	fileVarAbiTransfer      = "abi_transfer"
-	fileVarAbiTransferKey   = "abi_transfer_key"
-	fileVarCompatCalls      = "compat_calls"
-	fileVarEventBudgets     = "event_budgets"
-	fileVarEventKinds       = "event_kinds"
-	fileVarEventLimits      = "event_limits"
-	fileVarEventSlot        = "event_slot"
-	fileVarEventWakeBytes   = "event_wake_bytes"
-	fileVarHookProofs       = "hook_proofs"
-	fileVarHookToken        = "hook_token"
-	fileVarHostMounts       = "host_mounts"
-	fileVarNativeCalls      = "native_calls"
-	fileVarProbeIndex       = "probe_index"
-	fileVarRepeatsCounted   = "repeats_counted"
-	fileVarSyscallHandedOn  = "syscall_handed_on"
-	fileVarTransfersCounted = "transfers_counted"
+	fileMapChangeRecords       = "change_records"
+	fileMapClaims              = "claims"
+	fileMapEventCounts         = "event_counts"
+	fileMapEvents              = "events"
+	fileMapFinishedCalls       = "finished_calls"
+	fileMapHookBusy            = "hook_busy"
+	fileMapHostSearches        = "host_searches"
+	fileMapOpenRecords         = "open_records"
+	fileMapOpenedFiles         = "opened_files"
+	fileMapOtherTransfers      = "other_transfers"
+	fileMapPathWalks           = "path_walks"
+	fileMapPlainFiles          = "plain_files"
+	fileMapRepeats             = "repeats"
+	fileMapResolvedChanges     = "resolved_changes"
+	fileMapResolvedPaths       = "resolved_paths"
+	fileMapSandboxes           = "sandboxes"
+	fileMapSmallUses           = "small_uses"
+	fileMapStrayCounts         = "stray_counts"
+	fileMapStrays              = "strays"
+	fileMapSyscallHandlers     = "syscall_handlers"
+	fileMapSyscallScopes       = "syscall_scopes"
+	fileMapToldOpens           = "told_opens"
+	fileMapTransferRooms       = "transfer_rooms"
+	fileMapTransfers           = "transfers"
+	fileMapUnlabelled          = "unlabelled"
+	fileMapUsedDescriptors     = "used_descriptors"
+	fileProgFileOnFileTruncate = "file_on_file_truncate"
+	fileProgFileOnFilpOpen     = "file_on_filp_open"
+	fileProgFileOnMmap         = "file_on_mmap"
+	fileProgFileOnOpenRoot     = "file_on_open_root"
+	fileProgFileOnPath         = "file_on_path"
+	fileProgFileOnPathEntry    = "file_on_path_entry"
+	fileProgFileOnPathLink     = "file_on_path_link"
+	fileProgFileOnPathRename   = "file_on_path_rename"
+	fileProgFileOnPathSymlink  = "file_on_path_symlink"
+	fileProgFileOnReturn       = "file_on_return"
+	fileProgFileOnSysExit      = "file_on_sys_exit"
+	fileVarAbiCall             = "abi_call"
+	fileVarAbiChange           = "abi_change"
+	fileVarAbiFileOperation    = "abi_file_operation"
+	fileVarAbiOpen             = "abi_open"
+	fileVarAbiPlainKey         = "abi_plain_key"
+	fileVarAbiRepeat           = "abi_repeat"
+	fileVarAbiRepeatKey        = "abi_repeat_key"
+	fileVarAbiTransfer         = "abi_transfer"
+	fileVarAbiTransferKey      = "abi_transfer_key"
+	fileVarCompatCalls         = "compat_calls"
+	fileVarEventBudgets        = "event_budgets"
+	fileVarEventKinds          = "event_kinds"
+	fileVarEventLimits         = "event_limits"
+	fileVarEventSlot           = "event_slot"
+	fileVarEventWakeBytes      = "event_wake_bytes"
+	fileVarHookProofs          = "hook_proofs"
+	fileVarHookToken           = "hook_token"
+	fileVarHostMounts          = "host_mounts"
+	fileVarNativeCalls         = "native_calls"
+	fileVarProbeIndex          = "probe_index"
+	fileVarRepeatsCounted      = "repeats_counted"
+	fileVarSyscallHandedOn     = "syscall_handed_on"
+	fileVarTransfersCounted    = "transfers_counted"
 )
 
 // loadFile returns the embedded CollectionSpec for file.
@@ -268,11 +276,17 @@ type fileSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileProgramSpecs struct {
-	FileOnFilpOpen *ebpf.ProgramSpec `ebpf:"file_on_filp_open"`
-	FileOnMmap     *ebpf.ProgramSpec `ebpf:"file_on_mmap"`
-	FileOnOpenRoot *ebpf.ProgramSpec `ebpf:"file_on_open_root"`
-	FileOnReturn   *ebpf.ProgramSpec `ebpf:"file_on_return"`
-	FileOnSysExit  *ebpf.ProgramSpec `ebpf:"file_on_sys_exit"`
+	FileOnFileTruncate *ebpf.ProgramSpec `ebpf:"file_on_file_truncate"`
+	FileOnFilpOpen     *ebpf.ProgramSpec `ebpf:"file_on_filp_open"`
+	FileOnMmap         *ebpf.ProgramSpec `ebpf:"file_on_mmap"`
+	FileOnOpenRoot     *ebpf.ProgramSpec `ebpf:"file_on_open_root"`
+	FileOnPath         *ebpf.ProgramSpec `ebpf:"file_on_path"`
+	FileOnPathEntry    *ebpf.ProgramSpec `ebpf:"file_on_path_entry"`
+	FileOnPathLink     *ebpf.ProgramSpec `ebpf:"file_on_path_link"`
+	FileOnPathRename   *ebpf.ProgramSpec `ebpf:"file_on_path_rename"`
+	FileOnPathSymlink  *ebpf.ProgramSpec `ebpf:"file_on_path_symlink"`
+	FileOnReturn       *ebpf.ProgramSpec `ebpf:"file_on_return"`
+	FileOnSysExit      *ebpf.ProgramSpec `ebpf:"file_on_sys_exit"`
 }
 
 // fileMapSpecs contains maps before they are loaded into the kernel.
@@ -292,6 +306,8 @@ type fileMapSpecs struct {
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
 	PlainFiles      *ebpf.MapSpec `ebpf:"plain_files"`
 	Repeats         *ebpf.MapSpec `ebpf:"repeats"`
+	ResolvedChanges *ebpf.MapSpec `ebpf:"resolved_changes"`
+	ResolvedPaths   *ebpf.MapSpec `ebpf:"resolved_paths"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
@@ -367,6 +383,8 @@ type fileMaps struct {
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
 	PlainFiles      *ebpf.Map `ebpf:"plain_files"`
 	Repeats         *ebpf.Map `ebpf:"repeats"`
+	ResolvedChanges *ebpf.Map `ebpf:"resolved_changes"`
+	ResolvedPaths   *ebpf.Map `ebpf:"resolved_paths"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
@@ -395,6 +413,8 @@ func (m *fileMaps) Close() error {
 		m.PathWalks,
 		m.PlainFiles,
 		m.Repeats,
+		m.ResolvedChanges,
+		m.ResolvedPaths,
 		m.Sandboxes,
 		m.SmallUses,
 		m.StrayCounts,
@@ -442,18 +462,30 @@ type fileVariables struct {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type filePrograms struct {
-	FileOnFilpOpen *ebpf.Program `ebpf:"file_on_filp_open"`
-	FileOnMmap     *ebpf.Program `ebpf:"file_on_mmap"`
-	FileOnOpenRoot *ebpf.Program `ebpf:"file_on_open_root"`
-	FileOnReturn   *ebpf.Program `ebpf:"file_on_return"`
-	FileOnSysExit  *ebpf.Program `ebpf:"file_on_sys_exit"`
+	FileOnFileTruncate *ebpf.Program `ebpf:"file_on_file_truncate"`
+	FileOnFilpOpen     *ebpf.Program `ebpf:"file_on_filp_open"`
+	FileOnMmap         *ebpf.Program `ebpf:"file_on_mmap"`
+	FileOnOpenRoot     *ebpf.Program `ebpf:"file_on_open_root"`
+	FileOnPath         *ebpf.Program `ebpf:"file_on_path"`
+	FileOnPathEntry    *ebpf.Program `ebpf:"file_on_path_entry"`
+	FileOnPathLink     *ebpf.Program `ebpf:"file_on_path_link"`
+	FileOnPathRename   *ebpf.Program `ebpf:"file_on_path_rename"`
+	FileOnPathSymlink  *ebpf.Program `ebpf:"file_on_path_symlink"`
+	FileOnReturn       *ebpf.Program `ebpf:"file_on_return"`
+	FileOnSysExit      *ebpf.Program `ebpf:"file_on_sys_exit"`
 }
 
 func (p *filePrograms) Close() error {
 	return _FileClose(
+		p.FileOnFileTruncate,
 		p.FileOnFilpOpen,
 		p.FileOnMmap,
 		p.FileOnOpenRoot,
+		p.FileOnPath,
+		p.FileOnPathEntry,
+		p.FileOnPathLink,
+		p.FileOnPathRename,
+		p.FileOnPathSymlink,
 		p.FileOnReturn,
 		p.FileOnSysExit,
 	)

@@ -250,6 +250,7 @@ func helperActions() map[string]helperAction {
 	return map[string]helperAction{
 		"open":            helperOpen,
 		"change":          helperChange,
+		"race change":     helperRaceChange,
 		"map":             helperMap,
 		"race":            helperRace,
 		"replace":         helperReplace,

@@ -276,7 +276,7 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 		return;
 	if (spec->flags & NOTABLE_MEMORY) {
 		memory = memory_notable(sandbox, spec->flags & NOTABLE_MAPS
-							 ? (__u64)ret
+							 ? syscall_address(ret, compat)
 							 : syscall_argument(regs, compat, 0));
 		if (!memory)
 			return;

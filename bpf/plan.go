@@ -100,6 +100,8 @@ type target struct {
 	calls     []string
 	// proofs is calls that must end in the program. They do nothing: their arguments make no sense.
 	proofs []proof
+	// optional is whether the probe does without where the kernel does not have the functions.
+	optional bool
 }
 
 // proof is a system call: its number, and its arguments but for the sixth.
@@ -141,6 +143,9 @@ func (p *loadedProbe) follow(spec *ebpf.CollectionSpec) error {
 		}
 	}
 	if p.plan != PlanTrampoline {
+		if m := spec.Maps["resolved_changes"]; m != nil {
+			m.MaxEntries = 1 // nothing is ever in it
+		}
 		return nil
 	}
 	for _, h := range p.hung {
@@ -166,6 +171,9 @@ func (p *loadedProbe) hooksOf(kernel *btf.Spec, entered func(int) bool) (functio
 			for _, function := range t.functions {
 				functions = append(functions, hanging{i, t.program, function})
 			}
+			continue
+		}
+		if t.optional {
 			continue
 		}
 		found, err := entriesOf(kernel, t.calls)

@@ -25,6 +25,9 @@ func fileTrampolines() trampolines {
 		}
 		return t
 	}
+	resolves := func(program, functions string) target {
+		return target{program: program, functions: words(functions), optional: true}
+	}
 	at := func(number uintptr, arguments ...uintptr) proof {
 		p := proof{number: number, arguments: [5]uintptr{nowhere}}
 		copy(p.arguments[1:], arguments)
@@ -52,6 +55,13 @@ func fileTrampolines() trampolines {
 		ends("ksys_fchown", "fchown fchown16", at(unix.SYS_FCHOWN)),
 		ends("do_sys_truncate", "truncate ia32_truncate64 aarch32_truncate64", proof{number: unix.SYS_TRUNCATE}),
 		ends("do_sys_ftruncate", "ftruncate ia32_ftruncate64 aarch32_ftruncate64", at(unix.SYS_FTRUNCATE)),
+		// Reached from another file of the kernel's, by what has found its paths.
+		resolves("file_on_path_entry", "security_path_unlink security_path_rmdir security_path_mkdir security_path_mknod"),
+		resolves("file_on_path", "security_path_chmod security_path_chown security_path_truncate"),
+		resolves("file_on_file_truncate", "security_file_truncate"),
+		resolves("file_on_path_symlink", "security_path_symlink"),
+		resolves("file_on_path_link", "security_path_link"),
+		resolves("file_on_path_rename", "security_path_rename"),
 		// No function does the work of fchmod from its start.
 		ends("", "fchmod", at(unix.SYS_FCHMOD)),
 	}}

@@ -58,6 +58,15 @@ static __always_inline bool hook_proved(void *ctx, const struct pt_regs *regs)
 	return true;
 }
 
+/* hook_try is hook_enter where nothing is lost by another one's having it. */
+static __always_inline bool hook_try(void)
+{
+	__u32 zero = 0;
+	__u32 *busy = bpf_map_lookup_elem(&hook_busy, &zero);
+
+	return busy && __sync_val_compare_and_swap(busy, 0, 1) == 0;
+}
+
 /*
  * hook_enter takes what the CPU has once of the object's maps, until hook_leave: tracepoints run their
  * programs without being preempted, kernel functions on kernels with full preemption do not. False means
@@ -65,10 +74,7 @@ static __always_inline bool hook_proved(void *ctx, const struct pt_regs *regs)
  */
 static __always_inline bool hook_enter(__u64 sandbox, __u32 kind)
 {
-	__u32 zero = 0;
-	__u32 *busy = bpf_map_lookup_elem(&hook_busy, &zero);
-
-	if (busy && __sync_val_compare_and_swap(busy, 0, 1) == 0)
+	if (hook_try())
 		return true;
 	event_lose(sandbox, kind);
 	return false;

@@ -32,7 +32,7 @@
 
 /* The caller's registers of each architecture, as far as they are looked at. */
 struct pt_regs___amd64 {
-	unsigned long bx, cx, dx, si, di, bp, r8, r9, r10, ax, orig_ax;
+	unsigned long bx, cx, dx, si, di, bp, r8, r9, r10, orig_ax;
 } __attribute__((preserve_access_index));
 
 struct pt_regs___arm64 {
@@ -204,15 +204,29 @@ static __always_inline __u64 syscall_argument(const struct pt_regs *regs, __u32 
 	}
 }
 
-/* syscall_result is what a kernel function returned, by the registers at its return. */
-static __always_inline long syscall_result(const struct pt_regs *regs)
+/*
+ * syscall_address is the result of a call as an address. arm64 extends that of a 32-bit program by its sign, which is none in
+ * an address.
+ */
+static __always_inline __u64 syscall_address(long result, __u32 compat)
 {
-	const struct pt_regs___amd64 *amd64 = (const void *)regs;
-	const struct pt_regs___arm64 *arm64 = (const void *)regs;
+	return compat ? (__u32)result : (__u64)result;
+}
+
+/*
+ * syscall_result is what a kernel function returned, by the registers at its return: the context of a program, of which
+ * the verifier takes nothing but loads at constant places. Hence in assembly, lest the compiler makes one load at two
+ * places of two loads; the places are the architectures' interface to user space.
+ */
+static __always_inline long syscall_result(const struct pt_regs *context)
+{
+	long result;
 
 	if (SYSCALL_ARM64)
-		return (long)arm64->regs[0];
-	return (long)amd64->ax;
+		asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(result) : "r"(context));
+	else
+		asm volatile("%0 = *(u64 *)(%1 + 80)" : "=r"(result) : "r"(context));
+	return result;
 }
 
 #endif
