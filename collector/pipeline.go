@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/bpf"
+	"github.com/watchglass/watchglass/collector/digest"
 	"github.com/watchglass/watchglass/collector/process"
 	"github.com/watchglass/watchglass/collector/session"
 	"github.com/watchglass/watchglass/event"
@@ -70,6 +71,8 @@ type Settings struct {
 	SummaryInterval time.Duration
 	// Examine looks at what the set-up of a sandbox leaves open, as one of its processes shows it; nil for never.
 	Examine func(pid uint32, s *event.Sandbox) (*event.SandboxPosture, error)
+	// Digest knows the SHA-256 of programs; nil for none. The pipeline has it read.
+	Digest *digest.Digester
 	// Usage is how what sandboxes use is measured.
 	Usage Usage
 	// CanaryInterval is how often a finding of no consequence proves that findings arrive; 0 never.
@@ -242,6 +245,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	ticker.Go(func() { p.tickUntil(ticking) })
 	ticker.Go(func() { p.measureUntil(ticking) })
 	ticker.Go(func() { p.singUntil(ticking) })
+	if p.s.Digest != nil {
+		ticker.Go(func() { p.s.Digest.Run(ticking) })
+	}
 	ticker.Go(func() { p.beatUntil(ticking) })
 
 	p.running.Store(true)
@@ -385,6 +391,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		return
 	case *event.ProcessExec:
 		who = p.tree.Exec(r, payload)
+		p.hash(state, payload, who)
 	case *event.ProcessExit:
 		who = p.tree.Exit(r)
 	case *event.ProcessMove:

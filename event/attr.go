@@ -113,6 +113,10 @@ const (
 	ProcessSecureExec Key = "watchglass.process.secure_exec"
 	// ProcessSetID is the set-id bits of the executable: setuid, setgid.
 	ProcessSetID Key = "watchglass.process.executable.set_id"
+	// ProcessSHA256 is the SHA-256 of the executable, in hexadecimal.
+	ProcessSHA256 Key = "watchglass.process.executable.hash.sha256"
+	// ProcessHashMissing is why there is none: busy, gone, changed, too_large, filesystem, unreadable.
+	ProcessHashMissing Key = "watchglass.process.executable.hash.missing"
 	// ProcessExecutableWritable is true when the executable's file system can be written to.
 	ProcessExecutableWritable Key = "watchglass.process.executable.writable_mount"
 	// ProcessInterpreter is the path of the interpreter that runs the script; absent when none does.

@@ -59,6 +59,8 @@ type ProcessExec struct {
 	Device uint32
 	// Changed and Modified are the executable's ctime and mtime, zero when not known.
 	Changed, Modified time.Time
+	// SHA256 is the executable's sum in hexadecimal; "" where it is not asked for, or not known yet (ProcessHash).
+	SHA256 string
 	// WritableMount is true when neither the executable's mount nor its file system is read-only.
 	WritableMount bool
 	// SetUser and SetGroup are the executable's set-id bits; SecureExec is true when the program got ids or
@@ -97,6 +99,7 @@ func (p *ProcessExec) AppendAttributes(dst []Attribute) []Attribute {
 	}
 	dst = appendString(dst, ProcessOrigin, string(p.Origin))
 	dst = p.appendFile(dst)
+	dst = appendString(dst, ProcessSHA256, p.SHA256)
 	dst = p.appendTerminal(dst)
 	dst = p.Privileges.appendPrivileges(dst)
 	if len(p.Ancestry) > 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector/control"
+	"github.com/watchglass/watchglass/collector/digest"
 	"github.com/watchglass/watchglass/collector/sandbox"
 	"github.com/watchglass/watchglass/detectors"
 	"github.com/watchglass/watchglass/exporters/alertmanager"
@@ -35,6 +36,7 @@ type config struct {
 	Log       logConfig       `yaml:"log"`
 	Sandboxes sandboxesConfig `yaml:"sandboxes"`
 	Kernel    kernelConfig    `yaml:"kernel"`
+	Hashes    hashesConfig    `yaml:"hashes"`
 	Policy    policy.Config   `yaml:"policy"`
 	Detectors detectorsConfig `yaml:"detectors"`
 	Claims    claimsConfig    `yaml:"claims"`
@@ -53,6 +55,26 @@ type sandboxesConfig struct {
 	Max     int      `yaml:"max"`
 	// UsageInterval is how often usage is measured; 0 never.
 	UsageInterval time.Duration `yaml:"usage_interval"`
+}
+
+// hashesConfig is whether programs are hashed, and within which bounds.
+type hashesConfig struct {
+	Enabled  bool  `yaml:"enabled"`
+	MaxBytes int64 `yaml:"max_bytes"`
+	Files    int   `yaml:"files"`
+	Waiting  int   `yaml:"waiting"`
+}
+
+func (c *hashesConfig) bounds() digest.Config {
+	return digest.Config{MaxBytes: c.MaxBytes, Files: c.Files, Waiting: c.Waiting}
+}
+
+// digester is what hashes programs, nil where that is not wanted.
+func (c *hashesConfig) digester() (*digest.Digester, error) {
+	if !c.Enabled {
+		return nil, nil //nolint:nilnil // nobody asks one that is not there
+	}
+	return digest.New(c.bounds())
 }
 
 type kernelConfig struct {
@@ -152,6 +174,10 @@ func (c *config) Validate() error {
 	}
 	if err := c.Kernel.Pins.validate(); err != nil {
 		return err
+	}
+	hashes := c.Hashes.bounds()
+	if err := hashes.Validate(); err != nil {
+		return prefixed("hashes: ", err)
 	}
 	if err := c.Policy.Validate(); err != nil {
 		return err // begins with "policy."

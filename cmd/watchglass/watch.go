@@ -208,7 +208,12 @@ func (w *watch) openPipeline(s *watchSettings, outputs []collector.ExporterSetti
 	if err != nil {
 		return err
 	}
+	digester, err := s.config.Hashes.digester()
+	if err != nil {
+		return err
+	}
 	w.pipeline, err = collector.New(collector.Settings{
+		Digest: digester,
 		Source: w.tracer, Sandboxes: w.registry, Detectors: w.detectors.list(), Exporters: outputs,
 		Examine: examine, Exported: w.measure, Usage: usage, CanaryInterval: s.canaryInterval, Classify: w.policy.Class,
 		Logger: s.log, BootID: boot, Instance: s.instance, Hold: hold,

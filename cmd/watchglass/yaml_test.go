@@ -20,7 +20,7 @@ func TestConfigFileErrors(t *testing.T) {
 			"unknown key in a list", "policy:\n  files:\n    allow:\n      - {path: /a, program: /b}\n",
 			`C:4: unknown key "program" in policy.files.allow[0]; there are: executable, path`,
 		},
-		{"two unknown keys", "a: 1\nb: 2\n", "C:1: unknown key \"a\"; there are: claims, control, detectors, exporters, journal, kernel, log, policy, sandboxes\nC:2: unknown key \"b\"; there are: claims, control, detectors, exporters, journal, kernel, log, policy, sandboxes"},
+		{"two unknown keys", "a: 1\nb: 2\n", "C:1: unknown key \"a\"; there are: claims, control, detectors, exporters, hashes, journal, kernel, log, policy, sandboxes\nC:2: unknown key \"b\"; there are: claims, control, detectors, exporters, hashes, journal, kernel, log, policy, sandboxes"},
 		{"wrong type", "kernel:\n  ring_bytes: much\n", `C:2: "much" is text, a whole number is needed`},
 		{"list for text", "log:\n  level: [info]\n", `C:2: here is a list, text is needed`},
 		{"text for list", "sandboxes:\n  cgroups: /docker/*\n", `C:2: "/docker/*" is text, a list is needed`},

@@ -300,6 +300,10 @@ func (r *Record) completeOCSF(o *Object, c *class) {
 	if r.find(event.ProcessExecutablePath).Kind() != event.ValueInvalid {
 		o.put(c.process+".file.type_id", int64(1)) // a regular file
 	}
+	if r.find(event.ProcessSHA256).Kind() != event.ValueInvalid {
+		o.put(c.process+".file.hashes[].algorithm_id", int64(3))
+		o.put(c.process+".file.hashes[].algorithm", "SHA-256")
+	}
 	switch c.uid {
 	case processActivity().uid:
 		r.completeProcess(o)

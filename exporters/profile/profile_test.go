@@ -278,7 +278,7 @@ func (s *schema) checkValue(t *testing.T, where string, value any, kind string) 
 	} else {
 		switch v := value.(type) {
 		case string:
-			right = slices.Contains([]string{"string_t", "hostname_t", "ip_t", "url_t", "file_path_t"}, kind)
+			right = slices.Contains([]string{"string_t", "hostname_t", "ip_t", "url_t", "file_path_t", "file_hash_t"}, kind)
 		case int64:
 			right = slices.Contains([]string{"integer_t", "long_t", "timestamp_t", "port_t"}, kind)
 		case bool:

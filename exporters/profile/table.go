@@ -52,6 +52,7 @@ func ofProcesses() []mapping {
 		{event.ProcessExecutablePath, "", asIs, "@process.file.name", asBase},
 		{event.ProcessCommandArgs, "process.command_line", asCommand, "@process.cmd_line", asCommand},
 		{event.ProcessCommandArgs, "process.args", asIs, "", asIs},
+		{event.ProcessSHA256, "process.hash.sha256", asIs, "@process.file.hashes[].value", asIs},
 		{event.ProcessArgsCount, "process.args_count", asIs, "", asIs},
 		{event.ProcessWorkingDirectory, "process.working_directory", asIs, "@process.working_directory", asIs},
 		{event.ProcessVPID, "process.vpid", asIs, "", asIs},

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package digest
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// chunk is how much is read before it is asked whether to go on.
+const chunk = 1 << 20
+
+// errReason is a reason as an error.
+type errReason Reason
+
+func (e errReason) Error() string { return string(e) }
+
+// read finds a file again and reads it.
+func (d *Digester) read(ctx context.Context, r *Request) Result {
+	found, err := find(r)
+	if err == nil {
+		defer found.Close() //nolint:errcheck // it is only read
+		var sum string
+		if sum, err = d.sum(ctx, found, r.File); err == nil {
+			return Result{SHA256: sum}
+		}
+	}
+	if reason, ok := errors.AsType[errReason](err); ok {
+		return Result{Reason: Reason(reason)}
+	}
+	return Result{Reason: ReasonUnreadable}
+}
+
+// find opens the file of a request. The link of the process leads to the file itself, whatever is at its path by now. Where
+// the process has ended its path is followed in the root directory of others, without ever leaving that or
+// following a link, and without opening what is there: opening a FIFO would wait, and a device's would do something.
+func find(r *Request) (*os.File, error) {
+	var last error = errReason(ReasonGone)
+	for i, pid := range r.Processes {
+		dir := "/proc/" + strconv.FormatUint(uint64(pid), 10)
+		var fd int
+		var err error
+		if i == 0 {
+			fd, err = unix.Open(dir+"/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+		} else {
+			fd, err = openIn(dir+"/root", r.Path)
+		}
+		if err != nil {
+			continue
+		}
+		file, err := verified(fd, dir, r.File)
+		_ = unix.Close(fd)
+		if err == nil {
+			return file, nil
+		}
+		if !errors.Is(err, errReason(ReasonGone)) {
+			last = err
+		}
+	}
+	return nil, last
+}
+
+// openIn finds a path in a root directory.
+func openIn(root, path string) (int, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(dir) //nolint:errcheck // it was only looked at
+	return unix.Openat2(dir, path, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
+}
+
+// verified opens what a descriptor stands for, if it is the file and on a file system that answers.
+func verified(fd int, process string, want File) (*os.File, error) {
+	kind, err := filesystem(fd, process)
+	if err != nil {
+		return nil, err
+	}
+	own, local := localFilesystems()[kind]
+	if !local {
+		return nil, errReason(ReasonFilesystem)
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Ino != want.Inode || own && deviceOf(&stat) != want.Device {
+		return nil, errReason(ReasonGone)
+	}
+	if versionOf(&stat) != [2]int64{want.Changed, want.Modified} {
+		return nil, errReason(ReasonChanged)
+	}
+	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+}
+
+// deviceOf is the device of a file as File has it.
+func deviceOf(s *unix.Stat_t) uint32 { return unix.Major(s.Dev)<<20 | unix.Minor(s.Dev) }
+
+// versionOf is the times of a file's last changes.
+func versionOf(s *unix.Stat_t) [2]int64 { return [2]int64{s.Ctim.Nano(), s.Mtim.Nano()} }
+
+// localFilesystems is the file systems whose files the kernel reads by itself, and whether they tell programs the device
+// number that the kernel has for them. On others a read may wait for as long as a program, of the sandbox maybe, likes.
+func localFilesystems() map[string]bool {
+	return map[string]bool{
+		"ext2": true, "ext3": true, "ext4": true, "xfs": true, "f2fs": true, "tmpfs": true, "ramfs": true, "rootfs": true,
+		"squashfs": true, "erofs": true, "iso9660": true, "vfat": true, "zfs": true, "bcachefs": false, "btrfs": false, "overlay": false,
+	}
+}
+
+// filesystem is the type of the file system that a descriptor is on. It is looked up by the mount, as a process has it:
+// asking the file system itself could wait.
+func filesystem(fd int, process string) (string, error) {
+	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := strings.Cut(string(info), "mnt_id:")
+	id, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+	for _, of := range []string{process, "/proc/self"} {
+		if kind := mounted(of+"/mountinfo", strings.TrimSpace(id)); kind != "" {
+			return kind, nil
+		}
+	}
+	return "", errReason(ReasonFilesystem)
+}
+
+// mounted is the type of what is mounted as an id, "" for nothing.
+func mounted(file, id string) string {
+	mounts, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer mounts.Close() //nolint:errcheck // it is only read
+	lines := bufio.NewScanner(mounts)
+	for lines.Scan() {
+		// "ID parent major:minor root point options [optional…] - type source options": man 5 proc_pid_mountinfo.
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 0 || fields[0] != id {
+			continue
+		}
+		if dash := slices.Index(fields, "-"); dash > 0 && dash+1 < len(fields) {
+			return fields[dash+1]
+		}
+	}
+	return ""
+}
+
+// sum reads a file, and makes sure that it was not written to meanwhile.
+func (d *Digester) sum(ctx context.Context, file *os.File, want File) (string, error) {
+	hash := sha256.New()
+	var total int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := io.CopyN(hash, file, chunk)
+		if total += n; total > d.cfg.MaxBytes {
+			return "", errReason(ReasonTooLarge)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
+		return "", err
+	}
+	if versionOf(&stat) != [2]int64{want.Changed, want.Modified} || stat.Size != total {
+		return "", errReason(ReasonChanged)
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
