@@ -27,8 +27,9 @@ const longest = 3 * time.Minute
 
 // line is one line of the stream of events.
 type line struct {
-	Event string `json:"event"`
-	Body  string `json:"body"`
+	Time  time.Time `json:"time"`
+	Event string    `json:"event"`
+	Body  string    `json:"body"`
 	// Resource says which sandbox it is of, Attributes which process.
 	Resource   map[string]any `json:"resource"`
 	Attributes map[string]any `json:"attributes"`
@@ -61,10 +62,18 @@ func TestKernelAdversary(t *testing.T) {
 	build("cc", "-O1", "-static", "-pthread", "-o", filepath.Join(tools, "evade"), "../corpus/tools/evade.c")
 	for _, a := range attempts() {
 		t.Run(a.name, func(t *testing.T) {
-			told := perform(t, a, tools, python)
-			missing := untold(t, a.want, told)
+			var told, other []line
+			if a.beside == "" {
+				told = perform(t, a, tools, python)
+			} else {
+				told, other = beside(t, &a, tools, python)
+			}
+			missing := append(untold(t, a.want, told), untold(t, a.wantBeside, other)...)
 			if a.reuse && !reused(told) {
 				missing = append(missing, "two processes of one pid")
+			}
+			if a.check != nil {
+				missing = append(missing, a.check(told, other)...)
 			}
 			switch {
 			case a.limit == "" && len(missing) > 0:
@@ -80,14 +89,7 @@ func TestKernelAdversary(t *testing.T) {
 func perform(t *testing.T, a attempt, tools, python string) []line {
 	t.Helper()
 	home := t.TempDir()
-	secret := filepath.Join(home, ".aws", "credentials")
-	if err := os.Mkdir(filepath.Dir(secret), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	env := outside(t, secret)
+	env, secret := place(t, home)
 	config, events := filepath.Join(tools, "config.yaml"), filepath.Join(t.TempDir(), "events.jsonl")
 	if err := os.WriteFile(config, []byte(a.config), 0o600); err != nil {
 		t.Fatal(err)
@@ -106,22 +108,44 @@ func perform(t *testing.T, a attempt, tools, python string) []line {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("the attempt itself fails: %v\n%s", err, out.String())
 	}
-	text, err := os.ReadFile(events)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var told []line
-	for raw := range strings.Lines(string(text)) {
-		var l line
-		if err := json.Unmarshal([]byte(raw), &l); err != nil {
-			t.Fatalf("%.200q: %v", raw, err)
-		}
+	for _, l := range read(t, events) {
 		// Of another sandbox nothing counts; of none only what was lost before anybody was known.
 		if l.Resource["watchglass.sandbox.name"] == name || l.Event == "watchglass.telemetry.loss" {
 			told = append(told, l)
 		}
 	}
 	return told
+}
+
+// place puts a secret into a home directory, and returns what else attempts find, as variables.
+func place(t *testing.T, home string) (env []string, secret string) {
+	t.Helper()
+	secret = filepath.Join(home, ".aws", "credentials")
+	if err := os.Mkdir(filepath.Dir(secret), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return outside(t, secret), secret
+}
+
+// read is the stream of events in a file.
+func read(t *testing.T, events string) (all []line) {
+	t.Helper()
+	text, err := os.ReadFile(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for raw := range strings.Lines(string(text)) {
+		var l line
+		if err := json.Unmarshal([]byte(raw), &l); err != nil {
+			t.Fatalf("%.200q: %v", raw, err)
+		}
+		all = append(all, l)
+	}
+	return all
 }
 
 // untold is what of the wanted no line tells.

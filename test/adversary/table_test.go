@@ -2,6 +2,13 @@
 
 package adversary
 
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
 // attempt is one way to act unseen.
 type attempt struct {
 	name string
@@ -14,6 +21,11 @@ type attempt struct {
 	want []string
 	// config is what the attempt needs of the configuration.
 	config string
+	// beside is a script for a second sandbox of the same collector, at the same time, of which wantBeside must be told.
+	beside     string
+	wantBeside []string
+	// check says what else is not told as it should be, of the attempt's sandbox and the one beside it.
+	check func(told, other []line) (missing []string)
 	// reuse says that two processes must be told which had one pid.
 	reuse bool
 	// limit is why it is not seen, as docs/limits.md says; "" for what is.
@@ -29,9 +41,27 @@ const (
 func attempts() []attempt {
 	return []attempt{
 		{
+			// Each fork puts a byte into a file, so that its size is how many there were.
 			name:   "fork bomb",
-			script: `$PYTHON -c 'import os,sys' ; for i in $(seq 4); do (for j in $(seq 100); do (:) & done; wait) & done; wait; cat "$SECRET"`,
-			want:   []string{`400× process\.exit .`, readSecret},
+			script: forkBomb,
+			want:   []string{readSecret, `process\.exec .*echo forks \d+`},
+			check:  everyForkEnds,
+		},
+		{
+			name: "a secret of another sandbox, handed over",
+			script: `$PYTHON -c '
+import os,socket,time
+s=socket.socket(socket.AF_UNIX)
+for i in range(600):
+  try: s.connect(os.environ["HOME"]+"/between"); break
+  except OSError: time.sleep(.1)
+_,fds,_,_=socket.recv_fds(s,1,1); assert os.read(fds[0],1)'`,
+			want: []string{`network\.socket connect unix .*between`, `file\.io read .*credentials`},
+			beside: `$PYTHON -c '
+import os,socket
+l=socket.socket(socket.AF_UNIX); l.bind(os.environ["HOME"]+"/between"); l.listen(); c,_=l.accept()
+socket.send_fds(c,[b"x"],[os.open(os.environ["SECRET"],0)])'`,
+			wantBeside: []string{readSecret},
 		},
 		{
 			name: "a million opens, then a secret",
@@ -101,6 +131,14 @@ cc -shared -fPIC -o p.so p.c && LD_PRELOAD=$PWD/p.so /bin/true`,
 			script: `sh -c 'echo $$' >pid; pid=$(cat pid)
 for i in $(seq 200); do echo $((pid-1)) >/proc/sys/kernel/ns_last_pid; sh -c 'echo $$ >pid; cat "$SECRET" >/dev/null'; [ "$(cat pid)" != "$pid" ] || exit 0; done; exit 1`,
 			want:  []string{readSecret},
+			reuse: true,
+		},
+		{
+			// Three times over the end of the process ids.
+			name: "pids used again at pid_max",
+			script: `last=$(cat /proc/sys/kernel/pid_max)
+for r in 1 2 3; do echo $((last-21)) >/proc/sys/kernel/ns_last_pid; for i in $(seq 40); do sh -c "exit 3"; done; done; cat "$SECRET"`,
+			want:  []string{`120× process\.exit .*3`, readSecret},
 			reuse: true,
 		},
 		{
@@ -198,18 +236,31 @@ for i in range(200000):
 			want: []string{`telemetry\.loss .`, `process\.exec cat .*credentials`, readSecret},
 		},
 		{
+			// 20,000 files, 9,000 peers of datagrams, 500 connections that stay, 3,000 processes; the one beside it works on.
 			name: "filling every map",
 			script: `$PYTHON -c '
 import os,socket
 for i in range(20000):
   n="f%d" % i
   open(n,"w").close(); open(n).close(); open(n).close()
+  fd=os.open(n,0); os.read(fd,1); os.close(fd)
 k=[]
 for i in range(9000):
   s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.sendto(b"x",("127.%d.%d.1" % (i//250,i%250),9)); s.close()
 for i in range(500): k.append(socket.create_connection(("127.0.0.1",int(os.environ["PORT"]))))
+for i in range(3000):
+  p=os.fork()
+  if not p: os._exit(7)
+  os.waitpid(p,0)
 '; cat "$SECRET"`,
-			want: []string{`process\.exec cat .*credentials`, readSecret},
+			want: []string{
+				`500× network\.connect .*tcp`, `3000× process\.exit .*7`, `process\.exec cat .*credentials`, readSecret,
+			},
+			beside: `for i in $(seq 200); do /bin/true $i; : >"own$i"; (exec 3<>"/dev/tcp/127.0.0.1/$PORT"); done; head -c1 "$SECRET"`,
+			wantBeside: []string{
+				`200× process\.exec /bin/true \d+`, `200× network\.connect .*tcp`, `200× file\.(open|create) .*/own\d+`, readSecret,
+			},
+			check: lossesAreTheirs,
 		},
 		{
 			name:   "filling the map of cgroups",
@@ -220,9 +271,27 @@ echo $$ >"$fs$top/cgroup.procs"; for i in $(seq 100); do rmdir "$fs$top/$i"; don
 			want: []string{`telemetry\.loss .*cgroup`, readSecret},
 		},
 		{
-			name:   "the clock is set",
-			script: `$PYTHON -c 'import time; time.clock_settime(time.CLOCK_REALTIME,time.clock_gettime(time.CLOCK_REALTIME))'; cat "$SECRET"`,
-			want:   []string{`syscall\.notable clock_settime`, readSecret},
+			// Forth by an hour, back by two, and to where it would be.
+			name: "the clock jumps",
+			script: `$PYTHON -c '
+import os,time
+began=time.clock_gettime(time.CLOCK_REALTIME)-time.clock_gettime(time.CLOCK_MONOTONIC)
+def jump(by): time.clock_settime(time.CLOCK_REALTIME,began+time.clock_gettime(time.CLOCK_MONOTONIC)+by)
+try:
+  for by in 3600,-3600:
+    jump(by)
+    with open(os.environ["SECRET"]) as f: f.read()
+finally: jump(0)'; cat "$SECRET"; head -c1 "$SECRET"`,
+			want: []string{
+				`3× syscall\.notable clock_settime`, readSecret, `process\.exec cat .*credentials`, `process\.exec head .*credentials`,
+				`process\.exit .*`,
+			},
+		},
+		{
+			name:   "another clock, by a namespace",
+			script: `unshare -T --boottime 100000000 --monotonic 100000000 sh -c 'cat "$SECRET"'`,
+			want:   []string{`syscall\.notable unshare\(CLONE_NEWTIME`, `process\.exec cat .*credentials`, readSecret},
+			check:  agesAreReal,
 		},
 	}
 }
@@ -233,3 +302,94 @@ import ctypes,os,struct
 libc=ctypes.CDLL(None); handle=ctypes.create_string_buffer(struct.pack("Ii",128,0)+b"\0"*128); at=ctypes.c_int()
 assert libc.syscall(303,-100,os.environ["SECRET"].encode(),handle,ctypes.byref(at),0)==0
 mount=os.open(os.environ["HOME"],0)`
+
+// forkBomb forks without end below a limit on the number of processes, of either version of cgroups, until there were four
+// times as many.
+const forkBomb = `cat >bomb.py <<'END'
+import os,random,signal,sys,time
+name,limit="adversary-%d" % os.getpid(),150
+v1="/sys/fs/cgroup/pids"
+if os.path.isdir(v1): dir=v1+"/"+name
+else:
+  mounts=[l.split() for l in open("/proc/mounts")]
+  fs=[m[1] for m in mounts if m[2]=="cgroup2"][0]
+  dir=fs+open("/proc/self/cgroup").read().strip().split("::")[1]+"/"+name
+os.mkdir(dir)
+open(dir+"/pids.max","w").write(str(limit))
+count=os.open("forks",os.O_CREAT|os.O_WRONLY|os.O_APPEND)
+def bomb():
+  while True:
+    try: child=os.fork()
+    except OSError:
+      if random.random()<.02: os._exit(0) # so that others find room
+      time.sleep(.001)
+      continue
+    if child: os.write(count,b"x")
+    elif random.random()<.5: os._exit(0)
+first=os.fork()
+if not first:
+  signal.signal(signal.SIGCHLD,signal.SIG_IGN)
+  open(dir+"/cgroup.procs","w").write(str(os.getpid()))
+  bomb()
+os.write(count,b"x")
+while int(open(dir+"/pids.current").read())<limit or os.stat("forks").st_size<4*limit: time.sleep(.01)
+while True:
+  pids=open(dir+"/cgroup.procs").read().split()
+  if not pids: break
+  for p in pids:
+    try: os.kill(int(p),9)
+    except OSError: pass
+  try:
+    while os.waitpid(-1,os.WNOHANG)[0]: pass
+  except OSError: pass
+for i in range(500):
+  try: os.rmdir(dir); break
+  except OSError: time.sleep(.01)
+END
+$PYTHON bomb.py && /bin/echo forks $(stat -c %s forks); cat "$SECRET"`
+
+// everyForkEnds holds the ends that are told to the forks that were counted.
+func everyForkEnds(told, _ []line) []string {
+	ends, forks := 0, 0
+	for _, l := range told {
+		switch l.Event {
+		case "watchglass.process.exit":
+			ends++
+		case "watchglass.process.exec":
+			if _, number, ok := strings.Cut(l.Body, "echo forks "); ok {
+				forks, _ = strconv.Atoi(number)
+			}
+		}
+	}
+	if forks < 600 || ends < forks {
+		return []string{fmt.Sprintf("the ends of all of %d processes: %d are told", forks, ends)}
+	}
+	return nil
+}
+
+// lossesAreTheirs: what found no room was counted and told, of the one who filled everything, and of nobody else.
+func lossesAreTheirs(told, other []line) (missing []string) {
+	counted := false
+	for _, l := range told {
+		counted = counted || l.Event == "watchglass.telemetry.loss"
+	}
+	if !counted {
+		missing = append(missing, "a loss of the one who filled the maps")
+	}
+	for _, l := range other {
+		if l.Event == "watchglass.telemetry.loss" {
+			missing = append(missing, "no loss of the one beside: "+l.Body)
+		}
+	}
+	return missing
+}
+
+// agesAreReal: no event is of a time other than the machine's, whatever a program makes of its own clock.
+func agesAreReal(told, _ []line) (missing []string) {
+	for _, l := range told {
+		if age := time.Since(l.Time); age < 0 || age > 2*longest {
+			missing = append(missing, fmt.Sprintf("the time of %s: %v", l.Event, l.Time))
+		}
+	}
+	return missing
+}
