@@ -13,6 +13,7 @@ import (
 
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector"
+	"github.com/watchglass/watchglass/event"
 )
 
 // pinsConfig is where programs and maps live on when the collector does not.
@@ -104,6 +105,7 @@ func (w *watch) holdRecords(kernel *bpf.Config, pins *bpf.Pins) *collector.Hold 
 // its sandbox.
 func (w *watch) resume() {
 	remembered := w.tracer.Remembered()
+	resumed := map[string]*event.Sandbox{}
 	for _, r := range remembered {
 		s := w.registry.Adopt(r.ID, r.Path)
 		if s == nil {
@@ -113,6 +115,10 @@ func (w *watch) resume() {
 			continue
 		}
 		w.pipeline.Know(s)
+		resumed[s.ID] = s
+	}
+	if len(resumed) > 0 && w.store.journal != nil {
+		w.recall(resumed)
 	}
 }
 

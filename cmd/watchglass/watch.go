@@ -68,9 +68,11 @@ type watch struct {
 	hooks     *hook.Server
 	control   *control.Server
 	store     store
-	peers     *peer.Finder
-	receiver  *receiver.Receiver
-	relay     *otlp.Relay
+	// journalDir is the journal's folder, "" for none.
+	journalDir string
+	peers      *peer.Finder
+	receiver   *receiver.Receiver
+	relay      *otlp.Relay
 
 	// measure is told of every batch that is exported.
 	measure func(exporter string, batch []*event.Event)
@@ -113,6 +115,9 @@ func (w *watch) open(s watchSettings) error {
 	metrics.Version(version())
 	w.measure = metrics.Exported
 	metrics.Declare(append(w.detectors.rules(), event.CanaryRule())...)
+	if s.journal != nil {
+		w.journalDir = s.journal.Dir
+	}
 	if err := w.store.open(s.journal, s.instance); err != nil {
 		return err
 	}

@@ -64,8 +64,10 @@ type node struct {
 	credentials *event.Credentials
 	// depth and bytes are the length and the size of the chain of parents.
 	depth, bytes int
-	exited       time.Time
-	element      *list.Element
+	// recalled is true while nothing but the events of a collector before tells of it.
+	recalled bool
+	exited   time.Time
+	element  *list.Element
 }
 
 // New makes an empty tree.
@@ -118,14 +120,18 @@ func (t *Tree) Locate(o agent.Origin) *event.Process {
 	return nil
 }
 
-// Known says whether the record's process is in the tree.
+// Known says whether the record's process is in the tree, by a record before.
 func (t *Tree) Known(r *bpf.Record) bool {
-	return t.nodes[t.Identity(r.Task.PID, r.Task.Start)] != nil
+	n := t.nodes[t.Identity(r.Task.PID, r.Task.Start)]
+	return n != nil && !n.recalled
 }
 
 func (t *Tree) seen(r *bpf.Record) *node {
 	id := t.Identity(r.Task.PID, r.Task.Start)
 	if n := t.nodes[id]; n != nil {
+		if n.recalled {
+			t.revive(n, r)
+		}
 		return n
 	}
 	return t.enter(id, r)
@@ -152,10 +158,7 @@ func (t *Tree) enter(id event.ProcessID, r *bpf.Record) *node {
 // adopt gives a new process what it has from its parent: the program, until it execs, and the join.
 func (t *Tree) adopt(n, parent *node) {
 	p, from := n.process, parent.process
-	p.Parent, n.depth, n.bytes = from, parent.depth+1, parent.bytes+size(from)
-	if n.depth > maxChain || n.bytes > maxChainBytes {
-		p.Parent, n.depth, n.bytes = cut(from)
-	}
+	t.descend(n, parent)
 	p.Executable, p.Name, p.Args, p.Cgroup = from.Executable, from.Name, from.Args, from.Cgroup
 	p.Agent = agent.Inherit(from.Agent)
 	n.credentials = parent.credentials
@@ -164,14 +167,25 @@ func (t *Tree) adopt(n, parent *node) {
 	}
 }
 
+// descend puts a process below its parent.
+func (t *Tree) descend(n, parent *node) {
+	p, from := n.process, parent.process
+	p.Parent, n.depth, n.bytes = from, parent.depth+1, parent.bytes+size(from)
+	if n.depth > maxChain || n.bytes > maxChainBytes {
+		p.Parent, n.depth, n.bytes = cut(from)
+	}
+}
+
 // Fork enters a new process. The result is the child.
 func (t *Tree) Fork(r *bpf.Record) *event.Process { return t.seen(r).process }
 
 // Existing enters a process that was alive before it was watched.
 func (t *Tree) Existing(r *bpf.Record, found *bpf.Existing) *event.Process {
+	told := t.nodes[t.Identity(r.Task.PID, r.Task.Start)]
+	recalled := told != nil && told.recalled
 	n := t.seen(r)
-	if found.Executable == "" {
-		return n.process
+	if found.Executable == "" || recalled && found.Executable == n.process.Executable {
+		return n.process // of what the events told the process itself says no more
 	}
 	exec := &event.ProcessExec{Executable: found.Executable, Args: found.Args, Env: nil}
 	return t.run(n, r, exec)
