@@ -83,12 +83,7 @@ test-e2e: ## End to end: real agents against a scripted model, a real Prometheus
 # An input that finds new code is minimised for a minute unless told otherwise, in which nothing else is tried.
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
-	@for package in $$(go list ./...); do \
-		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-			echo "fuzz $$package $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package; \
-		done; \
-	done
+	@test/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
 bench: ## Benchmarks: in-kernel costs, slowdowns, events a second (writes docs/performance.md); need root
