@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# fuzz.sh TIME runs every fuzz target for TIME, as many at once as there are processors, each with one worker. The
-# packages are built once each: go test would link one of them anew for every target, which takes longer than TIME.
+# fuzz.sh TIME [PACKAGE...] runs every fuzz target for TIME, as many at once as there are processors, each with one
+# worker. The packages are built once each: go test would link one of them anew for every target, which takes longer
+# than TIME.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FUZZTIME=$1
+(($# > 1)) || set -- "$1" ./...
 # go test keeps what it finds of interest there too.
 FUZZCACHE=$(go env GOCACHE)/fuzz
 FUZZBIN=$(mktemp -d)
@@ -26,7 +28,7 @@ fuzz() {
 export -f fuzz
 
 targets=$FUZZBIN/targets
-go list -f '{{.Dir}} {{.ImportPath}}' ./... | while read -r dir package; do
+go list -f '{{.Dir}} {{.ImportPath}}' "${@:2}" | while read -r dir package; do
 	grep -qs '^func Fuzz' "$dir"/*_test.go || continue
 	binary=$FUZZBIN/${package//\//-}.test
 	go test -c -fuzz . -o "$binary" "$package"
