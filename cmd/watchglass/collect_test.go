@@ -122,7 +122,7 @@ func (c *collecting) start() {
 func (c *collecting) told(state string) {
 	c.t.Helper()
 	buf := make([]byte, 256)
-	if err := c.notify.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := c.notify.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		c.t.Fatal(err)
 	}
 	for {

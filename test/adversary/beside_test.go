@@ -69,7 +69,7 @@ func collect(t *testing.T, binary, config string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ready.Close() //nolint:errcheck // it has told
+	defer ready.Close()
 	cmd := exec.CommandContext(t.Context(), binary, "collect", "--config", file)
 	var said bytes.Buffer
 	cmd.Stderr, cmd.WaitDelay = &said, 10*time.Second
@@ -106,7 +106,7 @@ func inside(t *testing.T, cgroup, script string, env []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer dir.Close() //nolint:errcheck // only for its descriptor
+	defer dir.Close()
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 	cmd.Env, cmd.WaitDelay = append(os.Environ(), env...), 10*time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
