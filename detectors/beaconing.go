@@ -5,6 +5,7 @@ package detectors
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,7 +40,25 @@ type beaconing struct {
 	base      *Baselines
 	findings  *memory.Memory[repeats]
 	pulses    *memory.Memory[pulse]
+	// open is the beacons that were reported and go on, the first reported first.
+	open []openBeacon
 }
+
+// openBeacon is a beacon that was reported. pulse and finding are its places in the memories, cause the event that it was
+// reported about, without its payload.
+type openBeacon struct {
+	pulse, finding uint64
+	every          time.Duration
+	cause          event.Event
+	title, object  string
+}
+
+const (
+	// mostOpenBeacons is how many of a sandbox are waited for to end; the first is forgotten first.
+	mostOpenBeacons = 16
+	// missedBeats is how many intervals without a connection end a beacon.
+	missedBeats = 5
+)
 
 // pulse is when one destination was reached.
 type pulse struct {
@@ -58,7 +77,7 @@ func newBeaconing(cfg *Config, base *Baselines) *beaconing {
 			Confidence: event.ConfidenceLow,
 			Attack:     []string{"T1071", "T1029"}, ASI: []string{"ASI10"},
 			Kinds: []event.Kind{event.KindNetworkConnect},
-			MemoryBound: "per sandbox max_entries findings and destinations, at most 256 bytes each; max_sandboxes sandboxes; " +
+			MemoryBound: "per sandbox max_entries findings and destinations, at most 256 bytes each, and 16 that go on; max_sandboxes sandboxes; " +
 				"least recently used first",
 			FalsePositives: "loopback, link-local and multicast addresses: a dev server's poll is as regular; what the allow-list names, " +
 				"where there is one; the agent's own program outside of tool calls; ten intervals of at least 0.8 s; low alone",
@@ -95,7 +114,7 @@ func (d *beaconing) Detect(e *event.Event, report func(*event.Finding)) {
 	}
 	mean, variation := p.regularity()
 	if p.count >= fewestIntervals && variation <= mostVariation && mean >= shortestBeacon.Seconds() {
-		d.report(e, c, beat{to: to, pulse: p, mean: mean, variation: variation}, report)
+		d.report(e, c, beat{to: to, key: key, pulse: p, mean: mean, variation: variation}, report)
 	}
 }
 
@@ -131,6 +150,7 @@ func (p *pulse) regularity() (mean, variation float64) {
 // beat is a regular pulse, for words.
 type beat struct {
 	to              string
+	key             uint64
 	pulse           *pulse
 	mean, variation float64
 }
@@ -151,6 +171,7 @@ func (d *beaconing) report(e *event.Event, c *event.NetworkConnect, b beat, repo
 	}
 	every := time.Duration(b.mean * float64(time.Second)).Round(10 * time.Millisecond).String()
 	title := program(e.Process) + " reaches " + object + " every " + every
+	d.goesOn(e, openBeacon{pulse: b.key, finding: key, every: time.Duration(b.mean * float64(time.Second)), title: title, object: object})
 	report(&event.Finding{
 		ID: seen.id, Rule: &d.rule, State: seen.state(), Count: seen.count, Title: title,
 		Explanation: new(explanation).say(title, ": the last ", strconv.Itoa(min(b.pulse.count, beaconIntervals)),
@@ -173,4 +194,54 @@ func agentItself(p *event.Process) bool {
 		}
 	}
 	return false
+}
+
+// goesOn remembers a beacon that was reported, to say when it is over.
+func (d *beaconing) goesOn(e *event.Event, o openBeacon) {
+	o.cause = *e
+	o.cause.Payload = nil
+	d.open = slices.DeleteFunc(d.open, func(old openBeacon) bool {
+		return old.finding == o.finding && old.cause.Sandbox.ID == e.Sandbox.ID
+	})
+	mine, first := 0, -1
+	for i := range d.open {
+		if d.open[i].cause.Sandbox.ID == e.Sandbox.ID {
+			if mine++; first < 0 {
+				first = i
+			}
+		}
+	}
+	if mine >= mostOpenBeacons {
+		d.open = slices.Delete(d.open, first, first+1)
+	}
+	d.open = append(d.open, o)
+}
+
+// Tick implements collector.Ticker: it says of beacons that they are over.
+func (d *beaconing) Tick(now time.Time, report func(cause *event.Event, f *event.Finding)) {
+	d.open = slices.DeleteFunc(d.open, func(o openBeacon) bool {
+		p, seen := d.pulses.Get(o.cause.Sandbox.ID, o.pulse), d.findings.Get(o.cause.Sandbox.ID, o.finding)
+		if p == nil || seen == nil {
+			return true // forgotten
+		}
+		quiet := now.Sub(p.last)
+		if quiet < missedBeats*o.every+together {
+			return false
+		}
+		f := &event.Finding{
+			ID: seen.id, Rule: &d.rule, State: event.FindingResolved, Count: seen.count, Title: o.title,
+			Explanation: "It is over: " + o.title + ". There was no connection for " + quiet.Round(time.Second).String() + ".",
+			Objects:     []string{o.object}, Evidence: []string{o.cause.UID()},
+		}
+		d.findings.Drop(o.cause.Sandbox.ID, o.finding)
+		p.count = 0 // a beacon must prove itself anew
+		report(&o.cause, f)
+		return true
+	})
+}
+
+// Forget implements Detector.
+func (d *beaconing) Forget(sandboxID string) {
+	d.remembering.Forget(sandboxID)
+	d.open = slices.DeleteFunc(d.open, func(o openBeacon) bool { return o.cause.Sandbox.ID == sandboxID })
 }

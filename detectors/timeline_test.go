@@ -38,6 +38,7 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	repeat N STEP [; STEP…]     the steps N times
 //	forget NAME       the sandbox is gone
 //	wait DURATION
+//	tick      time makes detectors look
 //	dns PID NAME
 //	stop      the sandbox ends
 //	end NAME SESSION    the session of an agent ends, in this sandbox
@@ -135,6 +136,12 @@ func (tl *timeline) step(line string) {
 		options, rest = fields(words[2:])
 	}
 	switch words[0] {
+	case "tick":
+		for _, d := range tl.detectors {
+			if ticker, ok := d.(Ticker); ok {
+				tl.oversight.Tick(ticker, tl.now, tl.found)
+			}
+		}
 	case "sandbox":
 		if tl.sandboxes[words[1]] == nil {
 			tl.sandboxes[words[1]] = &event.Sandbox{ID: words[1], Name: words[1], Started: tl.now}

@@ -344,3 +344,61 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestSessionsAreForgotten: what is remembered of a session goes half an hour after it; that of the others stays.
+func TestSessionsAreForgotten(t *testing.T) {
+	s, err := Load(Source{Name: "f", Data: []byte(`version: watchglass.rules/v1
+rules:
+  - {id: a-rule, uuid: 00000000-0000-4000-8000-000000000001, title: t, severity: low, on: [file.open], condition: "true", threshold: {count: 3, within: 2h}}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := NewEngine(s, Limits{MaxSandboxes: 4, MaxEntries: 64}, slog.New(slog.DiscardHandler))
+	now := time.Unix(1_800_000_000, 0)
+	found := 0
+	show := func(session string, p event.Payload) {
+		now = now.Add(time.Second)
+		e.Detect(&event.Event{
+			Time: now, Instance: "t", Seq: uint64(now.Unix()), Payload: p, Sandbox: &event.Sandbox{ID: "s"},
+			Process: &event.Process{UID: 1, RootUID: 1, Agent: &event.Agent{Name: "codex", SessionID: session}},
+		}, func(*event.Finding) { found++ })
+	}
+	entries := func() int {
+		e.Tick(now, func(*event.Event, *event.Finding) {})
+		return e.Stats().Entries
+	}
+	for _, session := range []string{"a", "b", "b", "a"} {
+		show(session, &event.FileOpen{Path: "/x"})
+	}
+	show("a", &event.SessionEnd{Claim: event.Claim{Session: "a"}})
+	show("a", &event.FileOpen{Path: "/x"}) // what it left behind
+	if found != 1 || entries() != 3 {
+		t.Errorf("found %d, %d entries: what a session left behind goes on with what it began", found, entries())
+	}
+	now = now.Add(endedFor)
+	if n := entries(); n != 1 {
+		t.Errorf("%d entries, want that of session b alone", n)
+	}
+	show("b", &event.FileOpen{Path: "/x"})
+	if found != 2 {
+		t.Errorf("session b is found %d times", found-1)
+	}
+	show("b", &event.SessionEnd{Claim: event.Claim{Session: "b"}})
+	show("b", &event.SessionStart{Claim: event.Claim{Session: "b"}})
+	if len(e.ended) != 0 {
+		t.Errorf("a session that goes on is to be forgotten: %v", e.ended)
+	}
+	for i := range 2 * mostEnded {
+		name := fmt.Sprint("c", i)
+		show(name, &event.FileOpen{Path: "/x"})
+		show(name, &event.SessionEnd{Claim: event.Claim{Session: name}})
+	}
+	if len(e.ended) != mostEnded {
+		t.Errorf("%d sessions wait to be forgotten, the most are %d", len(e.ended), mostEnded)
+	}
+	e.Forget("s")
+	if len(e.ended) != 0 || entries() != 0 {
+		t.Errorf("%d sessions and %d entries are left of a sandbox that is gone", len(e.ended), entries())
+	}
+}

@@ -19,6 +19,10 @@ const (
 	mostPending = 1024
 	// mostOpen is how many findings of one scope are waited for to end; the oldest is forgotten first.
 	mostOpen = 16
+	// mostEnded is how many sessions that are over are still remembered, endedFor for how long: what they left behind may
+	// go on with what they began.
+	mostEnded = 1024
+	endedFor  = 30 * time.Minute
 	// mostEvidence is how many events a finding names.
 	mostEvidence = 16
 )
@@ -91,7 +95,26 @@ func (s *state) make(key uint64, e *event.Event) *group {
 	if g := s.groups.Get(sandbox, key); g != nil {
 		return g
 	}
-	return s.groups.Put(sandbox, key, group{})
+	g := s.groups.Put(sandbox, key, group{})
+	s.groups.Own(sandbox, key, s.owner(e))
+	return g
+}
+
+// owner is the session that an event is of, 0 for none: what is remembered of it goes with it.
+func (s *state) owner(e *event.Event) uint64 {
+	session, _ := sessionOf(e)
+	if session == "" {
+		return 0
+	}
+	return s.groups.Key(2, session)
+}
+
+// end drops what is remembered of a session.
+func (s *state) end(sandbox, session string) {
+	owner := s.groups.Key(2, session)
+	s.groups.End(sandbox, owner)
+	s.findings.End(sandbox, owner)
+	s.open.End(sandbox, owner)
 }
 
 // known is the memory of an event's group, nil when there is none.

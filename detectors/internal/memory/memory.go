@@ -102,6 +102,30 @@ func (m *Memory[V]) Drop(sandbox string, key uint64) {
 	m.held.Add(int64(len((*s).index) - before))
 }
 
+// Own says whose an entry is, so that it goes with its owner: see End. 0 is nobody. Without the entry nothing happens.
+func (m *Memory[V]) Own(sandbox string, key, owner uint64) {
+	if s := m.sandboxes.get(sandbox); s != nil {
+		if i, ok := (*s).index[key]; ok {
+			(*s).nodes[i].owner = owner
+		}
+	}
+}
+
+// End drops all that an owner has in a sandbox. It looks at every entry of the sandbox.
+func (m *Memory[V]) End(sandbox string, owner uint64) {
+	s := m.sandboxes.get(sandbox)
+	if s == nil || owner == 0 {
+		return
+	}
+	before := len((*s).index)
+	for key, i := range (*s).index {
+		if (*s).nodes[i].owner == owner {
+			(*s).remove(key)
+		}
+	}
+	m.held.Add(int64(len((*s).index) - before))
+}
+
 // Forget drops everything of a sandbox.
 func (m *Memory[V]) Forget(sandbox string) {
 	if s := m.sandboxes.get(sandbox); s != nil {
@@ -135,6 +159,7 @@ type lruNode[K comparable, V any] struct {
 	key          K
 	value        V
 	newer, older int32
+	owner        uint64
 }
 
 // get is the value, nil when there is none. It stays valid until the next put.
@@ -172,7 +197,7 @@ func (l *lru[K, V]) put(key K, value V) (gone V, evicted bool) {
 		i = int32(len(l.nodes)) //nolint:gosec // most is at most 1<<16
 		l.nodes = append(l.nodes, lruNode[K, V]{})
 	}
-	l.nodes[i].key, l.nodes[i].value = key, value
+	l.nodes[i].key, l.nodes[i].value, l.nodes[i].owner = key, value, 0
 	l.link(i)
 	l.index[key] = i
 	return gone, evicted
