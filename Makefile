@@ -21,11 +21,10 @@ VM_PACKAGES ?= ./bpf/...
 # What the trampoline plan does otherwise. Hanging on a function, and letting go of it, takes its time in an emulated
 # machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
 VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket)$$
-# What is the architecture's: registers, numbers of calls, 32-bit programs, kernel objects under either plan. The rest
-# (VM_ARM64=^TestKernel) is the same objects again.
-VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|ExecutableMemory|Network|Notable|Notable32|Socket|SyscallCounts|ProcessOrigin|ProcessExit|Ring)$$|^TestCallTables$$
+# What is the architecture's: registers, numbers of calls, 32-bit programs, kernel objects. The rest is the same objects again.
+VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|Network|Notable|Notable32|DNS)$$|^TestCallTables$$
 VM_ARM64_KERNELS ?= 6.12
-VM_ARM64_PLAN ?= auto
+VM_ARM64_PLAN ?= tracepoint
 FUZZTIME ?= 20s
 # Sessions at once, and the long form: so many sandboxes do benign work for so long.
 CORPUS_PARALLEL ?= 4
