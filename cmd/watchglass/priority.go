@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -48,7 +49,11 @@ func boostThreads() (changed int, err error) {
 		if nice, err := niceOf(id); err != nil || nice == boostedNice {
 			continue // it is gone, or was made by one that was boosted
 		}
-		if err := unix.Setpriority(unix.PRIO_PROCESS, id, boostedNice); err != nil {
+		err = unix.Setpriority(unix.PRIO_PROCESS, id, boostedNice)
+		if errors.Is(err, unix.ESRCH) {
+			continue // it has ended meanwhile
+		}
+		if err != nil {
 			return changed, fmt.Errorf("setting the nice value of a thread to %d: %w", boostedNice, err)
 		}
 		changed++
