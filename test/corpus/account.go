@@ -64,12 +64,10 @@ func Page(results []Result, days []Day, machine string) string {
 			counted[f.Rule] = true
 		}
 	}
-	short, pieces, execs, events := benign, 0, 0, 0
+	short, sum := benign, sumOf(days)
+	benign += sum.time
 	for i := range days {
-		d := &days[i]
-		benign += d.Took
-		pieces, execs, events = pieces+d.Pieces, execs+d.Execs, events+d.Events
-		for _, f := range d.Findings {
+		for _, f := range days[i].Findings {
 			of(f.Rule).falsePositives++
 		}
 	}
@@ -87,7 +85,7 @@ of low severity is true of every session here that takes long enough to be looke
 | detector | found | missed | unasked | in benign sessions | a session-hour | after |
 |---|---:|---:|---:|---:|---:|---:|
 `, machine, attacks, foundAttacks, quiet, short.Round(time.Second),
-		longForm(days, total{benign - short, pieces, execs, events}))
+		longForm(days, sum))
 	for _, rule := range slices.Sorted(maps.Keys(scores)) {
 		s := scores[rule]
 		after := "–"
@@ -139,6 +137,15 @@ func order(r Result) int {
 type total struct {
 	time                  time.Duration
 	pieces, execs, events int
+}
+
+func sumOf(days []Day) total {
+	var sum total
+	for i := range days {
+		d := &days[i]
+		sum = total{sum.time + d.Took, sum.pieces + d.Pieces, sum.execs + d.Execs, sum.events + d.Events}
+	}
+	return sum
 }
 
 // longForm says what the days of benign work were.
