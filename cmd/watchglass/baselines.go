@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/detectors"
+	"github.com/watchglass/watchglass/internal/replace"
 )
 
 // saveInterval is how often what was learned is written, if anything was.
@@ -112,16 +113,7 @@ func (h *habits) save() error {
 	if err != nil {
 		return err //nolint:wrapcheck // it says what it did
 	}
-	f, err := os.CreateTemp(filepath.Dir(h.path), ".baselines-*") // readable by nobody else
-	if err != nil {
-		return fmt.Errorf("write the baselines: %w", err)
-	}
-	defer os.Remove(f.Name()) //nolint:errcheck // it has another name by then
-	_, err = f.Write(text.Bytes())
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write the baselines: %w", err)
-	}
-	if err := os.Rename(f.Name(), h.path); err != nil {
+	if err := replace.File(h.path, text.Bytes(), 0o600); err != nil { // readable by nobody else
 		return fmt.Errorf("write the baselines: %w", err)
 	}
 	h.usual.Saved(last)

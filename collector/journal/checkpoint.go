@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/internal/replace"
 )
 
 // Checkpoint is a signed statement: after the record before Ordinal the lane's chain had this hash. It stands
@@ -113,7 +115,7 @@ func openKey(cfg *Config) (ed25519.PrivateKey, error) {
 	if old, err := os.ReadFile(where); err == nil && string(old) == string(encoded) {
 		return key, nil
 	}
-	if err := replaceFile(where, encoded, 0o644); err != nil {
+	if err := replace.File(where, encoded, 0o644); err != nil {
 		return nil, fmt.Errorf("write the public key of the journal: %w", err)
 	}
 	return key, nil
@@ -129,7 +131,7 @@ func makeKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return text, replaceFile(path, text, 0o600)
+	return text, replace.File(path, text, 0o600)
 }
 
 // EncodePublicKey is a public key as a PEM file has it.
@@ -165,38 +167,20 @@ func ReadPublicKey(path, dir string) (ed25519.PublicKey, error) {
 	return key, nil
 }
 
-// replaceFile makes a file hold this text, or leaves it as it was: nobody ever reads half of it.
-func replaceFile(path string, text []byte, mode os.FileMode) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
-	if err != nil {
-		return fmt.Errorf("replace %s: %w", path, err)
-	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(file.Name())
-		return fmt.Errorf("replace %s: %w", path, err)
-	}
-	return nil
-}
-
 // swapSize is the size of the files that swapFile swaps: a block of any usual file system.
 const swapSize = 4096
 
-// swapFile makes a file hold this text as replaceFile does, on a full disk too: the file and a spare one of the same
+// swapFile makes a file hold this text as replace.File does, on a full disk too: the file and a spare one of the same
 // size take turns, and neither ever needs a block more. What is behind the text is blank.
 func swapFile(path string, text []byte) error {
 	const mode = 0o600
 	if len(text) > swapSize {
-		return replaceFile(path, text, mode)
+		return replace.File(path, text, mode)
 	}
 	padded := append(slices.Clip(text), bytes.Repeat([]byte("\n"), swapSize-len(text))...)
 	spare := path + ".spare"
 	if writeSpare(spare, padded, mode) != nil {
-		return replaceFile(path, text, mode)
+		return replace.File(path, text, mode)
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
 	switch {
@@ -210,7 +194,7 @@ func swapFile(path string, text []byte) error {
 		_ = writeSpare(spare, padded, mode)
 		return nil
 	}
-	return replaceFile(path, text, mode) // a file system that cannot swap
+	return replace.File(path, text, mode) // a file system that cannot swap
 }
 
 // writeSpare writes over the file where it is: no block is given back, none is asked for.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/replace"
 )
 
 // Settings is what the program passes, as opposed to what people configure.
@@ -170,9 +171,9 @@ func (j *Journal) prepare(s *Settings) error {
 	return j.account(found, s)
 }
 
-// removeUnfinished removes what replaceFile left when it was killed.
+// removeUnfinished removes what replacing files left when it was killed, that of older versions among it.
 func removeUnfinished(dir string) {
-	for _, pattern := range []string{"*.new-*", "cursors/*.new-*"} {
+	for _, pattern := range []string{"*.new-*", "cursors/*.new-*", replace.Unfinished, "cursors/" + replace.Unfinished} {
 		names, _ := filepath.Glob(filepath.Join(dir, pattern))
 		for _, name := range names {
 			_ = os.Remove(name)
@@ -656,7 +657,7 @@ func (j *Journal) checkpoint() {
 	}
 	text, err := json.MarshalIndent(heads, "", "  ")
 	if err == nil {
-		err = replaceFile(filepath.Join(j.cfg.Dir, headName), append(text, '\n'), 0o600)
+		err = replace.File(filepath.Join(j.cfg.Dir, headName), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		j.complain("the latest checkpoints cannot be written", err)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/replace"
 )
 
 // resentName is the file of what of the quarantine was sent again since.
@@ -175,7 +176,7 @@ func (r *Resent) Close() error {
 		return encoder.Encode(resentLine{q.Name(), at})
 	})
 	if err == nil {
-		err = replaceFile(filepath.Join(r.dir, resentName), text.Bytes(), 0o600)
+		err = replace.File(filepath.Join(r.dir, resentName), text.Bytes(), 0o600)
 	}
 	return errors.Join(err, r.lock.Close())
 }

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/watchglass/watchglass/internal/replace"
 )
 
 // Settings is what agents are told.
@@ -181,32 +183,14 @@ func (c *Change) Write(now time.Time) (backup string, err error) {
 		}
 		mode = info.Mode().Perm()
 		backup = path + ".before-watchglass-" + now.UTC().Format("20060102T150405Z")
-		if err := place(backup, c.Old, mode); err != nil {
+		if err := replace.File(backup, c.Old, mode); err != nil {
 			return "", fmt.Errorf("keep the old text: %w", err)
 		}
 	}
 	if c.New == nil {
 		return backup, os.Remove(path)
 	}
-	return backup, place(path, c.New, mode)
-}
-
-// place writes a file beside its place and moves it there.
-func place(path string, text []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".new-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return backup, replace.File(path, c.New, mode)
 }
 
 // State is how far an agent is set up.
