@@ -230,7 +230,7 @@ func (m *Mapper) OCSF(r *Record) *Object {
 
 // mapOCSF writes what the table has a place for, and gives the rest.
 func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
-	inbound := r.inbound()
+	inbound, nobody := r.inbound(), r.nobody()
 	mapped := map[event.Key]bool{
 		event.FindingAttack: c.uid == detectionFinding().uid, event.DNSAnswers: c.uid == dnsActivity().uid,
 	}
@@ -241,8 +241,8 @@ func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
 			continue
 		}
 		where, ok := c.where(row.ocsf)
-		if !ok {
-			continue
+		if !ok || nobody && row.key == event.SandboxName && strings.HasPrefix(row.ocsf, "@process.") {
+			continue // a process has to have more to it than where it runs
 		}
 		if inbound {
 			where = turned(where)
@@ -261,6 +261,16 @@ func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
 		}
 	}
 	return unmapped
+}
+
+// nobody says whether the event has no process: then its sandbox is no process's.
+func (r *Record) nobody() bool {
+	for _, key := range []event.Key{event.ProcessPID, event.ProcessUID, event.ProcessExecutableName, event.ProcessExecutablePath, event.ProcessCommandArgs} {
+		if r.find(key).Kind() != event.ValueInvalid {
+			return false
+		}
+	}
+	return true
 }
 
 // ocsfEnvironment gathers the environment variables, each of which is an attribute.
