@@ -97,8 +97,8 @@ func (p *Processes) Alive() []Process {
 			added[q.UID] = true
 			line = append(line, q)
 		}
-		for i := len(line) - 1; i >= 0; i-- {
-			list = append(list, *line[i])
+		for _, q := range slices.Backward(line) {
+			list = append(list, *q)
 		}
 	}
 	return list
