@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -132,6 +133,12 @@ func listening(b *testing.B) []string {
 	return []string{listener.Addr().String()}
 }
 
+// benchWarmUp is how often a work is done before the loop, benchSettle how long user space then has to take note.
+const (
+	benchWarmUp = 4
+	benchSettle = 300 * time.Millisecond
+)
+
 // helperBench does one loop: its name, how often, and what on.
 func helperBench(name string) helperAction {
 	return func(args []string) (string, error) {
@@ -140,6 +147,13 @@ func helperBench(name string) helperAction {
 			return "", err
 		}
 		do := benchStep(name, args[1:])
+		// What user space has to know before it is cheap, it knows then: the loop may be over before it looks.
+		for range benchWarmUp {
+			if err := do(); err != nil {
+				return "", err
+			}
+		}
+		time.Sleep(benchSettle)
 		for range count {
 			if err := do(); err != nil {
 				return "", err

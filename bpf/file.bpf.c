@@ -508,9 +508,6 @@ static __always_inline void transfer_report(const struct finished *done)
 		transfer_side(room, first, moved, 0);
 		transfer_side(room, (__u32)done->arguments[2], 0, moved);
 		return;
-	case CALL_CLOSE:
-		transfer_close(first);
-		return;
 	case CALL_DUP2:
 		/* What the new number stood for was closed by it. */
 		if (first != (__u32)done->arguments[1])
@@ -602,7 +599,10 @@ static __always_inline void file_finished(const struct pt_regs *regs, long ret)
 	sandbox = syscall_sandbox();
 	if (!sandbox)
 		return;
-	call_report(regs, &call, kind, sandbox, ret);
+	if (kind == CALL_CLOSE)
+		transfer_close((__u32)syscall_argument(regs, call.compat, 0));
+	else
+		call_report(regs, &call, kind, sandbox, ret);
 }
 
 /*

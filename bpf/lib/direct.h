@@ -3,7 +3,8 @@
  * Fields of kernel objects of which only the address is known, and short texts, without a call where the
  * kernel allows that.
  *
- * Owns the choice between a load and bpf_probe_read_kernel(). It must not know what is read.
+ * Owns the choice between a load and bpf_probe_read_kernel(), and asking for the current task once. It must not know what
+ * is read.
  *
  * Why: the verifier lets a program load from what it knows as a kernel object, and a walk from one object to
  * the next ends where an address was kept in a map or came out of an array. bpf_rdonly_cast() gives such an
@@ -19,6 +20,14 @@
 #include <bpf/bpf_helpers.h>
 
 extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+
+/*
+ * The current task is the same all along, so that one call of the helper serves a whole function: the attribute says so
+ * to the compiler. Returning from a call is what is dear where returns are guarded.
+ */
+static struct task_struct *(*const task_current)(void)__attribute__((const, unused)) = (void *)
+	BPF_FUNC_get_current_task_btf;
+#define bpf_get_current_task_btf task_current
 
 /* Whether there is bpf_rdonly_cast(); the verifier deletes the branch that is not taken. */
 #define DIRECT ((void *)bpf_rdonly_cast != NULL)

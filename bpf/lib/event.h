@@ -210,13 +210,18 @@ static __always_inline bool event_budget_allows(struct event_count *count, __u32
 	return !(budget->passed & bit) && !(__sync_fetch_and_or(&budget->passed, bit) & bit);
 }
 
+/* event_admission is what event_admit found out: the account, for event_refused(), and how many bytes wait, 0 if not known. */
+struct event_admission {
+	struct event_tally *account;
+	__u64 waiting;
+};
+
 /*
  * event_admit counts one record of a size as seen, and says whether it may be put into the ring; if not, that has
- * been counted too. now is the boot clock, 0 to have it read. The account is left in *account for
- * event_refused().
+ * been counted too. now is the boot clock, 0 to have it read.
  */
 static __always_inline bool event_admit(__u64 sandbox, __u32 what, __u64 size, __u64 now,
-					struct event_tally **account)
+					struct event_admission *admission)
 {
 	struct event_count *count = event_count_of(sandbox);
 	__u32 class = what >> EVENT_CLASS_SHIFT;
@@ -224,16 +229,18 @@ static __always_inline bool event_admit(__u64 sandbox, __u32 what, __u64 size, _
 	struct event_tally *tally;
 	__u64 waiting;
 
-	*account = NULL;
+	admission->account = NULL;
+	admission->waiting = 0;
 	if (!count)
 		return true;
 	tally = &count->tallies[slot];
-	*account = tally;
+	admission->account = tally;
 	/* Atomic: a program can be interrupted by another of the same probe on the same CPU. */
 	__sync_fetch_and_add(&tally->seen, 1);
 	if (what >= EVENT_VITAL)
 		return true;
 	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	admission->waiting = waiting;
 	if (!event_budget_allows(count, class, slot, size, waiting, now)) {
 		__sync_fetch_and_add(&tally->throttled, 1);
 		return false;
@@ -318,14 +325,14 @@ static __always_inline void event_header_fill(struct event_header *header, __u64
  */
 static __always_inline void *event_reserve_as(__u64 sandbox, __u32 what, __u64 size)
 {
-	struct event_tally *account;
+	struct event_admission admission;
 	void *record;
 
-	if (!event_admit(sandbox, what, size, 0, &account))
+	if (!event_admit(sandbox, what, size, 0, &admission))
 		return NULL;
 	record = bpf_ringbuf_reserve(&events, size, 0);
 	if (!record)
-		event_refused(account);
+		event_refused(admission.account);
 	return record;
 }
 
@@ -335,22 +342,22 @@ static __always_inline void *event_reserve(__u64 sandbox, __u64 size)
 	return event_reserve_as(sandbox, EVENT_BULK, size);
 }
 
-/* event_wake_flags says whether the reader must be woken for this record. */
-static __always_inline __u64 event_wake_flags(void)
+/* event_wake_flags says whether the reader must be woken for this record, before which so many bytes waited, 0 to look. */
+static __always_inline __u64 event_wake_flags(__u64 waiting)
 {
 	/*
 	 * Waking costs the observed process 1 to 2 us, more than all the rest. The reader looks by itself
 	 * every few milliseconds, so it is woken only when that could be too late for the ring's size.
 	 */
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= event_wake_bytes)
-		return BPF_RB_FORCE_WAKEUP;
-	return BPF_RB_NO_WAKEUP;
+	if (!waiting)
+		waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	return waiting >= event_wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 /* event_submit hands a reserved record to user space. */
 static __always_inline void event_submit(void *record)
 {
-	bpf_ringbuf_submit(record, event_wake_flags());
+	bpf_ringbuf_submit(record, event_wake_flags(0));
 }
 
 /*
@@ -359,13 +366,13 @@ static __always_inline void event_submit(void *record)
  */
 static __always_inline bool event_output_as(__u64 sandbox, __u32 what, void *record, __u64 size)
 {
-	struct event_tally *account;
+	struct event_admission admission;
 
-	if (!event_admit(sandbox, what, size, ((struct event_header *)record)->time, &account))
+	if (!event_admit(sandbox, what, size, ((struct event_header *)record)->time, &admission))
 		return false;
-	if (!bpf_ringbuf_output(&events, record, size, event_wake_flags()))
+	if (!bpf_ringbuf_output(&events, record, size, event_wake_flags(admission.waiting)))
 		return true;
-	event_refused(account);
+	event_refused(admission.account);
 	return false;
 }
 

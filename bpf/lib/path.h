@@ -182,6 +182,21 @@ static long path_step(__u32 index, struct path_context *context)
 	return path_step_name(walk);
 }
 
+/* PATH_NEAR is how many steps are made without a call for each. */
+#define PATH_NEAR 3
+
+/* path_climb makes all steps of a walk. */
+static __always_inline void path_climb(struct path_context *context)
+{
+	__u32 i;
+
+	/* The verifier goes through each of them again for every way through those before: few. */
+	for (i = 0; i < PATH_NEAR; i++)
+		if (path_step(i, context))
+			return;
+	bpf_loop(PATH_STEPS, path_step, context, 0);
+}
+
 /*
  * path_resolve walks from dentry on the vfsmount up to the root of the task, whose address is given,
  * and leaves the result in the slot. It returns the number of bytes, at least 1, or a negative number
@@ -212,7 +227,7 @@ __noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry, __u64 owne
 	    DIRECT_READ(struct dentry, leaf, d_parent) != leaf)
 		walk->flags |= PATH_DELETED;
 
-	bpf_loop(PATH_STEPS, path_step, &context, 0);
+	path_climb(&context);
 
 	if (!walk->done)
 		walk->flags |= PATH_TRUNCATED;

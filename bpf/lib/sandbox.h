@@ -21,6 +21,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "direct.h"
+
 /* sandboxes maps the id of a watched cgroup, or of one below it, to the id of the watched one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
