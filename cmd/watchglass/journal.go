@@ -209,7 +209,7 @@ func examineJournal(cfg *journalConfig) checkFinding {
 		return f
 	}
 	used := journal.Size(cfg.Dir)
-	free, wanted := int64(disk.Bavail)*disk.Bsize, max(0, cfg.MaxBytes+cfg.PriorityBytes-used)
+	free, wanted := int64(disk.Bavail)*disk.Bsize, max(0, cfg.MaxBytes+cfg.PriorityBytes+cfg.SpansBytes-used)
 	f.Detail += fmt.Sprintf(", %s used, %s free", bytesText(used), bytesText(free))
 	if free < wanted {
 		f.State, f.Detail = checkDegraded, f.Detail+", and it may take "+bytesText(wanted)+" more"

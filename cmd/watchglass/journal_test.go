@@ -177,3 +177,17 @@ func TestVerifyCommand(t *testing.T) {
 		t.Errorf("a key that is none: exit code %d: %s", got.code, got.stderr)
 	}
 }
+
+// TestExamineJournal: check says whether the disk has room for all that the journal may take.
+func TestExamineJournal(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "not", "made", "yet")
+	enough := journalConfig{Config: journal.Config{Dir: dir, MaxBytes: 1, PriorityBytes: 1, SpansBytes: 1}}
+	if f := examineJournal(&enough); f.State != checkOK || !strings.Contains(f.Detail, dir) {
+		t.Errorf("%+v", f)
+	}
+	const each = 1 << 60
+	much := journalConfig{Config: journal.Config{Dir: dir, MaxBytes: each, PriorityBytes: each, SpansBytes: each}}
+	if f := examineJournal(&much); f.State != checkDegraded || !strings.Contains(f.Detail, bytesText(3*each)) || f.Remedy == "" {
+		t.Errorf("%+v", f)
+	}
+}
