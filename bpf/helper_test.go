@@ -279,6 +279,7 @@ func helperActions() map[string]helperAction {
 		"notable":            helperNotable,
 		"notable 32":         helperNotable32,
 		"thread moves":       helperThreadMoves,
+		"make files":         helperMakeFiles,
 
 		"memory":          helperMemory,
 		"memory 32":       helperMemory32,

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -26,18 +28,31 @@ func startMaking(t *testing.T, cgroup string) *making {
 	t.Helper()
 	m := &making{dir: t.TempDir()}
 	m.stop = filepath.Join(t.TempDir(), "stop")
-	const script = `i=0; while [ ! -e "$2" ]; do : >"$1/$i"; i=$((i+1)); ((i % 10)) || read -r -t 0.005; done; exit 0`
-	m.cmd = exec.Command("bash", "-c", script, "bash", m.dir, m.stop)
-	in, err := m.cmd.StdinPipe() // nothing ever comes
-	if err != nil {
-		t.Fatal(err)
-	}
+	m.cmd = exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", m.dir, m.stop)
+	m.cmd.Env = append(os.Environ(), helperVariable+"=make files")
 	startIn(t, cgroup, m.cmd)
-	t.Cleanup(func() {
-		_ = in.Close()
-		_ = m.cmd.Process.Kill()
-	})
+	t.Cleanup(func() { _ = m.cmd.Process.Kill() })
 	return m
+}
+
+// helperMakeFiles is what startMaking starts: the directory, and the file whose being there ends it.
+func helperMakeFiles(args []string) (string, error) {
+	dir, stop := args[0], args[1]
+	for i := 0; ; i++ {
+		if _, err := os.Lstat(stop); err == nil {
+			return "made", nil
+		}
+		fd, err := unix.Open(filepath.Join(dir, strconv.Itoa(i)), unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return "", err
+		}
+		if err := unix.Close(fd); err != nil {
+			return "", err
+		}
+		if i%10 == 9 {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
 }
 
 // reach waits until so many files are there.
