@@ -76,7 +76,10 @@ func one[P any](w *watch, pid int) (*Record, P) {
 	w.t.Helper()
 	records := w.await(1, of[P](pid))
 	if len(records) != 1 {
-		w.t.Fatalf("%d records of process %d with that payload, want 1: %v", len(records), pid, records)
+		for _, r := range records {
+			w.t.Logf("%+v: %+v", *r, r.Payload)
+		}
+		w.t.Fatalf("%d records of process %d with that payload, want 1", len(records), pid)
 	}
 	return records[0], records[0].Payload.(P)
 }

@@ -27,15 +27,16 @@ type beat struct {
 	waited map[string]time.Duration
 }
 
-// beatUntil beats until ctx ends, and publishes a gap where beats were missed.
-func (p *Pipeline) beatUntil(ctx context.Context) {
+func beatNow() beat { return beat{time.Now(), threadsWaited()} }
+
+// beatUntil beats after a first beat until ctx ends, and publishes a gap where beats were missed.
+func (p *Pipeline) beatUntil(ctx context.Context, last beat) {
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
-	last := beat{time.Now(), threadsWaited()}
 	for {
 		select {
 		case <-ticker.C: // which holds one beat, so that the time it was meant for says nothing
-			now := beat{time.Now(), threadsWaited()}
+			now := beatNow()
 			p.beaten(last, now)
 			last = now
 		case <-ctx.Done():

@@ -124,6 +124,8 @@ type Pipeline struct {
 	s        Settings
 	instance string
 	running  atomic.Bool
+	// begun is closed when Run has begun.
+	begun chan struct{}
 	// background is what is done beside: looking at postures.
 	background sync.WaitGroup
 
@@ -186,7 +188,7 @@ func New(s Settings) (*Pipeline, error) {
 		return nil, err
 	}
 	p := &Pipeline{
-		s: s, instance: s.Instance,
+		s: s, instance: s.Instance, begun: make(chan struct{}),
 		tree:      process.New(process.Config{BootID: s.BootID, Max: s.MaxProcesses, Grace: processGrace}),
 		sessions:  session.New(s.Sessions),
 		sandboxes: map[uint64]*sandboxState{}, byKind: map[event.Kind][]*detector{},
@@ -221,12 +223,18 @@ func NewInstance() string {
 // Instance is the id of this start.
 func (p *Pipeline) Instance() string { return p.instance }
 
+// Begun is closed when Run has begun: from then on a while in which the collector does not run is told. Whatever can
+// stop it should not be started before.
+func (p *Pipeline) Begun() <-chan struct{} { return p.begun }
+
 // Running says whether Run is reading records.
 func (p *Pipeline) Running() bool { return p.running.Load() }
 
 // Run reads records until ctx ends, then empties the ring, the queues and the exporters. The error
 // says what of that could not be done.
 func (p *Pipeline) Run(ctx context.Context) error {
+	first := beatNow()
+	close(p.begun)
 	exporting, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
 	for _, o := range p.outputs {
@@ -248,7 +256,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if p.s.Digest != nil {
 		ticker.Go(func() { p.s.Digest.Run(ticking) })
 	}
-	ticker.Go(func() { p.beatUntil(ticking) })
+	ticker.Go(func() { p.beatUntil(ticking, first) })
 
 	p.running.Store(true)
 	p.tick(time.Now())

@@ -285,6 +285,7 @@ func (w *watch) start() error {
 		}
 		w.pipelineDone <- err
 	}()
+	<-w.pipeline.Begun()
 	if w.server != nil {
 		w.log.Info("serving metrics", "address", w.server.Address())
 		w.serve(serving, w.server.Run)
