@@ -890,7 +890,8 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 		return 0;
 	key.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	key.pid = BPF_CORE_READ(task, tgid);
-	if (bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST) == -17 /* EEXIST */)
+	/* Why the cast: before 6.4 a map's error is in the lower half of the register alone. */
+	if ((int)bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST) == -17 /* EEXIST */)
 		return 0;
 	stray_remove(key.pid);
 	exit = event_reserve_as(sandbox, EVENT_VITAL | PROCESS_EXIT, sizeof(*exit));
