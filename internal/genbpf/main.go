@@ -4,8 +4,8 @@
 //
 // It owns the compiler, its flags and the list of types that get a Go twin: those that a source names in
 // ABI_STRUCT. The output depends on the sources alone, not on where the checkout is: sources are compiled
-// in a copy at a fixed place, because clang orders some types by where in memory its own copies of path
-// names happen to put them. It must not be needed to build Watchglass: what it writes is committed.
+// in a copy at a fixed place, and with the kernel's randomness of addresses off, because clang orders some types by
+// where in memory its own copies of names happen to be. It must not be needed to build Watchglass: what it writes is committed.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -25,14 +26,25 @@ const compiler = "clang-19"
 // suffix is how sources end; what stands before it is the probe's name.
 const suffix = ".bpf.c"
 
+// addrNoRandomize is ADDR_NO_RANDOMIZE of personality(2).
+const addrNoRandomize = 0x0040000
+
 // stage is where sources are compiled. Fixed, and not below TMPDIR: see the package comment.
 const stage = "/tmp/watchglass-genbpf"
 
 func main() {
+	fixAddresses()
 	if err := generate(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "genbpf:", err)
 		os.Exit(1)
 	}
+}
+
+// fixAddresses has what this thread starts from now on find its memory at the same addresses each time. Where a
+// container forbids that, an object may come out in another order once in a while: the check of what is committed tells.
+func fixAddresses() {
+	runtime.LockOSThread()
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PERSONALITY, addrNoRandomize, 0, 0)
 }
 
 // generate compiles the named probes of the current directory, all of them when none is named.
