@@ -81,7 +81,7 @@ const pageHead = `
 Written on %s, Linux %s, %d processors, by the %s form of the scenarios. The short form runs with ` + "`make test-e2e`" + `,
 the long one is ` + "`make bench-reliability`" + `; [test/e2e/reliability](../test/e2e/reliability) is how.
 
-A real workload in a sandbox opens 20,000 files a second and reads five secrets a second. A real ` + "`watchglass collect`" + `
+A real workload in a sandbox opens 20,000 files a second and reads five secrets a second, later one every two seconds. A real ` + "`watchglass collect`" + `
 keeps its events in its journal and sends them to a real OpenTelemetry Collector, which writes what arrives into a file. Then:
 
 * every ` + "`watchglass.event.seq`" + ` that a start of the collector gave out (the journal's state says how many, also after a
