@@ -32,12 +32,8 @@ func (*SyscallSummary) Severity() Severity { return SeverityDebug }
 
 // AppendAttributes implements Payload.
 func (s *SyscallSummary) AppendAttributes(dst []Attribute) []Attribute {
-	dst = append(dst,
-		Attribute{SyscallWindow, Seconds(s.Window)},
-		Attribute{SyscallCounts, Counts(s.Counts)})
-	if len(s.Errors) > 0 {
-		dst = append(dst, Attribute{SyscallErrors, Counts(s.Errors)})
-	}
+	dst = append(dst, Attribute{SyscallWindow, Seconds(s.Window)})
+	dst = appendCounts(dst, s.Counts, s.Errors)
 	if len(s.Processes) > 0 {
 		dst = append(dst, Attribute{SyscallProcesses, Counts(s.Processes)})
 	}
@@ -47,6 +43,14 @@ func (s *SyscallSummary) AppendAttributes(dst []Attribute) []Attribute {
 // AppendBody implements Payload.
 func (s *SyscallSummary) AppendBody(dst []byte) []byte {
 	return appendCalls(dst, s.Counts, s.Window)
+}
+
+func appendCounts(dst []Attribute, counts, errs []Count) []Attribute {
+	dst = append(dst, Attribute{SyscallCounts, Counts(counts)})
+	if len(errs) > 0 {
+		dst = append(dst, Attribute{SyscallErrors, Counts(errs)})
+	}
+	return dst
 }
 
 func appendCalls(dst []byte, counts []Count, window time.Duration) []byte {
@@ -83,12 +87,8 @@ func (*SyscallProcess) Severity() Severity { return SeverityDebug }
 
 // AppendAttributes implements Payload.
 func (s *SyscallProcess) AppendAttributes(dst []Attribute) []Attribute {
-	dst = append(dst,
-		Attribute{SyscallWindow, Seconds(s.Window)},
-		Attribute{SyscallCounts, Counts(s.Counts)})
-	if len(s.Errors) > 0 {
-		dst = append(dst, Attribute{SyscallErrors, Counts(s.Errors)})
-	}
+	dst = append(dst, Attribute{SyscallWindow, Seconds(s.Window)})
+	dst = appendCounts(dst, s.Counts, s.Errors)
 	if s.Other > 0 {
 		dst = append(dst, Attribute{SyscallOther, Int(s.Other)})
 	}
