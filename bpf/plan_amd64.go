@@ -13,33 +13,14 @@ func entryPrefixes() []string {
 	return []string{"__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "__x64_compat_sys_"}
 }
 
-// entryNames is the names of a call in those of its entries, where they are not the call's own.
-func entryNames(call string) []string {
-	switch call {
-	case "umount2":
-		return []string{"umount"}
-	case "umount":
-		return []string{"oldumount"}
-	case "clock_settime":
-		return []string{"clock_settime", "clock_settime32"}
-	case "clock_settime64":
-		return []string{"clock_settime"}
-	case "mmap":
-		return []string{"mmap", "ia32_mmap"}
-	case "mmap2":
-		return []string{"mmap_pgoff"}
-	case "stime":
-		return []string{"stime", "stime32"}
+// ownEntryNames is the names of entries that calls have on amd64 alone.
+func ownEntryNames() map[string][]string {
+	return map[string][]string{
+		"umount": {"oldumount"},
+		"mmap":   {"mmap", "ia32_mmap"},
+		"mmap2":  {"mmap_pgoff"},
+		"stime":  {"stime", "stime32"},
 	}
-	for _, wide := range wideIdentities() {
-		switch call {
-		case wide:
-			return []string{wide, wide + "16"}
-		case wide + "32":
-			return []string{wide}
-		}
-	}
-	return []string{call}
 }
 
 // legacyOpens is the calls that open files and that only amd64 has.

@@ -11,27 +11,9 @@ func entryPrefixes() []string {
 	return []string{"__arm64_sys_", "__arm64_compat_sys_"}
 }
 
-// entryNames is the names of a call in those of its entries, where they are not the call's own.
-func entryNames(call string) []string {
-	switch call {
-	case "umount2":
-		return []string{"umount"}
-	case "clock_settime":
-		return []string{"clock_settime", "clock_settime32"}
-	case "clock_settime64":
-		return []string{"clock_settime"}
-	case "mmap2":
-		return []string{"aarch32_mmap2"}
-	}
-	for _, wide := range wideIdentities() {
-		switch call {
-		case wide:
-			return []string{wide, wide + "16"}
-		case wide + "32":
-			return []string{wide}
-		}
-	}
-	return []string{call}
+// ownEntryNames is the names of entries that calls have on arm64 alone.
+func ownEntryNames() map[string][]string {
+	return map[string][]string{"mmap2": {"aarch32_mmap2"}}
 }
 
 // legacyOpens is the calls that open files and that only amd64 has.

@@ -98,6 +98,30 @@ func (t *notableTable) trampolines() trampolines {
 	return all
 }
 
+// entryNames is the names of a call in those of its entries, where they are not the call's own.
+func entryNames(call string) []string {
+	if own := ownEntryNames()[call]; own != nil {
+		return own
+	}
+	switch call {
+	case "umount2":
+		return []string{"umount"}
+	case "clock_settime":
+		return []string{"clock_settime", "clock_settime32"}
+	case "clock_settime64":
+		return []string{"clock_settime"}
+	}
+	for _, wide := range wideIdentities() {
+		switch call {
+		case wide:
+			return []string{wide, wide + "16"}
+		case wide + "32":
+			return []string{wide}
+		}
+	}
+	return []string{call}
+}
+
 // wideIdentities is the calls that 32-bit programs have with ids of 16 bits, and with "32" behind their names of 32.
 func wideIdentities() []string {
 	return []string{"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups"}
