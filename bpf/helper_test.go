@@ -256,6 +256,7 @@ func helperActions() map[string]helperAction {
 		"replace":         helperReplace,
 		"ring":            helperRing,
 		"socket":          helperSocket,
+		"open deep":       helperOpenDeep,
 		"open slowly":     helperOpenSlowly,
 		"rename and open": helperRenameAndOpen,
 		"say":             helperSay,
