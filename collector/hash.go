@@ -14,7 +14,7 @@ const mostRoots = 8
 
 // hash gives an exec the sum of its program where that is known, and has it read where it is not: then an event of its own
 // tells it. The caller holds mu.
-func (p *Pipeline) hash(state *sandboxState, exec *event.ProcessExec, who *event.Process) {
+func (p *Pipeline) hash(state *sandboxState, exec *event.ProcessExec, who *event.Process, at time.Time) {
 	if p.s.Digest == nil || p.replaying || exec.Inode == 0 || exec.Changed.IsZero() {
 		return
 	}
@@ -22,15 +22,15 @@ func (p *Pipeline) hash(state *sandboxState, exec *event.ProcessExec, who *event
 		File: digest.File{
 			Inode: exec.Inode, Device: exec.Device, Changed: exec.Changed.UnixNano(), Modified: exec.Modified.UnixNano(),
 		},
-		Processes: []uint32{who.PID}, Path: exec.Executable,
+		Processes: []uint32{who.PID}, Path: exec.Executable, Executed: at.UnixNano(),
 	}
-	for at := who.Parent; at != nil && len(request.Processes) <= mostRoots; at = at.Parent {
-		request.Processes = append(request.Processes, at.PID)
+	for ancestor := who.Parent; ancestor != nil && len(request.Processes) <= mostRoots; ancestor = ancestor.Parent {
+		request.Processes = append(request.Processes, ancestor.PID)
 	}
 	sandbox, path := state.sandbox, exec.Executable
 	tell := func(result digest.Result) {
 		p.publish(&event.Event{Time: time.Now(), Sandbox: sandbox, Process: who, Payload: &event.ProcessHash{
-			Executable: path, SHA256: result.SHA256, Missing: string(result.Reason),
+			Executable: path, SHA256: result.SHA256, Missing: string(result.Reason), Uncertain: result.Uncertain,
 		}})
 	}
 	result := p.s.Digest.Ask(request, func(result digest.Result) {

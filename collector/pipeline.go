@@ -399,7 +399,7 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		return
 	case *event.ProcessExec:
 		who = p.tree.Exec(r, payload)
-		p.hash(state, payload, who)
+		p.hash(state, payload, who, r.Time)
 	case *event.ProcessExit:
 		who = p.tree.Exit(r)
 	case *event.ProcessMove:

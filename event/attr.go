@@ -117,6 +117,9 @@ const (
 	ProcessSHA256 Key = "watchglass.process.executable.hash.sha256"
 	// ProcessHashMissing is why there is none: busy, gone, changed, too_large, filesystem, unreadable.
 	ProcessHashMissing Key = "watchglass.process.executable.hash.missing"
+	// ProcessHashUncertain is true where the file changed so shortly before it was executed that the sum may be of what it
+	// became after.
+	ProcessHashUncertain Key = "watchglass.process.executable.hash.uncertain"
 	// ProcessExecutableWritable is true when the executable's file system can be written to.
 	ProcessExecutableWritable Key = "watchglass.process.executable.writable_mount"
 	// ProcessInterpreter is the path of the interpreter that runs the script; absent when none does.

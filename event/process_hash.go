@@ -12,6 +12,9 @@ type ProcessHash struct {
 	Executable string
 	// SHA256 is in hexadecimal; Missing why there is none: busy, gone, changed, too_large, filesystem, unreadable.
 	SHA256, Missing string
+	// Uncertain is whether the file had changed so shortly before it was executed that a second change would not show: the
+	// sum may be of what it became after.
+	Uncertain bool
 }
 
 // Kind implements Payload.
@@ -24,7 +27,8 @@ func (*ProcessHash) Severity() Severity { return SeverityInfo }
 func (p *ProcessHash) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, FilePath, p.Executable)
 	dst = appendString(dst, ProcessSHA256, p.SHA256)
-	return appendString(dst, ProcessHashMissing, p.Missing)
+	dst = appendString(dst, ProcessHashMissing, p.Missing)
+	return appendTrue(dst, ProcessHashUncertain, p.Uncertain)
 }
 
 // AppendBody implements Payload.
@@ -33,5 +37,9 @@ func (p *ProcessHash) AppendBody(dst []byte) []byte {
 	if p.SHA256 == "" {
 		return append(append(dst, " has no hash: "...), p.Missing...)
 	}
-	return append(append(dst, " is sha256 "...), p.SHA256...)
+	dst = append(append(dst, " is sha256 "...), p.SHA256...)
+	if p.Uncertain {
+		dst = append(dst, ", or was changed as it was executed"...)
+	}
+	return dst
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Config is the bounds.
@@ -52,6 +53,23 @@ type Request struct {
 	// have the same root directory. Path is its path as these see it.
 	Processes []uint32
 	Path      string
+	// Executed is when it was executed, in nanoseconds since 1970.
+	Executed int64
+}
+
+const (
+	// tick is more than the time that the kernel's clock of files stands still for: of two changes within it the second one
+	// may not show. coarseTick is that of file systems that keep whole seconds, or two.
+	tick, coarseTick = 20 * time.Millisecond, 2 * time.Second
+)
+
+// settled says whether the file had not changed for so long before it was executed that every later change shows.
+func (r *Request) settled() bool {
+	still := tick
+	if r.File.Changed%int64(time.Second) == 0 {
+		still = coarseTick
+	}
+	return r.Executed-r.File.Changed > int64(still)
 }
 
 // Reason is why there is no sum.
@@ -78,6 +96,9 @@ const (
 type Result struct {
 	SHA256 string
 	Reason Reason
+	// Uncertain is whether the file had changed so shortly before it was executed that it may have changed once more
+	// without a trace: then the sum is what it became, which may not be what was executed.
+	Uncertain bool
 }
 
 // Digester reads files, one after the other. Its methods may be called from any goroutine.
@@ -87,10 +108,17 @@ type Digester struct {
 
 	mu sync.Mutex
 	// sums is what was read; order is theirs, oldest first.
-	sums  map[File]string
-	order []File
+	sums  map[version]string
+	order []version
 	// asked is the files that wait to be read.
 	asked map[File]bool
+}
+
+// version is a file whose sum is remembered, or one as its file system tells programs of it. Of an overlay of several file
+// systems, or subvolumes, two files can be the same to the kernel's probe: such a one is found again only by opening it.
+type version struct {
+	file   File
+	opened bool
 }
 
 type waiting struct {
@@ -103,7 +131,7 @@ func New(cfg Config) (*Digester, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Digester{cfg: cfg, queue: make(chan waiting, cfg.Waiting), sums: map[File]string{}, asked: map[File]bool{}}, nil
+	return &Digester{cfg: cfg, queue: make(chan waiting, cfg.Waiting), sums: map[version]string{}, asked: map[File]bool{}}, nil
 }
 
 // Ask returns the sum of a file that was read before, or ReasonBusy. Otherwise the result is empty: the file is read, and
@@ -111,7 +139,7 @@ func New(cfg Config) (*Digester, error) {
 func (d *Digester) Ask(r Request, done func(Result)) Result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if sum := d.sums[r.File]; sum != "" {
+	if sum := d.sums[version{file: r.File}]; sum != "" && r.settled() {
 		return Result{SHA256: sum}
 	}
 	if d.asked[r.File] {
@@ -134,7 +162,7 @@ func (d *Digester) Run(ctx context.Context) {
 			return
 		case w := <-d.queue:
 			result := d.read(ctx, &w.request)
-			d.remember(w.request.File, result)
+			d.answered(w.request.File)
 			if ctx.Err() == nil {
 				w.done(result)
 			}
@@ -142,17 +170,30 @@ func (d *Digester) Run(ctx context.Context) {
 	}
 }
 
-func (d *Digester) remember(file File, result Result) {
+func (d *Digester) answered(file File) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.asked, file)
-	if result.SHA256 == "" {
+}
+
+// known is the sum of a version, "" where it is not remembered.
+func (d *Digester) known(v version) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sums[v]
+}
+
+// remember keeps the sum of a version, in the place of the oldest where there is no room.
+func (d *Digester) remember(v version, sum string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sums[v] != "" {
 		return
 	}
 	if len(d.order) >= d.cfg.Files {
 		delete(d.sums, d.order[0])
 		d.order = d.order[1:]
 	}
-	d.sums[file] = result.SHA256
-	d.order = append(d.order, file)
+	d.sums[v] = sum
+	d.order = append(d.order, v)
 }

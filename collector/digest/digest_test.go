@@ -6,7 +6,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -77,7 +79,8 @@ func TestResults(t *testing.T) {
 	cfg.MaxBytes = 100
 	d := running(t, cfg)
 	request := func(path string) Request {
-		return Request{File: fileOf(t, path), Processes: []uint32{gone, self()}, Path: path}
+		file := fileOf(t, path)
+		return Request{File: file, Processes: []uint32{gone, self()}, Path: path, Executed: file.Changed + int64(time.Hour)}
 	}
 	first := request(path)
 	if got := ask(t, d, first); got.SHA256 != sumOf("first") {
@@ -164,14 +167,152 @@ func TestBounds(t *testing.T) {
 		t.Errorf("one too many: %+v", got)
 	}
 	for i := range uint64(3) {
-		d.remember(file(i), Result{SHA256: "sum"})
+		d.remember(version{file: file(i)}, "sum")
 	}
-	if len(d.sums) != 2 || len(d.order) != 2 || d.sums[file(0)] != "" {
+	if len(d.sums) != 2 || len(d.order) != 2 || d.known(version{file: file(0)}) != "" {
 		t.Errorf("%d sums are remembered: %v", len(d.sums), d.order)
 	}
 	for _, cfg := range []Config{{}, {MaxBytes: 1}, {MaxBytes: 1, Files: 1}, {MaxBytes: 1 << 50, Files: 1, Waiting: 1}} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%+v is taken", cfg)
 		}
+	}
+}
+
+// TestUncertain: what was executed right after it had changed may have changed again before it is read, in the same step of
+// the clock. Its sum is told as uncertain, and is nobody else's.
+func TestUncertain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(path, []byte("first"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := running(t, DefaultConfig())
+	file := fileOf(t, path)
+	at := func(after time.Duration) Request {
+		return Request{File: file, Processes: []uint32{gone, self()}, Path: path, Executed: file.Changed + int64(after)}
+	}
+	for _, after := range []time.Duration{-time.Hour, 0, tick} {
+		if got := ask(t, d, at(after)); got != (Result{SHA256: sumOf("first"), Uncertain: true}) {
+			t.Errorf("%v after the change: %+v", after, got)
+		}
+	}
+	if got := d.known(version{file: file}); got != "" {
+		t.Errorf("an uncertain sum is remembered: %s", got)
+	}
+	after := tick + time.Millisecond
+	if file.Changed%int64(time.Second) == 0 {
+		after = coarseTick + time.Millisecond
+	}
+	if got := ask(t, d, at(after)); got != (Result{SHA256: sumOf("first")}) {
+		t.Errorf("later: %+v", got)
+	}
+	if got := ask(t, d, at(0)); !got.Uncertain {
+		t.Errorf("what is remembered is told of an exec that it may not be of: %+v", got)
+	}
+	whole := Request{File: File{Changed: 7e9}, Executed: 8e9}
+	if whole.settled() {
+		t.Error("a file system of whole seconds is taken for an exact one")
+	}
+}
+
+// hookedContext does something whenever somebody asks whether to go on.
+type hookedContext struct {
+	context.Context
+	asked func()
+}
+
+func (c hookedContext) Err() error {
+	c.asked()
+	return c.Context.Err()
+}
+
+// TestChangedWhileRead: a file that is written to, cut or longer while it is read has no sum.
+func TestChangedWhileRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	for name, change := range map[string]func(f *os.File) error{
+		"written": func(f *os.File) error { _, err := f.WriteAt([]byte("x"), 0); return err },
+		"cut":     func(f *os.File) error { return f.Truncate(chunk + 1) },
+		"longer":  func(f *os.File) error { return f.Truncate(4 * chunk) },
+	} {
+		if err := os.WriteFile(path, make([]byte, 3*chunk), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		file := fileOf(t, path)
+		d, err := New(DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * tick)
+		chunks := 0
+		ctx := hookedContext{t.Context(), func() {
+			if chunks++; chunks != 2 {
+				return
+			}
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err == nil {
+				err = errors.Join(change(f), f.Close())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}}
+		r := Request{File: file, Processes: []uint32{gone, self()}, Path: path, Executed: file.Changed + int64(time.Hour)}
+		if got := d.read(ctx, &r); got.SHA256 != "" || got.Reason != ReasonChanged {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if len(d.sums) != 0 {
+			t.Errorf("%s: a sum is remembered", name)
+		}
+	}
+}
+
+// TestMoved: a program that is deleted or renamed while a process runs it is still the one that is run. That nothing else
+// has changed is not certain.
+func TestMoved(t *testing.T) {
+	path, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip("there is no sleep")
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(own, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := fileOf(t, own)
+	time.Sleep(2 * tick)
+	cmd := &exec.Cmd{Path: own, Args: []string{"sleep", "60"}}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if err := os.Remove(own); err != nil {
+		t.Fatal(err)
+	}
+	r := Request{File: file, Processes: []uint32{uint32(cmd.Process.Pid)}, Path: own, Executed: file.Changed + int64(time.Hour)}
+	if got := ask(t, running(t, DefaultConfig()), r); got != (Result{SHA256: sumOf(string(text)), Uncertain: true}) {
+		t.Errorf("deleted: %+v", got)
+	}
+}
+
+// TestLargeIsNotRead: what is larger than what is read is not read at all, however little of it there is.
+func TestLargeIsNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sparse")
+	if err := os.WriteFile(path, nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 1<<40); err != nil {
+		t.Skip("the file system has no sparse files")
+	}
+	d, err := New(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := hookedContext{t.Context(), func() { t.Error("it is read") }}
+	r := Request{File: fileOf(t, path), Processes: []uint32{gone, self()}, Path: path}
+	if got := d.read(ctx, &r); got.Reason != ReasonTooLarge {
+		t.Errorf("got %+v", got)
 	}
 }

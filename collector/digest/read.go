@@ -31,8 +31,8 @@ func (d *Digester) read(ctx context.Context, r *Request) Result {
 	if err == nil {
 		defer found.Close() //nolint:errcheck // it is only read
 		var sum string
-		if sum, err = d.sum(ctx, found, r.File); err == nil {
-			return Result{SHA256: sum}
+		if sum, err = d.sumOnce(ctx, found, r); err == nil {
+			return Result{SHA256: sum, Uncertain: found.moved || !r.settled()}
 		}
 	}
 	if reason, ok := errors.AsType[errReason](err); ok {
@@ -41,10 +41,19 @@ func (d *Digester) read(ctx context.Context, r *Request) Result {
 	return Result{Reason: ReasonUnreadable}
 }
 
+// foundFile is the file of a request, opened, and how it was then.
+type foundFile struct {
+	*os.File
+	stat unix.Stat_t
+	// moved is whether it is the file, and something of it has changed since that is not its content, as far as its times tell:
+	// it was renamed, or deleted.
+	moved bool
+}
+
 // find opens the file of a request. The link of the process leads to the file itself, whatever is at its path by now. Where
 // the process has ended its path is followed in the root directory of others, without ever leaving that or
 // following a link, and without opening what is there: opening a FIFO would wait, and a device's would do something.
-func find(r *Request) (*os.File, error) {
+func find(r *Request) (*foundFile, error) {
 	var last error = errReason(ReasonGone)
 	for i, pid := range r.Processes {
 		dir := "/proc/" + strconv.FormatUint(uint64(pid), 10)
@@ -58,7 +67,7 @@ func find(r *Request) (*os.File, error) {
 		if err != nil {
 			continue
 		}
-		file, err := verified(fd, dir, r.File)
+		file, err := verified(fd, dir, r.File, i == 0)
 		_ = unix.Close(fd)
 		if err == nil {
 			return file, nil
@@ -82,8 +91,9 @@ func openIn(root, path string) (int, error) {
 	})
 }
 
-// verified opens what a descriptor stands for, if it is the file and on a file system that answers.
-func verified(fd int, process string, want File) (*os.File, error) {
+// verified opens what a descriptor stands for, if it is the file and on a file system that answers. running is whether
+// a process runs it: then the file is no other, even if something of it has changed.
+func verified(fd int, process string, want File, running bool) (*foundFile, error) {
 	kind, err := filesystem(fd, process)
 	if err != nil {
 		return nil, err
@@ -92,17 +102,22 @@ func verified(fd int, process string, want File) (*os.File, error) {
 	if !local {
 		return nil, errReason(ReasonFilesystem)
 	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
+	f := &foundFile{}
+	stat := &f.stat
+	if err := unix.Fstat(fd, stat); err != nil {
 		return nil, err
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Ino != want.Inode || own && deviceOf(&stat) != want.Device {
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Ino != want.Inode || own && deviceOf(stat) != want.Device {
 		return nil, errReason(ReasonGone)
 	}
-	if versionOf(&stat) != [2]int64{want.Changed, want.Modified} {
-		return nil, errReason(ReasonChanged)
+	if version := versionOf(stat); version[0] != want.Changed {
+		if !running || version[1] != want.Modified {
+			return nil, errReason(ReasonChanged)
+		}
+		f.moved = true
 	}
-	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	f.File, err = os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	return f, err
 }
 
 // deviceOf is the device of a file as File has it.
@@ -123,18 +138,45 @@ func localFilesystems() map[string]bool {
 // filesystem is the type of the file system that a descriptor is on. It is looked up by the mount, as a process has it:
 // asking the file system itself could wait.
 func filesystem(fd int, process string) (string, error) {
+	id, err := mountOf(fd)
+	if err != nil {
+		return "", err
+	}
+	for _, of := range []string{process, "/proc/self"} {
+		if kind := mounted(of+"/mountinfo", id); kind != "" {
+			return kind, nil
+		}
+	}
+	if id == memoryMount() {
+		return "tmpfs", nil
+	}
+	return "", errReason(ReasonFilesystem)
+}
+
+// mountOf is the id of the mount that a descriptor is on.
+func mountOf(fd int) (string, error) {
 	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
 	if err != nil {
 		return "", err
 	}
 	_, rest, _ := strings.Cut(string(info), "mnt_id:")
 	id, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
-	for _, of := range []string{process, "/proc/self"} {
-		if kind := mounted(of+"/mountinfo", strings.TrimSpace(id)); kind != "" {
-			return kind, nil
-		}
+	return strings.TrimSpace(id), nil
+}
+
+// memoryMount is the mount of all files that live in memory alone (memfd_create), which nobody's list of mounts has; ""
+// where there are none.
+func memoryMount() string {
+	fd, err := unix.MemfdCreate("watchglass", unix.MFD_CLOEXEC)
+	if err != nil {
+		return ""
 	}
-	return "", errReason(ReasonFilesystem)
+	defer unix.Close(fd) //nolint:errcheck // it was only looked at
+	id, err := mountOf(fd)
+	if err != nil {
+		return ""
+	}
+	return id
 }
 
 // mounted is the type of what is mounted as an id, "" for nothing.
@@ -158,8 +200,28 @@ func mounted(file, id string) string {
 	return ""
 }
 
+// sumOnce is a file's sum, read unless it is remembered. What may have changed without a trace is not.
+func (d *Digester) sumOnce(ctx context.Context, file *foundFile, r *Request) (string, error) {
+	if file.stat.Size > d.cfg.MaxBytes {
+		return "", errReason(ReasonTooLarge)
+	}
+	v := version{file: r.File}
+	if device := deviceOf(&file.stat); device != r.File.Device {
+		v.file.Device, v.opened = device, true
+	}
+	certain := !file.moved && r.settled()
+	if sum := d.known(v); sum != "" && certain {
+		return sum, nil
+	}
+	sum, err := d.sum(ctx, file)
+	if err == nil && certain {
+		d.remember(v, sum)
+	}
+	return sum, err
+}
+
 // sum reads a file, and makes sure that it was not written to meanwhile.
-func (d *Digester) sum(ctx context.Context, file *os.File, want File) (string, error) {
+func (d *Digester) sum(ctx context.Context, file *foundFile) (string, error) {
 	hash := sha256.New()
 	var total int64
 	for {
@@ -181,7 +243,7 @@ func (d *Digester) sum(ctx context.Context, file *os.File, want File) (string, e
 	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
 		return "", err
 	}
-	if versionOf(&stat) != [2]int64{want.Changed, want.Modified} || stat.Size != total {
+	if versionOf(&stat) != versionOf(&file.stat) || stat.Size != total {
 		return "", errReason(ReasonChanged)
 	}
 	return hex.EncodeToString(hash.Sum(nil)), nil

@@ -3,7 +3,11 @@
 package adversary
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -109,6 +113,15 @@ os.wait()'`, want: []string{readSecret}},
 import os
 fd=os.memfd_create("innocent",0); os.write(fd,open("/bin/true","rb").read()); os.execve(fd,["true"],{})'`,
 			want: []string{`syscall\.notable memfd_create`, `finding .*unbacked-exec`},
+		},
+		{
+			// By another file in its place, and by other bytes in the same one. The collector may end before it has read the last.
+			name: "a program replaced after its exec",
+			script: `for i in $(seq 20); do cp /bin/true p$i; cp /bin/cat other; ./p$i; mv other p$i; done
+for i in $(seq 20); do cp /bin/true q$i; ./q$i; cat /bin/cat >q$i; done`,
+			want:   []string{`20× process\.hash .*/p\d+ `, `19× process\.hash .*/q\d+ `},
+			config: "hashes: {enabled: true}\n",
+			check:  noForeignHash,
 		},
 		{
 			name:   "a script by its interpreter",
@@ -365,6 +378,27 @@ func everyForkEnds(told, _ []line) []string {
 		return []string{fmt.Sprintf("the ends of all of %d processes: %d are told", forks, ends)}
 	}
 	return nil
+}
+
+// noForeignHash: of programs that were /bin/true when they were executed nothing else is told, unless it is marked.
+func noForeignHash(told, _ []line) (foreign []string) {
+	text, err := os.ReadFile("/bin/true")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	own := sha256.Sum256(text)
+	for _, l := range told {
+		path, _ := l.Attributes["file.path"].(string)
+		sum, _ := l.Attributes["watchglass.process.executable.hash.sha256"].(string)
+		uncertain, _ := l.Attributes["watchglass.process.executable.hash.uncertain"].(bool)
+		if l.Event != "watchglass.process.hash" || !regexp.MustCompile(`/[pq]\d+$`).MatchString(path) || sum == "" || uncertain {
+			continue
+		}
+		if sum != hex.EncodeToString(own[:]) {
+			foreign = append(foreign, "the right hash, or a mark: "+l.Body)
+		}
+	}
+	return foreign
 }
 
 // lossesAreTheirs: what found no room was counted and told, of the one who filled everything, and of nobody else.

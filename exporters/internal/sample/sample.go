@@ -135,6 +135,7 @@ func Events() []*event.Event {
 		{nil, Usage()},
 		{p, &event.ProcessHash{Executable: "/usr/bin/bash", SHA256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}},
 		{p, &event.ProcessHash{Executable: "/usr/bin/bash", Missing: "gone"}},
+		{p, &event.ProcessHash{Executable: "/tmp/new", SHA256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", Uncertain: true}},
 		{p, &event.SyscallProcess{
 			Window: 10 * time.Second, Counts: []event.Count{{Name: "openat", N: 30}}, Errors: []event.Count{{Name: "openat", N: 2}}, Other: 1,
 		}},
