@@ -6,7 +6,7 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN] [-run REGEXP] PACKAGE...
+//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN] [-run REGEXP] [-shares N] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
 package main
@@ -39,12 +39,16 @@ func main() {
 	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
 	run := flag.String("run", "^TestKernel", "which tests")
 	plan := flag.String("plan", "tracepoint", "which hook plan the probes are to follow: tracepoint, trampoline, or auto to let them choose")
+	shares := flag.Int("shares", 1, "on how many machines of each kernel the tests are run, each a share of them: under the trampoline plan a machine mostly waits")
 	verbose := flag.Bool("v", false, "show what each test says")
 	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	o := options{arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, plan: *plan, verbose: *verbose, cache: *cache, packages: flag.Args()}
+	o := options{
+		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, plan: *plan, shares: *shares,
+		verbose: *verbose, cache: *cache, packages: flag.Args(),
+	}
 	if err := matrix(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		os.Exit(1)
@@ -56,6 +60,7 @@ type options struct {
 	kernels  []string
 	run      string
 	plan     string
+	shares   int
 	verbose  bool
 	cache    string
 	packages []string
@@ -64,6 +69,9 @@ type options struct {
 func matrix(ctx context.Context, o options) error {
 	if len(o.packages) == 0 {
 		return errors.New("no package named: say which packages' tests to run")
+	}
+	if o.shares < 1 {
+		return fmt.Errorf("tests cannot be run in %d shares", o.shares)
 	}
 	emulator, err := emulatorOf(o.arch)
 	if err != nil {
@@ -82,28 +90,35 @@ func matrix(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("packing the initramfs: %w", err)
 	}
-	// A machine takes one processor: as many run at a time.
+	// A machine takes one processor: as many run at a time. Those that share the tests wait half of the time.
 	var (
 		wait   sync.WaitGroup
-		rooms  = make(chan struct{}, runtime.NumCPU())
-		failed = make([]error, len(o.kernels))
+		rooms  = make(chan struct{}, runtime.NumCPU()*min(o.shares, 2))
+		failed = make([]error, len(o.kernels)*o.shares)
 		out    = &console{to: os.Stdout}
 	)
 	for i, series := range o.kernels {
 		image, name, err := packages.kernel(ctx, series)
 		if err != nil {
-			failed[i] = fmt.Errorf("kernel %s: %w", series, err)
+			failed[i*o.shares] = fmt.Errorf("kernel %s: %w", series, err)
 			continue
 		}
-		wait.Go(func() {
-			rooms <- struct{}{}
-			defer func() { <-rooms }()
-			start, verdict := time.Now(), "ok"
-			if err := boot(ctx, machine{emulator: emulator, image: image, initramfs: initramfs, name: machineName(o.arch, series), out: out}); err != nil {
-				verdict, failed[i] = "FAIL", fmt.Errorf("kernel %s (%s): %w", series, name, err)
+		for share := range o.shares {
+			m := machine{emulator: emulator, image: image, initramfs: initramfs, name: machineName(o.arch, series), out: out}
+			if o.shares > 1 {
+				m.share = fmt.Sprintf("%d/%d", share+1, o.shares)
+				m.name += " " + m.share
 			}
-			out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, machineName(o.arch, series), name, "plan "+o.plan, time.Since(start).Seconds()))
-		})
+			wait.Go(func() {
+				rooms <- struct{}{}
+				defer func() { <-rooms }()
+				start, verdict := time.Now(), "ok"
+				if err := boot(ctx, m); err != nil {
+					verdict, failed[i*o.shares+share] = "FAIL", fmt.Errorf("kernel %s (%s): %w", m.name, name, err)
+				}
+				out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, m.name, name, "plan "+o.plan, time.Since(start).Seconds()))
+			})
+		}
 	}
 	wait.Wait()
 	return errors.Join(failed...)
@@ -125,7 +140,9 @@ func (c *console) print(line string) {
 type machine struct {
 	emulator               []string
 	image, initramfs, name string
-	out                    *console
+	// share is which of the tests it runs, "2/3" for the second third; "" for all.
+	share string
+	out   *console
 }
 
 // machineName is what a machine's lines begin with.
@@ -136,7 +153,7 @@ func machineName(arch, series string) string {
 	return arch + " " + series
 }
 
-// emulatorOf is the command that emulates a machine of an architecture, up to the kernel's console.
+// emulatorOf is the command that emulates a machine of an architecture; the last argument is the kernel's.
 func emulatorOf(arch string) ([]string, error) {
 	switch arch {
 	case "amd64":
@@ -253,7 +270,11 @@ func boot(ctx context.Context, m machine) error {
 	// One thread for both processors: with two, one can meet the breakpoint by which the kernel patches a
 	// tracepoint's code after the other took the patch for done, and the machine panics (seen with qemu
 	// 7.2 and Linux 6.12). Real processors order that.
-	args := append(slices.Clone(m.emulator[1:]), "-accel", "tcg,thread=single", "-smp", "2", "-m", "2048",
+	args := slices.Clone(m.emulator[1:])
+	if m.share != "" {
+		args[len(args)-1] += " watchglass.share=" + m.share
+	}
+	args = append(args, "-accel", "tcg,thread=single", "-smp", "2", "-m", "2048",
 		"-kernel", m.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none")
 	cmd := exec.CommandContext(ctx, m.emulator[0], args...)
 	cmd.Stderr = os.Stderr

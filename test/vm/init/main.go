@@ -115,10 +115,11 @@ func runAll() error {
 	if len(binaries) == 0 {
 		return errors.New("no test binary was packed")
 	}
-	args, err := os.ReadFile("/tests/args")
+	text, err := os.ReadFile("/tests/args")
 	if err != nil {
 		return fmt.Errorf("reading the tests' arguments: %w", err)
 	}
+	args := strings.Split(strings.TrimSpace(string(text)), "\n")
 	plan, err := os.ReadFile("/tests/plan")
 	if err != nil {
 		return fmt.Errorf("reading the hook plan: %w", err)
@@ -126,14 +127,67 @@ func runAll() error {
 	if err := os.Setenv("WATCHGLASS_PLAN", string(plan)); err != nil {
 		return err
 	}
+	share, shares, err := readShare()
+	if err != nil {
+		return err
+	}
 	var failed []error
 	for _, binary := range binaries {
 		fmt.Println("=== BINARY", strings.TrimPrefix(binary, "/tests/"))
-		if err := runOne(binary, strings.Split(strings.TrimSpace(string(args)), "\n")); err != nil {
+		own := args
+		if shares > 1 {
+			if own, err = ownTests(binary, args, func(i int) bool { return i%shares == share-1 }); err != nil {
+				failed = append(failed, err)
+				continue
+			}
+		}
+		if err := runOne(binary, own); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", binary, err))
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// readShare is which of how many shares of the tests this machine is to run, by the kernel's command line.
+func readShare() (share, shares int, err error) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading which tests to run: %w", err)
+	}
+	for word := range strings.FieldsSeq(string(line)) {
+		if value, found := strings.CutPrefix(word, "watchglass.share="); found {
+			if _, err := fmt.Sscanf(value, "%d/%d", &share, &shares); err != nil {
+				return 0, 0, fmt.Errorf("reading the share %q of the tests: %w", value, err)
+			}
+			return share, shares, nil
+		}
+	}
+	return 1, 1, nil
+}
+
+// ownTests is the arguments with those of the tests that they say that wanted says, by their place.
+func ownTests(binary string, args []string, wanted func(int) bool) (own []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), perBinary)
+	defer cancel()
+	for _, arg := range args {
+		pattern, found := strings.CutPrefix(arg, "-test.run=")
+		if !found {
+			own = append(own, arg)
+			continue
+		}
+		list, err := exec.CommandContext(ctx, binary, "-test.list="+pattern).Output()
+		if err != nil {
+			return nil, fmt.Errorf("listing the tests of %s: %w", binary, err)
+		}
+		var names []string
+		for i, name := range strings.Fields(string(list)) {
+			if wanted(i) {
+				names = append(names, name)
+			}
+		}
+		own = append(own, "-test.run=^("+strings.Join(names, "|")+")$")
+	}
+	return own, nil
 }
 
 func runOne(binary string, args []string) error {
