@@ -105,7 +105,7 @@ bench-join: ## How well real agents' calls are joined to processes (writes docs/
 corpus: ## Execute the labelled sessions, attacks and benign work, and write docs/detection.md; needs root
 	@$(INSTALL) go kernel corpus
 	go test -count=1 -timeout 120m -v -run '^TestKernelCorpus$$' ./test/corpus -page $(CURDIR)/docs/detection.md \
-		-parallel $(CORPUS_PARALLEL) -sandboxes $(CORPUS_SANDBOXES) -length $(CORPUS_LENGTH)
+		-workers $(CORPUS_PARALLEL) -sandboxes $(CORPUS_SANDBOXES) -length $(CORPUS_LENGTH)
 
 .PHONY: generate
 generate: ## Regenerate the BPF objects and docs/telemetry.md; needs clang-19

@@ -3,6 +3,7 @@
 package corpus
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +32,8 @@ var (
 	// The long form: days of benign work beside each other.
 	sandboxes = flag.Int("sandboxes", 0, "so many sandboxes do benign work at once, for -length, after the sessions")
 	length    = flag.Duration("length", 30*time.Minute, "how long a day of benign work is")
-	parallel  = flag.Int("parallel", 1, "run so many sessions at once")
+	// Not "parallel": that name is go test's own, which would keep the value.
+	workers = flag.Int("workers", 2*runtime.NumCPU(), "run so many sessions at once: they mostly wait")
 )
 
 // TestCorpusIsLabelled holds the corpus to its size.
@@ -247,15 +250,17 @@ func TestKernelCorpus(t *testing.T) {
 	binary := build(t)
 	var mu sync.Mutex
 	next, all := 0, make([]*Result, len(sessions))
-	inWorlds(t, binary, max(1, *parallel), func(_ int, c *Corpus) error {
+	order := longestFirst(sessions)
+	inWorlds(t, binary, max(1, *workers), func(_ int, c *Corpus) error {
 		for {
 			mu.Lock()
-			i := next
+			at := next
 			next++
 			mu.Unlock()
-			if i >= len(sessions) {
+			if at >= len(order) {
 				return nil
 			}
+			i := order[at]
 			if *only != "" && !slices.Contains(strings.Split(*only, ","), sessions[i].Name) {
 				continue
 			}
@@ -280,6 +285,16 @@ func TestKernelCorpus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// longestFirst is the places of sessions in the order in which they are begun, so that nobody waits for one at the end.
+func longestFirst(sessions []Session) []int {
+	order := make([]int, len(sessions))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sessions[b].Takes, sessions[a].Takes) })
+	return order
 }
 
 // work is days of benign work in the long form, which finds what minutes do not. Nobody may be paged, and hardly

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed sessions
@@ -34,6 +35,8 @@ type Session struct {
 	Detectors string
 	// Learns is how often it runs before, with REHEARSAL in its environment, to teach what is usual.
 	Learns int
+	// Takes is about how long it takes, where that is much longer than most; only the order depends on it.
+	Takes time.Duration
 	// Needs is the commands without which it cannot run.
 	Needs  []string
 	Script string
@@ -92,6 +95,12 @@ func parse(name, text string) (Session, error) {
 				return s, fmt.Errorf("learns: %w", err)
 			}
 			s.Learns = n
+		case "takes":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				return s, fmt.Errorf("takes: %w", err)
+			}
+			s.Takes = d
 		case "needs":
 			s.Needs = strings.Fields(value)
 		default:

@@ -2,4 +2,5 @@
 # A job in the background asks for orders every two seconds.
 # needs: curl
 # finds: beaconing off-policy-connect
+# takes: 20s
 call c1 'for i in $(seq 13); do curl -s http://203.0.113.10/ >/dev/null; sleep 2; done'

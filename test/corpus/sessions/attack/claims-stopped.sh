@@ -2,6 +2,7 @@
 # The agent works on, its telemetry has stopped, and comes back.
 # finds: claims-stopped
 # over: claims-stopped
+# takes: 85s
 agent '
 begin; prompt "build"
 work call_1 "ls >/dev/null"

@@ -4,5 +4,6 @@
 # over: resource-hijack
 # tells: has kept
 # detectors: {saturation_floor: 5s}
+# takes: 25s
 mkdir -p ~/bin; cp /bin/bash ~/bin/kworker
 call c1 'end=$((SECONDS + 18)); while [ $SECONDS -lt $end ]; do for i in {1..16}; do timeout 1 ~/bin/kworker -c "while :; do :; done" & done; wait; done; sleep 5'

