@@ -180,6 +180,8 @@ type sandboxState struct {
 	hellos       hellos
 	cgroups      cgroupPaths
 	tally        tally
+	// ended is the sessions that are over and not yet forgotten, in the order of their ends.
+	ended []ended
 }
 
 // New makes a pipeline that is ready to run.
@@ -445,6 +447,7 @@ func (p *Pipeline) publish(e *event.Event) {
 	}
 	p.number(e)
 	p.detect(e)
+	p.heed(e)
 	p.export(e)
 	p.publishFindings()
 }

@@ -138,12 +138,14 @@ func (p *Pipeline) tick(now time.Time) {
 			p.start(state, now)
 			p.examine(state, now)
 		}
+		p.endSessions(state, now)
 	}
 	p.catchUp(now)
 	p.tickDetectors(now)
 	p.sessions.Tick(now)
 	p.publishSessions()
 	p.tree.Expire(now)
+	p.endTrees()
 }
 
 func (p *Pipeline) drop(id uint64, state *sandboxState) {

@@ -209,6 +209,7 @@ func (b *Baselines) session(e *event.Event) *observed {
 	o := &observed{profile: b.profile(e), key: key, named: session != ""}
 	b.start(o)
 	b.sessions.Put(e.Sandbox.ID, key, o)
+	b.sessions.Own(e.Sandbox.ID, key, b.sessions.Session(session))
 	return o
 }
 
@@ -313,6 +314,15 @@ func (b *Baselines) start(o *observed) {
 		if p.rates[c].Windows >= b.cfg.Warmup {
 			o.rates[c].habit = p.rates[c]
 		}
+	}
+}
+
+// endSession drops what is still remembered of a session: of what it left behind there were events, and there may have
+// been findings, after its end.
+func (b *Baselines) endSession(sandbox, session string) {
+	if session != "" {
+		b.sessions.EndSession(sandbox, session)
+		b.close(sandbox, b.sessions.Key(0, session))
 	}
 }
 

@@ -39,7 +39,7 @@ func newBaselinesAgree(cfg *Config, base *Baselines) *baselinesAgree {
 				event.KindFileRename, event.KindFileDelete, event.KindFileTruncate,
 			},
 			MemoryBound: "per sandbox 64 findings, at most 256 bytes each; max_sandboxes sandboxes; least recently used first; " +
-				"what it compares is in the sessions of burst",
+				"a finding goes with its session; what it compares is in the sessions of burst",
 			FalsePositives: "two of burst, first-seen and beaconing in one session within an hour; high only when one of them is " +
 				"beaconing: new programs that are busy are what the first build with a new tool looks like",
 			Next: []string{
@@ -73,10 +73,7 @@ func (d *baselinesAgree) Detect(e *event.Event, report func(*event.Finding)) {
 	}
 	session, _ := turn(e.Process)
 	key := d.findings.Key(0, session)
-	seen := d.findings.Get(e.Sandbox.ID, key)
-	if seen == nil {
-		seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
-	}
+	seen := recall(d.findings, e, key)
 	if seen.seen(&d.rule, e) {
 		report(d.finding(e, agreed, seen))
 	}

@@ -78,7 +78,7 @@ func newBeaconing(cfg *Config, base *Baselines) *beaconing {
 			Attack:     []string{"T1071", "T1029"}, ASI: []string{"ASI10"},
 			Kinds: []event.Kind{event.KindNetworkConnect},
 			MemoryBound: "per sandbox max_entries findings and destinations, at most 256 bytes each, and 16 that go on; max_sandboxes sandboxes; " +
-				"least recently used first",
+				"least recently used first; a finding goes with its session, a destination with the one that reached it last",
 			FalsePositives: "loopback, link-local and multicast addresses: a dev server's poll is as regular; what the allow-list names, " +
 				"where there is one; the agent's own program outside of tool calls; ten intervals of at least 0.8 s; low alone",
 			Next: []string{
@@ -107,8 +107,10 @@ func (d *beaconing) Detect(e *event.Event, report func(*event.Finding)) {
 	p := d.pulses.Get(e.Sandbox.ID, key)
 	if p == nil {
 		d.pulses.Put(e.Sandbox.ID, key, pulse{last: e.Time})
+		give(d.pulses, e, key)
 		return
 	}
+	give(d.pulses, e, key)
 	if !p.beat(e.Time) {
 		return
 	}
@@ -158,10 +160,7 @@ type beat struct {
 func (d *beaconing) report(e *event.Event, c *event.NetworkConnect, b beat, report func(*event.Finding)) {
 	session, _ := turn(e.Process)
 	key := d.findings.Key(uint64(c.Peer.Port()), session, string(c.Transport), b.to)
-	seen := d.findings.Get(e.Sandbox.ID, key)
-	if seen == nil {
-		seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
-	}
+	seen := recall(d.findings, e, key)
 	if !seen.seen(&d.rule, e) {
 		return
 	}

@@ -138,7 +138,8 @@ func newBurst(cfg *Config, base *Baselines) *burst {
 				event.KindFileRename, event.KindFileDelete, event.KindFileTruncate, event.KindSessionEnd, event.KindSandboxStop,
 			},
 			MemoryBound: "per sandbox max_entries findings, at most 256 bytes each, and 64 sessions, at most 8 KiB each; " +
-				"max_sandboxes sandboxes; least recently used first",
+				"max_sandboxes sandboxes; least recently used first; all go with their session, but 64 working directories and 64 " +
+				"open findings, which go with the sandbox",
 			FalsePositives: "never before twelve windows with events, or five sessions of the agent in the project; never below 20 " +
 				"programs, 10 connections, 50 changes of files or 10 DNS questions a second; twelve times the usual at once, or less " +
 				"for longer; low alone; learns nothing of a session with an open finding",
@@ -214,10 +215,7 @@ func classOf(payload event.Payload) (rateClass, bool) {
 func (d *burst) report(e *event.Event, r *rate, class rateClass, report func(*event.Finding)) {
 	session, _ := turn(e.Process)
 	key := d.findings.Key(uint64(class), session)
-	seen := d.findings.Get(e.Sandbox.ID, key)
-	if seen == nil {
-		seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
-	}
+	seen := recall(d.findings, e, key)
 	// Once a window is enough: the rest of it is the same.
 	if seen.id != "" && e.Time.Sub(seen.reported) < d.window || !seen.seen(&d.rule, e) {
 		return

@@ -32,7 +32,7 @@ func newCanary(cfg *Config) *canary {
 				event.KindDNSQuery, event.KindNetworkConnect, event.KindNetworkRequest,
 			},
 			MemoryBound: "the canaries of the configuration; per sandbox max_entries findings, at most 256 bytes each; " +
-				"max_sandboxes sandboxes; least recently used first",
+				"max_sandboxes sandboxes; least recently used first; a finding goes with its session",
 			FalsePositives: "nothing is a canary unless the configuration, or watchglass run --canary, says so; backups and " +
 				"indexers that read everything touch it too: keep it out of their way",
 			Next: []string{
@@ -92,10 +92,7 @@ func (d *canary) Detect(e *event.Event, report func(*event.Finding)) {
 	}
 	session, call := turn(e.Process)
 	key := d.findings.Key(0, session, call, what, how)
-	seen := d.findings.Get(e.Sandbox.ID, key)
-	if seen == nil {
-		seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
-	}
+	seen := recall(d.findings, e, key)
 	if !seen.seen(&d.rule, e) {
 		return
 	}

@@ -18,6 +18,10 @@ type Detector interface {
 	Rule() *event.Rule
 	Detect(e *event.Event, report func(*event.Finding))
 	Forget(sandboxID string)
+	// EndSession and EndTree drop what belongs to a session, or to a process tree, that is over: see collector.Ender. What
+	// outlives it is said in the rule's memory bound.
+	EndSession(sandboxID, session string)
+	EndTree(sandboxID string, root event.ProcessID)
 	// Stats is how much the detector remembers; it may be called from any goroutine.
 	Stats() event.DetectorStats
 }

@@ -39,7 +39,8 @@ func newFirstSeen(cfg *Config, base *Baselines) *firstSeen {
 				event.KindProcessExec, event.KindDNSQuery, event.KindNetworkConnect, event.KindSessionEnd, event.KindSandboxStop,
 			},
 			MemoryBound: "per sandbox max_entries findings, at most 256 bytes each; per agent and project (max_profiles of them) " +
-				"two sets of 1,024 names exactly, then a filter of 8 KiB for 8,192; 256 of each that a session adds at its end",
+				"two sets of 1,024 names exactly, then a filter of 8 KiB for 8,192; 256 of each that a session adds at its end; findings " +
+				"go with their session, what was learned stays, in a file",
 			FalsePositives: "nothing is new before five sessions of the agent in the project; names below one registered domain are one; " +
 				"loopback, multicast and link-local addresses; numbers in the names of temporary programs; low alone; learns nothing of a " +
 				"session with an open finding",
@@ -60,6 +61,12 @@ func newFirstSeen(cfg *Config, base *Baselines) *firstSeen {
 func (d *firstSeen) Forget(sandboxID string) {
 	d.remembering.Forget(sandboxID)
 	d.base.forget(sandboxID)
+}
+
+// EndSession implements Detector.
+func (d *firstSeen) EndSession(sandboxID, session string) {
+	d.remembering.EndSession(sandboxID, session)
+	d.base.endSession(sandboxID, session)
 }
 
 // Stats implements Detector.
@@ -198,12 +205,9 @@ func (d *firstSeen) report(e *event.Event, o *observed, n news, report func(*eve
 		return // it is new once
 	case o.news < mostNews:
 		o.news++
-		seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
+		seen = recall(d.findings, e, key)
 	default:
-		key = d.findings.Key(0, session, "more")
-		if seen = d.findings.Get(e.Sandbox.ID, key); seen == nil {
-			seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
-		}
+		seen = recall(d.findings, e, d.findings.Key(0, session, "more"))
 	}
 	if !seen.seen(&d.rule, e) {
 		return

@@ -46,8 +46,9 @@ func newMassDestruction(cfg *Config) *massDestruction {
 			Severity: event.SeverityHigh,
 			Attack:   []string{"T1485"}, ASI: []string{"ASI02", "ASI08"},
 			Kinds: []event.Kind{event.KindFileOpen, event.KindFileCreate, event.KindFileRename, event.KindFileDelete},
-			MemoryBound: "per sandbox max_entries findings and turns, and 16 times as many names of its own, 16 bytes each; " +
-				"max_sandboxes sandboxes; least recently used first",
+			MemoryBound: "per sandbox max_entries findings and turns, and 16 times as many names of its own, at most 128 bytes each; " +
+				"max_sandboxes sandboxes; least recently used first; findings and turns go with their session, names with the " +
+				"sandbox: what one session made another may remove",
 			FalsePositives: "names that the session made itself; build output, caches, dependencies, temporary directories; " +
 				"what git removes, which it can bring back; fewer than 300 a minute and tool call; failures",
 			Confidence: event.ConfidenceMedium,
@@ -121,6 +122,7 @@ func (d *massDestruction) removed(e *event.Event, p *event.FileChange, report fu
 	r := d.removals.Get(e.Sandbox.ID, key)
 	if r == nil || e.Time.Sub(r.began) > removalWindow {
 		r = d.removals.Put(e.Sandbox.ID, key, removals{began: e.Time})
+		give(d.removals, e, key)
 	}
 	if r.count++; r.count%mostRemoved == 0 {
 		d.report(e, d.findings.Key(2, session, call), report,
@@ -130,10 +132,7 @@ func (d *massDestruction) removed(e *event.Event, p *event.FileChange, report fu
 }
 
 func (d *massDestruction) report(e *event.Event, key uint64, report func(*event.Finding), title, object string) {
-	seen := d.findings.Get(e.Sandbox.ID, key)
-	if seen == nil {
-		seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
-	}
+	seen := recall(d.findings, e, key)
 	if !seen.seen(&d.rule, e) {
 		return
 	}

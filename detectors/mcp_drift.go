@@ -70,7 +70,9 @@ func newMCPDrift(cfg *Config) *mcpDrift {
 				event.KindProcessExec, event.KindFileOpen, event.KindFileRename, event.KindNetworkConnect, event.KindToolCall, event.KindApproval,
 			},
 			MemoryBound: "per sandbox max_entries findings, servers, commands (at most 512 bytes each), names and destinations of agents, 32 destinations of each " +
-				"server; max_sandboxes sandboxes; least recently used first",
+				"server; max_sandboxes sandboxes; least recently used first; findings and commands go with their session, servers with " +
+				"their processes, and with the sandbox its known names, the destinations of its agents and the last list: what one session " +
+				"writes another starts",
 			FalsePositives: "until a server's first call its command and its destinations may be anything; lists that the agent itself " +
 				"or the user's editor writes; shells by which npx, pyenv and their like start the server itself; loopback",
 			Confidence: event.ConfidenceMedium,
@@ -165,12 +167,15 @@ func (d *mcpDrift) executed(e *event.Event, report func(*event.Finding)) {
 // started compares how a server is started with how it was when it was used first.
 func (d *mcpDrift) started(e *event.Event, identity string, report func(*event.Finding)) {
 	p, sandbox := e.Process, e.Sandbox.ID
-	d.running.Put(sandbox, d.running.Key(uint64(p.UID)), toolServer{
+	process := d.running.Key(uint64(p.UID))
+	d.running.Put(sandbox, process, toolServer{
 		identity: identity, agent: agentOf(p), host: p.Parent.UID, starting: isShell(program(p)),
 	})
+	d.running.Own(sandbox, process, d.running.Tree(uint64(p.RootUID)))
 	// Each agent has servers of its own: another one beside it, in another project, starts the same otherwise.
 	key := d.pins.Key(uint64(p.Parent.UID), agentOf(p), identity)
 	now := pin{command: d.pins.Key(1, append([]string{p.Executable}, p.Args...)...), line: command(p.Args), at: e.Time}
+	defer give(d.pins, e, key)
 	was := d.pins.Get(sandbox, key)
 	switch {
 	case was == nil && d.listChanged(e) != nil && d.approved(sandbox, time.Time{}):
@@ -307,10 +312,7 @@ type drift struct {
 }
 
 func (d *mcpDrift) report(e *event.Event, x drift, report func(*event.Finding)) {
-	seen := d.findings.Get(e.Sandbox.ID, x.key)
-	if seen == nil {
-		seen = d.findings.Put(e.Sandbox.ID, x.key, repeats{})
-	}
+	seen := recall(d.findings, e, x.key)
 	if !seen.seen(&d.rule, e) {
 		return
 	}

@@ -28,7 +28,7 @@ func newOffPolicyConnect(cfg *Config) *offPolicyConnect {
 			Attack:   []string{"T1071", "T1090"}, ASI: []string{"ASI02"},
 			Kinds: []event.Kind{event.KindNetworkConnect},
 			MemoryBound: "per sandbox max_entries findings, at most 256 bytes each; max_sandboxes sandboxes; " +
-				"least recently used first",
+				"least recently used first; a finding goes with the session that made it last",
 			FalsePositives: "no finding without an allow-list (observe first); DNS to the configured resolvers; " +
 				"UDP to port 0, by which programs ask for a route and send nothing; one finding per sandbox and destination",
 			Next: []string{
@@ -51,12 +51,8 @@ func (d *offPolicyConnect) Detect(e *event.Event, report func(*event.Finding)) {
 		n.Transport == event.TransportUDP && n.Peer.Port() == 0 {
 		return
 	}
-	sandbox, key := e.Sandbox.ID, d.key(n)
-	seen := d.findings.Get(sandbox, key)
-	if seen == nil {
-		seen = d.findings.Put(sandbox, key, repeats{})
-	}
-	if seen.seen(&d.rule, e) {
+	key := d.key(n)
+	if seen := recall(d.findings, e, key); seen.seen(&d.rule, e) {
 		report(d.finding(e, n, seen))
 	}
 }

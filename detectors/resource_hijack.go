@@ -76,7 +76,8 @@ func newResourceHijack(cfg *Config) *resourceHijack {
 			Attack:   []string{"T1496"}, ASI: []string{"ASI10"},
 			Kinds: []event.Kind{event.KindProcessExec, event.KindProcessExit, event.KindResourceUsage},
 			MemoryBound: "per sandbox max_entries findings, the last 128 processor times of 64 programs, and 64 builds, at most " +
-				"80 KiB; max_sandboxes sandboxes; least recently used first",
+				"80 KiB; max_sandboxes sandboxes; least recently used first; a finding goes with the session that made it last, what " +
+				"is usual of programs and how busy it is with the sandbox: no session says that",
 			FalsePositives: "compilers, builds, test runners and package managers that the system or the project installs, and " +
 				"all that they start; less than detectors.saturation_floor of one process; less than twice what is usual for " +
 				"the program: the 99th percentile of its last 128 times, once there are 20; what is too much is not learnt",
@@ -236,10 +237,7 @@ type finding struct {
 }
 
 func (d *resourceHijack) report(e *event.Event, f finding, report func(*event.Finding)) {
-	seen := d.findings.Get(e.Sandbox.ID, f.key)
-	if seen == nil {
-		seen = d.findings.Put(e.Sandbox.ID, f.key, repeats{})
-	}
+	seen := recall(d.findings, e, f.key)
 	if !seen.seen(&d.rule, e) {
 		return
 	}

@@ -33,7 +33,8 @@ func newSecretRead(cfg *Config) *secretRead {
 			Attack:   []string{"T1552.001", "T1552.004"}, ASI: []string{"ASI03"},
 			Kinds: []event.Kind{event.KindFileOpen, event.KindFileRename, event.KindFileLink},
 			MemoryBound: "per sandbox max_entries findings and as many of the sandbox's own secrets, " +
-				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first",
+				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first; findings go with their session, the " +
+				"sandbox's own secrets with the sandbox: what one session wrote another may read",
 			FalsePositives: "the agent's own credentials by the agent itself; an SSH key by ssh, stored git " +
 				"credentials by git's transport, .npmrc by the package manager; files that the sandbox created itself; " +
 				"handles without access (O_PATH), directories; policy.files.allow",
@@ -80,11 +81,7 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 // repeats is the finding about a path in a turn.
 func (d *secretRead) repeats(e *event.Event, path string) *repeats {
 	session, call := turn(e.Process)
-	key := d.findings.Key(0, session, call, path)
-	if seen := d.findings.Get(e.Sandbox.ID, key); seen != nil {
-		return seen
-	}
-	return d.findings.Put(e.Sandbox.ID, key, repeats{})
+	return recall(d.findings, e, d.findings.Key(0, session, call, path))
 }
 
 // renamed reports a secret that gets another name, under which its opens would be nobody's concern. The names are

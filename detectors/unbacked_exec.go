@@ -49,7 +49,8 @@ func newUnbackedExec(cfg *Config) *unbackedExec {
 			Attack:   []string{"T1620", "T1036"}, ASI: []string{"ASI05"},
 			Kinds: []event.Kind{event.KindProcessExec, event.KindFileOpen},
 			MemoryBound: "per sandbox max_entries findings, recently written files and compilers, " +
-				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first",
+				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first; findings go with their session, files " +
+				"and compilers with the sandbox: what one session wrote another may execute",
 			FalsePositives: "what a compiler or linker wrote, when the tool itself was not brought by the session; " +
 				"dependencies unpacked by a package manager; container runtimes that run from a sealed copy of themselves; " +
 				"an installed program that runs itself again after an upgrade; files that are older than the sandbox",
@@ -181,10 +182,7 @@ func (d *unbackedExec) executed(e *event.Event, x *event.ProcessExec, report fun
 	}
 	session, call := turn(e.Process)
 	key := d.findings.Key(0, session, call, what, x.Executable)
-	seen := d.findings.Get(sandbox, key)
-	if seen == nil {
-		seen = d.findings.Put(sandbox, key, repeats{})
-	}
+	seen := recall(d.findings, e, key)
 	if !seen.seen(&d.rule, e) {
 		return
 	}

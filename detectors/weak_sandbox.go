@@ -47,10 +47,7 @@ func (d *weakSandbox) Detect(e *event.Event, report func(*event.Finding)) {
 	}
 	for _, weakness := range p.Weaknesses {
 		key := d.findings.Key(0, string(weakness))
-		seen := d.findings.Get(e.Sandbox.ID, key)
-		if seen == nil {
-			seen = d.findings.Put(e.Sandbox.ID, key, repeats{})
-		}
+		seen := recall(d.findings, e, key)
 		if !seen.seen(&d.rule, e) {
 			continue
 		}

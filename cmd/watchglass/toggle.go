@@ -37,6 +37,20 @@ func (t *toggle) Forget(sandboxID string) {
 	t.Detector.Forget(sandboxID)
 }
 
+// EndSession implements collector.Ender.
+func (t *toggle) EndSession(sandboxID, session string) {
+	if ender, ok := t.Detector.(collector.Ender); ok {
+		ender.EndSession(sandboxID, session)
+	}
+}
+
+// EndTree implements collector.Ender.
+func (t *toggle) EndTree(sandboxID string, root event.ProcessID) {
+	if ender, ok := t.Detector.(collector.Ender); ok {
+		ender.EndTree(sandboxID, root)
+	}
+}
+
 // ticking is a toggle around a detector that time can make find something.
 type ticking struct{ *toggle }
 

@@ -24,6 +24,7 @@ func (t *Tree) Recall(p *event.Process, sandbox uint64, now time.Time) {
 	}
 	n.element = t.exited.PushBack(n)
 	t.nodes[p.UID] = n
+	t.trees.count(n)
 	t.size.Store(int64(len(t.nodes)))
 }
 

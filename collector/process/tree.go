@@ -50,6 +50,7 @@ type Tree struct {
 	pids   map[uint32]*node // the latest process of each pid
 	live   *list.List       // of *node, oldest first
 	exited *list.List       // of *node, first exited first
+	trees  trees
 
 	size    atomic.Int64
 	evicted atomic.Uint64
@@ -68,6 +69,8 @@ type node struct {
 	recalled bool
 	exited   time.Time
 	element  *list.Element
+	// tree is the root under which it counts.
+	tree event.ProcessID
 }
 
 // New makes an empty tree.
@@ -75,6 +78,7 @@ func New(cfg Config) *Tree {
 	return &Tree{
 		cfg: cfg, seed: hashString(cfg.BootID), joiner: agent.NewJoiner(),
 		nodes: map[event.ProcessID]*node{}, pids: map[uint32]*node{}, live: list.New(), exited: list.New(),
+		trees: trees{most: cfg.Max, sizes: map[event.ProcessID]int{}},
 	}
 }
 
@@ -152,6 +156,7 @@ func (t *Tree) enter(id event.ProcessID, r *bpf.Record) *node {
 	n.element = t.live.PushBack(n)
 	t.nodes[id], t.pids[p.PID] = n, n
 	t.size.Store(int64(len(t.nodes)))
+	t.trees.count(n)
 	return n
 }
 
@@ -211,6 +216,7 @@ func (t *Tree) run(n *node, r *bpf.Record, exec *event.ProcessExec) *event.Proce
 		p.RootUID = p.UID // nothing above it works for an agent, as far as is seen: what it says is of it and those below
 	}
 	n.process = &p
+	t.trees.count(n)
 	return n.process
 }
 
@@ -340,6 +346,7 @@ func (t *Tree) remove(n *node) {
 		t.exited.Remove(n.element)
 	}
 	delete(t.nodes, n.process.UID)
+	t.trees.leave(n)
 	if t.pids[n.process.PID] == n {
 		delete(t.pids, n.process.PID)
 	}

@@ -408,3 +408,60 @@ func BenchmarkShortProcess(b *testing.B) {
 		w.tree.Exit(r)
 	}
 }
+
+// TestTreesEnd: a tree is over when the last of its processes is forgotten, and each is told of once.
+func TestTreesEnd(t *testing.T) {
+	w := newWorld(100)
+	over := func() (roots []event.ProcessID) {
+		w.now = w.now.Add(11 * time.Second)
+		w.tree.Expire(w.now)
+		for _, o := range w.tree.Over() {
+			if o.Sandbox != sandbox {
+				t.Errorf("a tree of sandbox %d is over", o.Sandbox)
+			}
+			roots = append(roots, o.Root)
+		}
+		return roots
+	}
+	root := w.fork(task{pid: 10})
+	w.fork(task{pid: 11, parent: 10})
+	w.exit(task{pid: 10})
+	if got := over(); len(got) != 0 {
+		t.Errorf("%v are over, and a child of it goes on", got)
+	}
+	w.fork(task{pid: 12, parent: 11})
+	w.exit(task{pid: 11, parent: 10})
+	w.exit(task{pid: 12, parent: 11})
+	if got := over(); len(got) != 1 || got[0] != root.UID {
+		t.Errorf("%v are over, want %v", got, root.UID)
+	}
+	if got := over(); len(got) != 0 {
+		t.Errorf("%v are told to be over again", got)
+	}
+	// What begins to work for an agent is a tree of its own, the one above it goes on.
+	w.fork(task{pid: 20})
+	w.fork(task{pid: 21, parent: 20})
+	tool := w.exec(task{pid: 21, parent: 20}, "/bin/sh -c true", event.EnvVar{Name: "CODEX_THREAD_ID", Value: "01980000-0000-7000-8000-000000000000"})
+	if tool.RootUID != tool.UID {
+		t.Fatalf("the root of a tool is %v, want itself", tool.RootUID)
+	}
+	if !w.tree.Works(sandbox, tool.Agent.SessionID+tool.Agent.ConversationID) || w.tree.Works(sandbox+1, tool.Agent.SessionID) || w.tree.Works(sandbox, "another") {
+		t.Errorf("who works for %+v is not known", tool.Agent)
+	}
+	w.exit(task{pid: 21, parent: 20})
+	if got := over(); len(got) != 1 || got[0] != tool.UID {
+		t.Errorf("%v are over, want %v", got, tool.UID)
+	}
+	w.tree.Forget(sandbox)
+	if got := w.tree.Over(); len(got) != 1 || len(w.tree.trees.sizes) != 0 {
+		t.Errorf("%v are over and %v left of a sandbox that is gone", got, w.tree.trees.sizes)
+	}
+	// What waits to be taken is bounded.
+	for pid := range uint32(1000) {
+		w.fork(task{pid: 100 + pid})
+		w.exit(task{pid: 100 + pid})
+	}
+	if got := len(over()); got != 100 {
+		t.Errorf("%d are told to be over, the most are 100", got)
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,8 +39,6 @@ type Engine struct {
 	byKind  map[event.Kind]*index
 	// endings is the rules whose findings an event of a kind can end.
 	endings map[event.Kind][]*running
-	// ended is the sessions that are over and not yet forgotten, in the order of their ends.
-	ended []ended
 
 	entries atomic.Int64
 	most    atomic.Int64
@@ -105,8 +102,22 @@ func (e *Engine) Forget(sandboxID string) {
 	for _, r := range e.running {
 		r.forget(sandboxID)
 	}
-	e.ended = slices.DeleteFunc(e.ended, func(over ended) bool { return over.sandbox == sandboxID })
 	e.account()
+}
+
+// EndSession implements collector.Ender.
+func (e *Engine) EndSession(sandboxID, session string) {
+	for _, r := range e.running {
+		r.endSession(sandboxID, session)
+	}
+	e.account()
+}
+
+// EndTree implements collector.Ender.
+func (e *Engine) EndTree(sandboxID string, root event.ProcessID) {
+	for _, r := range e.running {
+		r.endTree(sandboxID, uint64(root))
+	}
 }
 
 func (e *Engine) install(s *Set) {
@@ -163,7 +174,6 @@ func (e *Engine) Detect(ev *event.Event, report func(*event.Finding)) {
 	if s := e.next.Swap(nil); s != nil {
 		e.install(s)
 	}
-	e.sessionOver(ev)
 	candidates, ends := e.byKind[ev.Kind()], e.ends(ev)
 	if candidates == nil && !ends {
 		return
@@ -178,42 +188,6 @@ func (e *Engine) Detect(ev *event.Event, report func(*event.Finding)) {
 	if candidates != nil {
 		candidates.find(e.values, func(c candidate) { e.ask(c, ev, report) })
 	}
-}
-
-// ended is a session that is over.
-type ended struct {
-	sandbox, session string
-	at               time.Time
-}
-
-// sessionOver takes note of the end of a session. Where too many wait, the oldest is forgotten at once.
-func (e *Engine) sessionOver(ev *event.Event) {
-	kind := ev.Kind()
-	if kind != event.KindSessionEnd && kind != event.KindSessionStart || ev.Sandbox == nil {
-		return
-	}
-	session, _ := sessionOf(ev)
-	if session == "" {
-		return
-	}
-	if kind == event.KindSessionStart { // it goes on: agents resume
-		e.ended = slices.DeleteFunc(e.ended, func(over ended) bool { return over.sandbox == ev.Sandbox.ID && over.session == session })
-		return
-	}
-	if len(e.ended) >= mostEnded {
-		e.end(1)
-	}
-	e.ended = append(e.ended, ended{ev.Sandbox.ID, strings.Clone(session), ev.Time})
-}
-
-// end forgets the sessions that ended first, so many of them.
-func (e *Engine) end(n int) {
-	for _, over := range e.ended[:n] {
-		for _, r := range e.running {
-			r.end(over.sandbox, over.session)
-		}
-	}
-	e.ended = slices.Delete(e.ended, 0, n)
 }
 
 // ends says whether an event may end something: most end nothing, and are not read for it.
@@ -238,11 +212,6 @@ func (e *Engine) Tick(now time.Time, report func(cause *event.Event, f *event.Fi
 			}
 		}
 	}
-	n := 0
-	for n < len(e.ended) && now.Sub(e.ended[n].at) >= endedFor {
-		n++
-	}
-	e.end(n)
 	e.account()
 }
 
@@ -317,7 +286,7 @@ func (e *Engine) follow(c candidate, ev *event.Event, report func(*event.Finding
 		if e.holds(r, r.stages[0].when) && !e.excepted(r) {
 			p := partial{next: 1, began: ev.Time, evidence: []string{ev.UID()}}
 			p.captured = e.capture(r, 0, nil)
-			if r.make(e.key(r, ev), ev).begin(p) {
+			if r.make(r.Rule, e.key(r, ev), ev).begin(p) {
 				r.forgone++
 			}
 		}
@@ -375,7 +344,7 @@ func (e *Engine) tally(r *running, ev *event.Event, report func(*event.Finding))
 		if e.note(r, err); err != nil {
 			return
 		}
-		if g := r.make(e.key(r, ev), ev); g.add(r.Rule, ev, value) {
+		if g := r.make(r.Rule, e.key(r, ev), ev); g.add(r.Rule, ev, value) {
 			e.found(r, ev, slices.Clone(g.evidence), report)
 		}
 		return
@@ -388,7 +357,7 @@ func (e *Engine) tally(r *running, ev *event.Event, report func(*event.Finding))
 		}
 		key = r.groups.Key(1, s)
 	}
-	g := r.make(e.key(r, ev), ev)
+	g := r.make(r.Rule, e.key(r, ev), ev)
 	if g.count(r.Rule, ev, key) {
 		e.found(r, ev, slices.Clone(g.evidence), report)
 	}
@@ -415,7 +384,7 @@ func (e *Engine) await(c candidate, ev *event.Event) {
 	if f == nil {
 		return
 	}
-	g := r.make(e.key(r, ev), ev)
+	g := r.make(r.Rule, e.key(r, ev), ev)
 	g.waits = slices.DeleteFunc(g.waits, func(w *wait) bool { return w.deadline.Before(ev.Time) })
 	if len(r.pending) >= mostPending || len(g.waits) >= mostPartials {
 		r.forgone++
@@ -453,8 +422,8 @@ func (e *Engine) finding(r *running, ev *event.Event, evidence []string) *event.
 	seen := r.findings.Get(sandbox, key)
 	if seen == nil {
 		seen = r.findings.Put(sandbox, key, detectors.Repeats{})
-		r.findings.Own(sandbox, key, r.owner(ev))
 	}
+	own(r.findings, r.Rule, ev, key)
 	if !seen.Seen(&r.rule, ev) {
 		return nil
 	}
@@ -479,8 +448,8 @@ func (e *Engine) opened(r *running, ev *event.Event, o open) {
 	list := r.open.Get(sandbox, scope)
 	if list == nil {
 		list = r.open.Put(sandbox, scope, nil)
-		r.open.Own(sandbox, scope, r.owner(ev))
 	}
+	own(r.open, r.Rule, ev, scope)
 	if i := slices.IndexFunc(*list, func(old open) bool { return old.key == o.key }); i >= 0 {
 		(*list)[i] = o
 		return

@@ -345,60 +345,73 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// TestSessionsAreForgotten: what is remembered of a session goes half an hour after it; that of the others stays.
+// TestSessionsAreForgotten: what is remembered of a session goes with it, and of a process tree with that; that of the
+// others stays, and so does what no session is known of.
 func TestSessionsAreForgotten(t *testing.T) {
 	s, err := Load(Source{Name: "f", Data: []byte(`version: watchglass.rules/v1
 rules:
-  - {id: a-rule, uuid: 00000000-0000-4000-8000-000000000001, title: t, severity: low, on: [file.open], condition: "true", threshold: {count: 3, within: 2h}}
+  - {id: a-rule, uuid: 00000000-0000-4000-8000-000000000001, title: t, severity: low, on: [file.open], condition: "true", threshold: {count: 3, within: 2h}, resolved: {on: [file.delete], condition: "true"}}
+  - {id: b-rule, uuid: 00000000-0000-4000-8000-000000000002, title: t, severity: low, on: [file.create], scope: process_tree, condition: "true", threshold: {count: 3, within: 2h}}
+  - {id: c-rule, uuid: 00000000-0000-4000-8000-000000000003, title: t, severity: low, on: [file.rename], scope: sandbox, condition: "true", threshold: {count: 9, within: 2h}}
 `)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := NewEngine(s, Limits{MaxSandboxes: 4, MaxEntries: 64}, slog.New(slog.DiscardHandler))
-	now := time.Unix(1_800_000_000, 0)
-	found := 0
-	show := func(session string, p event.Payload) {
+	e := NewEngine(s, Limits{MaxSandboxes: 4, MaxEntries: 1024}, slog.New(slog.DiscardHandler))
+	now, found := time.Unix(1_800_000_000, 0), 0
+	show := func(session string, root event.ProcessID, p event.Payload) {
 		now = now.Add(time.Second)
 		e.Detect(&event.Event{
 			Time: now, Instance: "t", Seq: uint64(now.Unix()), Payload: p, Sandbox: &event.Sandbox{ID: "s"},
-			Process: &event.Process{UID: 1, RootUID: 1, Agent: &event.Agent{Name: "codex", SessionID: session}},
+			Process: &event.Process{UID: root, RootUID: root, Agent: &event.Agent{Name: "codex", SessionID: session}},
 		}, func(*event.Finding) { found++ })
 	}
 	entries := func() int {
 		e.Tick(now, func(*event.Event, *event.Finding) {})
 		return e.Stats().Entries
 	}
-	for _, session := range []string{"a", "b", "b", "a"} {
-		show(session, &event.FileOpen{Path: "/x"})
+	open, create := &event.FileOpen{Path: "/x"}, &event.FileChange{Operation: event.FileMkdir, Path: "/x"}
+	rename := &event.FileChange{Operation: event.FileRenamed, Path: "/x"}
+	const sessions = 100
+	for i := range sessions {
+		name, root := fmt.Sprint("s", i), event.ProcessID(i+1)
+		for range 3 {
+			show(name, root, open)   // a group, a finding, and one that is open
+			show(name, root, create) // a group and a finding of the tree
+		}
+		show(name, root, rename) // one group and one finding of the sandbox, whose last session they are
 	}
-	show("a", &event.SessionEnd{Claim: event.Claim{Session: "a"}})
-	show("a", &event.FileOpen{Path: "/x"}) // what it left behind
-	if found != 1 || entries() != 3 {
-		t.Errorf("found %d, %d entries: what a session left behind goes on with what it began", found, entries())
+	show("", 0, open) // one group that is nobody's
+	if n := entries(); n != 5*sessions+3 || found != 2*sessions+4 {
+		t.Fatalf("%d entries and %d findings", n, found)
 	}
-	now = now.Add(endedFor)
-	if n := entries(); n != 1 {
-		t.Errorf("%d entries, want that of session b alone", n)
+	e.EndSession("another", "s0")
+	e.EndTree("another", 1)
+	e.EndSession("s", "s0")
+	e.EndTree("s", 1)
+	if n := entries(); n != 5*(sessions-1)+3 {
+		t.Errorf("%d entries after the end of one session and its tree", n)
 	}
-	show("b", &event.FileOpen{Path: "/x"})
-	if found != 2 {
-		t.Errorf("session b is found %d times", found-1)
+	for range 2 {
+		show("s1", 2, open)
 	}
-	show("b", &event.SessionEnd{Claim: event.Claim{Session: "b"}})
-	show("b", &event.SessionStart{Claim: event.Claim{Session: "b"}})
-	if len(e.ended) != 0 {
-		t.Errorf("a session that goes on is to be forgotten: %v", e.ended)
+	found = 0
+	if show("s1", 2, open); found != 1 {
+		t.Errorf("another session is found %d times", found)
 	}
-	for i := range 2 * mostEnded {
-		name := fmt.Sprint("c", i)
-		show(name, &event.FileOpen{Path: "/x"})
-		show(name, &event.SessionEnd{Claim: event.Claim{Session: name}})
+	for i := range sessions {
+		e.EndSession("s", fmt.Sprint("s", i))
 	}
-	if len(e.ended) != mostEnded {
-		t.Errorf("%d sessions wait to be forgotten, the most are %d", len(e.ended), mostEnded)
+	if n := entries(); n != 2*(sessions-1)+1 {
+		t.Errorf("%d entries after the ends of all sessions, want those of the trees and what is nobody's", n)
 	}
-	e.Forget("s")
-	if len(e.ended) != 0 || entries() != 0 {
-		t.Errorf("%d sessions and %d entries are left of a sandbox that is gone", len(e.ended), entries())
+	for i := range sessions {
+		e.EndTree("s", event.ProcessID(i+1))
+	}
+	if n := entries(); n != 1 || e.Stats().Evicted != 0 {
+		t.Errorf("%d entries after all ends, %d evicted", n, e.Stats().Evicted)
+	}
+	if e.Forget("s"); entries() != 0 {
+		t.Errorf("%d entries are left of a sandbox that is gone", entries())
 	}
 }

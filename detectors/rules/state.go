@@ -19,10 +19,6 @@ const (
 	mostPending = 1024
 	// mostOpen is how many findings of one scope are waited for to end; the oldest is forgotten first.
 	mostOpen = 16
-	// mostEnded is how many sessions that are over are still remembered, endedFor for how long: what they left behind may
-	// go on with what they began.
-	mostEnded = 1024
-	endedFor  = 30 * time.Minute
 	// mostEvidence is how many events a finding names.
 	mostEvidence = 16
 )
@@ -90,31 +86,39 @@ func (s *state) forget(sandbox string) {
 }
 
 // make is the memory of an event's group, made when there is none.
-func (s *state) make(key uint64, e *event.Event) *group {
+func (s *state) make(r *Rule, key uint64, e *event.Event) *group {
 	sandbox := sandboxOf(e)
-	if g := s.groups.Get(sandbox, key); g != nil {
-		return g
+	g := s.groups.Get(sandbox, key)
+	if g == nil {
+		g = s.groups.Put(sandbox, key, group{})
 	}
-	g := s.groups.Put(sandbox, key, group{})
-	s.groups.Own(sandbox, key, s.owner(e))
+	own(s.groups, r, e, key)
 	return g
 }
 
-// owner is the session that an event is of, 0 for none: what is remembered of it goes with it.
-func (s *state) owner(e *event.Event) uint64 {
-	session, _ := sessionOf(e)
-	if session == "" {
-		return 0
+// own gives an entry to what it goes with: where the scope is a process or a tree, to the tree, else to the session that
+// used it last. What neither is known of is the sandbox's.
+func own[V any](m *memory.Memory[V], r *Rule, e *event.Event, key uint64) {
+	if p := e.Process; p != nil && (r.scope == scopeProcess || r.scope == scopeTree) {
+		m.Own(sandboxOf(e), key, m.Tree(uint64(p.RootUID)))
+		return
 	}
-	return s.groups.Key(2, session)
+	session, _ := sessionOf(e)
+	m.Own(sandboxOf(e), key, m.Session(session))
 }
 
-// end drops what is remembered of a session.
-func (s *state) end(sandbox, session string) {
-	owner := s.groups.Key(2, session)
-	s.groups.End(sandbox, owner)
-	s.findings.End(sandbox, owner)
-	s.open.End(sandbox, owner)
+// endSession drops what is remembered of a session.
+func (s *state) endSession(sandbox, session string) {
+	s.groups.EndSession(sandbox, session)
+	s.findings.EndSession(sandbox, session)
+	s.open.EndSession(sandbox, session)
+}
+
+// endTree drops what is remembered of a process tree.
+func (s *state) endTree(sandbox string, root uint64) {
+	s.groups.EndTree(sandbox, root)
+	s.findings.EndTree(sandbox, root)
+	s.open.EndTree(sandbox, root)
 }
 
 // known is the memory of an event's group, nil when there is none.

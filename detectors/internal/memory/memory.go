@@ -102,27 +102,52 @@ func (m *Memory[V]) Drop(sandbox string, key uint64) {
 	m.held.Add(int64(len((*s).index) - before))
 }
 
-// Own says whose an entry is, so that it goes with its owner: see End. 0 is nobody. Without the entry nothing happens.
+// Session is the owner that a session is, for Own; 0, which is nobody, where no session is known.
+func (m *Memory[V]) Session(session string) uint64 {
+	if session == "" {
+		return 0
+	}
+	return m.Key(ownerSession, session)
+}
+
+// Tree is the owner that a process tree is, by its root, for Own; 0 where none is known.
+func (m *Memory[V]) Tree(root uint64) uint64 {
+	if root == 0 {
+		return 0
+	}
+	return m.Key(root, ownerTree)
+}
+
+// What makes owners of different kinds differ.
+const (
+	ownerSession = 2
+	ownerTree    = "tree"
+)
+
+// Own says whose an entry is, so that it goes with its owner: the one who owned it last. 0 is nobody, and changes
+// nothing. Without the entry nothing happens.
 func (m *Memory[V]) Own(sandbox string, key, owner uint64) {
+	if owner == 0 {
+		return
+	}
 	if s := m.sandboxes.get(sandbox); s != nil {
-		if i, ok := (*s).index[key]; ok {
-			(*s).nodes[i].owner = owner
-		}
+		(*s).own(key, owner)
 	}
 }
 
-// End drops all that an owner has in a sandbox. It looks at every entry of the sandbox.
-func (m *Memory[V]) End(sandbox string, owner uint64) {
-	s := m.sandboxes.get(sandbox)
+// EndSession drops all that a session owns in a sandbox.
+func (m *Memory[V]) EndSession(sandbox, session string) { m.end(sandbox, m.Session(session)) }
+
+// EndTree drops all that a process tree owns in a sandbox.
+func (m *Memory[V]) EndTree(sandbox string, root uint64) { m.end(sandbox, m.Tree(root)) }
+
+func (m *Memory[V]) end(sandbox string, owner uint64) {
+	s := m.sandboxes.peek(sandbox)
 	if s == nil || owner == 0 {
 		return
 	}
 	before := len((*s).index)
-	for key, i := range (*s).index {
-		if (*s).nodes[i].owner == owner {
-			(*s).remove(key)
-		}
-	}
+	(*s).removeOwned(owner)
 	m.held.Add(int64(len((*s).index) - before))
 }
 
@@ -153,13 +178,26 @@ type lru[K comparable, V any] struct {
 	// it, the least recently used newer.
 	nodes []lruNode[K, V]
 	free  []int32
+	// owned is the first of what each owner has; the nodes of one are a list.
+	owned map[uint64]int32
 }
 
 type lruNode[K comparable, V any] struct {
 	key          K
 	value        V
 	newer, older int32
-	owner        uint64
+	// before and after are the owner's other nodes, 0 for none.
+	before, after int32
+	owner         uint64
+}
+
+// peek is the value, nil when there is none; it does not count as use.
+func (l *lru[K, V]) peek(key K) *V {
+	i, ok := l.index[key]
+	if !ok {
+		return nil
+	}
+	return &l.nodes[i].value
 }
 
 // get is the value, nil when there is none. It stays valid until the next put.
@@ -189,6 +227,7 @@ func (l *lru[K, V]) put(key K, value V) (gone V, evicted bool) {
 		i = l.nodes[0].newer
 		gone, evicted = l.nodes[i].value, true
 		delete(l.index, l.nodes[i].key)
+		l.disown(i)
 		l.unlink(i)
 	case len(l.free) > 0:
 		i = l.free[len(l.free)-1]
@@ -197,7 +236,7 @@ func (l *lru[K, V]) put(key K, value V) (gone V, evicted bool) {
 		i = int32(len(l.nodes)) //nolint:gosec // most is at most 1<<16
 		l.nodes = append(l.nodes, lruNode[K, V]{})
 	}
-	l.nodes[i].key, l.nodes[i].value, l.nodes[i].owner = key, value, 0
+	l.nodes[i].key, l.nodes[i].value = key, value
 	l.link(i)
 	l.index[key] = i
 	return gone, evicted
@@ -208,10 +247,55 @@ func (l *lru[K, V]) remove(key K) {
 	if !ok {
 		return
 	}
+	l.disown(i)
 	l.unlink(i)
 	delete(l.index, key)
 	l.nodes[i] = lruNode[K, V]{}
 	l.free = append(l.free, i)
+}
+
+// own puts an entry first in the list of its owner.
+func (l *lru[K, V]) own(key K, owner uint64) {
+	i, ok := l.index[key]
+	if !ok || l.nodes[i].owner == owner {
+		return
+	}
+	l.disown(i)
+	if l.owned == nil {
+		l.owned = map[uint64]int32{}
+	}
+	n, first := &l.nodes[i], l.owned[owner]
+	n.owner, n.before, n.after = owner, 0, first
+	if first != 0 {
+		l.nodes[first].before = i
+	}
+	l.owned[owner] = i
+}
+
+// disown takes a node out of the list of its owner.
+func (l *lru[K, V]) disown(i int32) {
+	n := &l.nodes[i]
+	switch {
+	case n.owner == 0:
+		return
+	case n.before != 0:
+		l.nodes[n.before].after = n.after
+	case n.after != 0:
+		l.owned[n.owner] = n.after
+	default:
+		delete(l.owned, n.owner)
+	}
+	if n.after != 0 {
+		l.nodes[n.after].before = n.before
+	}
+	n.owner, n.before, n.after = 0, 0, 0
+}
+
+// removeOwned removes all that an owner has.
+func (l *lru[K, V]) removeOwned(owner uint64) {
+	for i := l.owned[owner]; i != 0; i = l.owned[owner] {
+		l.remove(l.nodes[i].key)
+	}
 }
 
 func (l *lru[K, V]) unlink(i int32) {

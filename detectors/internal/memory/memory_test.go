@@ -4,6 +4,7 @@ package memory
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -15,14 +16,25 @@ import (
 func TestLRUAgainstModel(t *testing.T) {
 	const most = 7
 	l := lru[int, int]{most: most}
-	var model [][2]int // the most recently used first
+	var model [][2]int         // the most recently used first
+	owners := map[int]uint64{} // of what is in it
 	find := func(key int) int {
 		return slices.IndexFunc(model, func(e [2]int) bool { return e[0] == key })
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for step := range 20000 {
 		key := random.IntN(20)
-		switch random.IntN(5) {
+		switch random.IntN(7) {
+		case 5:
+			owner := uint64(1 + random.IntN(3))
+			l.own(key, owner)
+			if find(key) >= 0 {
+				owners[key] = owner
+			}
+		case 6:
+			owner := uint64(1 + random.IntN(3))
+			l.removeOwned(owner)
+			model = slices.DeleteFunc(model, func(e [2]int) bool { return owners[e[0]] == owner })
 		case 0:
 			l.remove(key)
 			if i := find(key); i >= 0 {
@@ -50,6 +62,18 @@ func TestLRUAgainstModel(t *testing.T) {
 				e := model[i]
 				model = slices.Insert(slices.Delete(model, i, i+1), 0, e)
 			}
+		}
+		maps.DeleteFunc(owners, func(key int, _ uint64) bool { return find(key) < 0 })
+		owned := 0
+		for owner, i := range l.owned {
+			for ; i != 0; i = l.nodes[i].after {
+				if owned++; owners[l.nodes[i].key] != owner {
+					t.Fatalf("step %d: %d has the entry of %d", step, owner, owners[l.nodes[i].key])
+				}
+			}
+		}
+		if owned != len(owners) {
+			t.Fatalf("step %d: %d entries are owned, want %d", step, owned, len(owners))
 		}
 		if len(l.index) != len(model) || len(l.nodes) > most+1 {
 			t.Fatalf("step %d: %d entries in %d nodes, want %d", step, len(l.index), len(l.nodes), len(model))
@@ -92,5 +116,39 @@ func TestMemoryIsFair(t *testing.T) {
 	}
 	if m.Key(0, "ab", "c") == m.Key(0, "a", "bc") {
 		t.Error("the parts of a key run into each other")
+	}
+}
+
+// TestMemoryGoesWithItsOwner: what a session or a tree owned last goes with it, and nothing else.
+func TestMemoryGoesWithItsOwner(t *testing.T) {
+	m := New[int](4, 10)
+	for i := range 4 {
+		m.Put("s", uint64(i), i)
+	}
+	m.Put("other", 1, 1)
+	m.Own("s", 0, m.Session("a"))
+	m.Own("s", 1, m.Session("a"))
+	m.Own("s", 1, m.Session("b")) // it used it last
+	m.Own("s", 1, m.Session(""))
+	m.Own("s", 2, m.Tree(7))
+	m.Own("other", 1, m.Session("a"))
+	m.EndSession("s", "")
+	m.EndTree("s", 0)
+	m.EndTree("s", 8)
+	for i, want := range []int{3, 3, 2, 2, 1, 1} {
+		switch i {
+		case 0:
+			m.EndSession("s", "a")
+		case 2:
+			m.EndSession("s", "b")
+		case 4:
+			m.EndTree("s", 7)
+		}
+		if got := m.Len() - 1; got != want { // the other sandbox's stays
+			t.Errorf("step %d: %d entries, want %d", i, got, want)
+		}
+	}
+	if m.Get("s", 3) == nil || m.Get("other", 1) == nil {
+		t.Error("what is nobody's, or another sandbox's, went too")
 	}
 }
