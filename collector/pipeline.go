@@ -170,16 +170,14 @@ type sandboxState struct {
 	processes int
 	stopped   time.Time
 	outlived  []*event.Process // what its maker found alive at its end
-	// examined is true once its posture was looked at, or no longer is tried.
-	examined     bool
-	examinations int
-	syscalls     syscallCounts
-	names        nameCache
-	questions    questions
-	streams      streams
-	hellos       hellos
-	cgroups      cgroupPaths
-	tally        tally
+	posture   posture
+	syscalls  syscallCounts
+	names     nameCache
+	questions questions
+	streams   streams
+	hellos    hellos
+	cgroups   cgroupPaths
+	tally     tally
 	// ended is the sessions that are over and not yet forgotten, in the order of their ends.
 	ended []ended
 }

@@ -3,17 +3,29 @@
 package detectors
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/watchglass/watchglass/detectors/internal/memory"
 	"github.com/watchglass/watchglass/event"
 )
 
-// weakSandbox reports what the set-up of a sandbox leaves open, once for each sandbox and weakness.
+// weakSandbox reports what the set-up of a sandbox leaves open, once for each sandbox and weakness, and says when it no
+// longer does, or the sandbox is gone.
 type weakSandbox struct {
 	remembering
 
-	findings *memory.Memory[repeats]
+	findings *memory.Memory[openWeakness]
+}
+
+// openWeakness is a weakness that was reported.
+type openWeakness struct {
+	repeats
+
+	weakness event.Weakness
+	level    event.Severity
+	title    string
 }
 
 func newWeakSandbox(cfg *Config) *weakSandbox {
@@ -23,9 +35,9 @@ func newWeakSandbox(cfg *Config) *weakSandbox {
 			Title:    "A sandbox's set-up leaves something open",
 			Severity: event.SeverityLow,
 			Attack:   []string{"T1611", "T1562.001"}, ASI: []string{"ASI05", "ASI10"},
-			Kinds: []event.Kind{event.KindSandboxPosture},
-			MemoryBound: "per sandbox one finding for each kind of weakness, at most 256 bytes each; max_sandboxes sandboxes; " +
-				"least recently used first",
+			Kinds: []event.Kind{event.KindSandboxPosture, event.KindSandboxStop},
+			MemoryBound: "per sandbox one finding for each kind of weakness, at most 1 KiB each; max_sandboxes sandboxes; " +
+				"least recently used first; a finding is the sandbox's, and goes when it is over",
 			FalsePositives: "each weakness once for each sandbox; a session without any sandbox is one low finding, not ten; " +
 				"a workspace that is mounted to be written is none",
 			Next: []string{
@@ -33,7 +45,7 @@ func newWeakSandbox(cfg *Config) *weakSandbox {
 			},
 			Runbook: "docs/detectors/weak-sandbox.md",
 		}},
-		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
+		findings: memory.New[openWeakness](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
 	d.memories = []memories{d.findings}
 	return d
@@ -41,24 +53,60 @@ func newWeakSandbox(cfg *Config) *weakSandbox {
 
 // Detect implements Detector.
 func (d *weakSandbox) Detect(e *event.Event, report func(*event.Finding)) {
-	p, ok := e.Payload.(*event.SandboxPosture)
-	if !ok || e.Sandbox == nil {
+	if e.Sandbox == nil {
 		return
 	}
-	for _, weakness := range p.Weaknesses {
-		key := d.findings.Key(0, string(weakness))
-		seen := recall(d.findings, e, key)
-		if !seen.seen(&d.rule, e) {
-			continue
+	switch p := e.Payload.(type) {
+	case *event.SandboxPosture:
+		for _, weakness := range p.Weaknesses {
+			d.found(e, weakness, Advise(p, weakness), report)
 		}
-		advice := Advise(p, weakness)
+		// Where there is no sandbox at all, that stands for everything else.
+		if !slices.Contains(p.Weaknesses, event.WeakNone) {
+			d.over(e, "The sandbox was looked at again.", func(w event.Weakness) bool { return !slices.Contains(p.Weaknesses, w) }, report)
+		}
+	case *event.SandboxStop:
+		d.over(e, "The sandbox is gone, or no longer watched.", func(event.Weakness) bool { return true }, report)
+	}
+}
+
+func (d *weakSandbox) key(w event.Weakness) uint64 { return d.findings.Key(0, string(w)) }
+
+func (d *weakSandbox) found(e *event.Event, weakness event.Weakness, advice Advice, report func(*event.Finding)) {
+	seen := d.findings.Get(e.Sandbox.ID, d.key(weakness))
+	if seen == nil {
+		seen = d.findings.Put(e.Sandbox.ID, d.key(weakness), openWeakness{weakness: weakness})
+	}
+	if !seen.seen(&d.rule, e) {
+		return
+	}
+	seen.level, seen.title = advice.Level, "sandbox "+cut(e.Sandbox.Name, longestCommand)+": "+advice.What
+	report(&event.Finding{
+		ID: seen.id + "-" + string(weakness), Rule: &d.rule, State: seen.state(), Level: advice.Level, Count: seen.count,
+		Title: seen.title,
+		Explanation: new(explanation).say(upper(advice.What), ". ", advice.Why, " Remedy: ", advice.Remedy).
+			who(e.Process).repeated(seen.count).String(),
+		Objects:  advice.Objects,
+		Evidence: []string{e.UID()},
+	})
+}
+
+// over says of the weaknesses of a sandbox that are over that they are, the first reported first.
+func (d *weakSandbox) over(e *event.Event, why string, over func(event.Weakness) bool, report func(*event.Finding)) {
+	var ended []openWeakness
+	d.findings.Each(e.Sandbox.ID, func(o *openWeakness) {
+		if over(o.weakness) {
+			ended = append(ended, *o)
+		}
+	})
+	slices.SortFunc(ended, func(a, b openWeakness) int {
+		return cmp.Or(a.reported.Compare(b.reported), strings.Compare(string(a.weakness), string(b.weakness)))
+	})
+	for _, o := range ended {
+		d.findings.Drop(e.Sandbox.ID, d.key(o.weakness))
 		report(&event.Finding{
-			ID: seen.id + "-" + string(weakness), Rule: &d.rule, State: seen.state(), Level: advice.Level, Count: seen.count,
-			Title: "sandbox " + cut(e.Sandbox.Name, longestCommand) + ": " + advice.What,
-			Explanation: new(explanation).say(upper(advice.What), ". ", advice.Why, " Remedy: ", advice.Remedy).
-				who(e.Process).repeated(seen.count).String(),
-			Objects:  advice.Objects,
-			Evidence: []string{e.UID()},
+			ID: o.id + "-" + string(o.weakness), Rule: &d.rule, State: event.FindingResolved, Level: o.level, Count: o.count, Title: o.title,
+			Explanation: "It is over: " + o.title + ". " + why, Evidence: []string{e.UID()},
 		})
 	}
 }

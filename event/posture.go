@@ -2,6 +2,8 @@
 
 package event
 
+import "slices"
+
 // KindSandboxPosture is what holds a sandbox in, and what does not, as its processes show it soon after its start.
 const KindSandboxPosture Kind = "watchglass.sandbox.posture"
 
@@ -67,6 +69,19 @@ func (*SandboxPosture) Kind() Kind { return KindSandboxPosture }
 
 // Severity implements Payload.
 func (*SandboxPosture) Severity() Severity { return SeverityInfo }
+
+// Same says whether two postures say the same; nil says nothing.
+func (p *SandboxPosture) Same(other *SandboxPosture) bool {
+	if p == nil || other == nil {
+		return p == other
+	}
+	return p.UserID == other.UserID && p.InitialUserNS == other.InitialUserNS && p.NoNewPrivs == other.NoNewPrivs &&
+		p.Seccomp == other.Seccomp && p.Network == other.Network && p.MetadataRoute == other.MetadataRoute &&
+		p.PidsLimit == other.PidsLimit && p.MemoryLimit == other.MemoryLimit &&
+		slices.Equal(p.Capabilities, other.Capabilities) && slices.Equal(p.HostNamespaces, other.HostNamespaces) &&
+		slices.Equal(p.WritableMounts, other.WritableMounts) && slices.Equal(p.Sockets, other.Sockets) &&
+		slices.Equal(p.Devices, other.Devices) && slices.Equal(p.Weaknesses, other.Weaknesses)
+}
 
 // AppendAttributes implements Payload.
 func (p *SandboxPosture) AppendAttributes(dst []Attribute) []Attribute {

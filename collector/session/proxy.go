@@ -201,7 +201,8 @@ func (t *Tracker) checkProxy(r *root, c *reached) {
 		last = v
 	}
 	switch {
-	case last != nil && last.denied:
+	case last != nil && !last.denied: // it may go there, and a busy machine is slow: the proxy would say the same again
+	case last != nil:
 		t.disagreeProxy(r, event.MismatchProxyDenied, "deny "+last.server+":"+strconv.Itoa(int(cmp.Or(last.port, c.peer.Port()))), fact)
 	case !c.at.Before(s.proxied):
 		t.disagreeProxy(r, event.MismatchProxyBypassed, "all connections go through the proxy", fact)
