@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -20,6 +21,9 @@ const (
 	topProcesses = 10
 	// callsIdle is after how many looks that found no new call a process is asked for: its end may not have been told.
 	callsIdle = 30
+	// endsGrace is how long after its end a process's counters are added up at the earliest: a program that was adding to them
+	// then has done so for long.
+	endsGrace = 100 * time.Millisecond
 )
 
 // Marks of a call's name in the kernel's counters of a process (CALLS_NAMED, CALLS_COMPAT).
@@ -32,15 +36,24 @@ const (
 // what found no room there. Its methods may be called from any goroutine.
 type calls struct {
 	mu        sync.Mutex
+	fronts    fronts
 	processes *ebpf.Map
 	sandboxes *ebpf.Map
+	latencies *ebpf.Map
 	// kept is the sums of processes that have ended, for a tracer that takes over.
 	kept  *ebpf.Map
 	known map[syscallCaller]*knownCaller
 	pasts map[uint64]*pastCalls
-	// ends is the processes that have ended and are still to be added up, by their name.
-	ends  map[syscallCaller]string
-	reads uint64
+	// ends is the processes that have ended and are still to be added up.
+	ends    map[syscallCaller]endedCaller
+	settled time.Time
+	reads   uint64
+}
+
+// endedCaller is a process that has ended: its name, and when that was told.
+type endedCaller struct {
+	comm string
+	at   time.Time
 }
 
 // mostEnds is how many processes that have ended are added up at the latest: many at once cost less, but take room of others.
@@ -65,11 +78,16 @@ type pastCalls struct {
 // callCount is how often a system call was made, and how often it failed.
 type callCount struct{ calls, errors uint64 }
 
-func newCalls(c *ebpf.Collection) *calls {
-	return &calls{
-		processes: c.Maps["callers"], sandboxes: c.Maps["counters"], kept: c.Maps["past_counters"],
-		known: map[syscallCaller]*knownCaller{}, pasts: map[uint64]*pastCalls{}, ends: map[syscallCaller]string{},
+func newCalls(c *ebpf.Collection) (*calls, error) {
+	fronts, err := newFronts(c)
+	if err != nil {
+		return nil, err
 	}
+	return &calls{
+		fronts:    fronts,
+		processes: c.Maps["callers"], sandboxes: c.Maps["counters"], latencies: c.Maps["call_latencies"], kept: c.Maps["past_counters"],
+		known: map[syscallCaller]*knownCaller{}, pasts: map[uint64]*pastCalls{}, ends: map[syscallCaller]endedCaller{},
+	}, nil
 }
 
 // inherit goes on with the sums of a tracer before. What processes did until now is not told of them again.
@@ -85,7 +103,7 @@ func (t *calls) inherit() error {
 	if err := entries.Err(); err != nil {
 		return fmt.Errorf("reading sums of system calls: %w", err)
 	}
-	if err := t.look(); err != nil {
+	if err := errors.Join(t.fronts.addUp(true), t.look()); err != nil {
 		return err
 	}
 	for _, k := range t.known {
@@ -105,8 +123,10 @@ func (t *calls) forget(sandbox uint64) error {
 		}
 	}
 	return errors.Join(
+		t.fronts.addUp(true),
 		forgetKeys(t.processes, func(_ syscallCaller, c *syscallCallerCalls) bool { return c.Sandbox == sandbox }),
-		forgetKeys(t.sandboxes, func(k syscallCounterKey, _ *[]syscallCounter) bool { return k.Sandbox == sandbox }),
+		forgetKeys(t.sandboxes, func(k syscallCounterKey, _ *syscallCounter) bool { return k.Sandbox == sandbox }),
+		forgetKeys(t.latencies, func(k syscallCounterKey, _ *syscallLatencies) bool { return k.Sandbox == sandbox }),
 		forgetKeys(t.kept, func(k syscallCounterKey, _ *syscallCounter) bool { return k.Sandbox == sandbox }))
 }
 
@@ -132,30 +152,45 @@ func forgetKeys[K comparable, V any](m *ebpf.Map, old func(K, *V) bool) error {
 	return nil
 }
 
+// scoped says that cgroups have come to belong to another sandbox, or to none.
+func (t *calls) scoped() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fronts.addUp(true)
+}
+
 // ended takes the end of a process. All its calls have returned.
 func (t *calls) ended(task *Task) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ends[syscallCaller{Start: task.Start, Pid: task.PID}] = task.Comm
-	if len(t.ends) >= mostEnds {
-		t.settle()
+	now := time.Now()
+	t.ends[syscallCaller{Start: task.Start, Pid: task.PID}] = endedCaller{task.Comm, now}
+	if len(t.ends) < mostEnds || now.Sub(t.settled) < endsGrace {
+		return
+	}
+	if err := t.fronts.addUp(false); err == nil { // else the next look tells why
+		t.settle(now)
 	}
 }
 
 // settle adds up the calls of the processes that have ended, and has the kernel forget them. The sums are kept before: a
 // tracer that takes over in between finds them twice at worst, and never less than was told.
-func (t *calls) settle() {
+func (t *calls) settle(now time.Time) {
+	t.settled = now
 	changed := map[syscallCounterKey]syscallCounter{}
 	var settled []syscallCaller
-	for key, comm := range t.ends {
+	for key, ended := range t.ends {
+		if now.Sub(ended.at) < endsGrace {
+			continue
+		}
+		delete(t.ends, key)
 		var final syscallCallerCalls
 		if err := t.processes.Lookup(key, &final); err != nil {
 			continue // it made no call, or found no room: then the sandbox counts them
 		}
 		settled = append(settled, key)
-		t.end(key, comm, &final, changed)
+		t.end(key, ended.comm, &final, changed)
 	}
-	clear(t.ends)
 	for key, sum := range changed {
 		_ = t.kept.Put(key, sum) // without it the next tracer's sums are smaller, by what was told and is not told again
 	}
@@ -233,6 +268,19 @@ func (p *ProcessSyscalls) fill(now, told *syscallCallerCalls) {
 	}
 	slices.SortFunc(p.Counts, compareCounts)
 	slices.SortFunc(p.Errors, compareCounts)
+	if now.Latencies.Sum > told.Latencies.Sum {
+		before, after := latencyOf(event.AllCalls, &told.Latencies), latencyOf(event.AllCalls, &now.Latencies)
+		p.Latencies = []event.Latency{after.Since(&before)}
+	}
+}
+
+// latencyOf is how long the calls of a name took, as the kernel counts it.
+func latencyOf(name string, counted *syscallLatencies) event.Latency {
+	l := event.Latency{Name: name, Sum: time.Duration(counted.Sum)}
+	for i, n := range counted.Buckets {
+		l.Buckets[i] = int64(n)
+	}
+	return l
 }
 
 // countedName is the name of a call in the counters of a process.
@@ -263,8 +311,16 @@ func counterOf(sandbox uint64, name uint32) syscallCounterKey {
 func (t *calls) read(sandbox uint64) ([]SyscallCounts, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	// Processes first: what they count meanwhile is not missing from the sandbox's sum then, but told by the next look.
-	t.settle()
+	// Processes first: what they count meanwhile is not missing from the sandbox's sum then, but told by the next look. And
+	// durations before counts: none is of a call that is not counted.
+	if err := t.fronts.addUp(false); err != nil {
+		return nil, err
+	}
+	latencies, err := t.durations()
+	if err != nil {
+		return nil, err
+	}
+	t.settle(time.Now())
 	if err := t.look(); err != nil {
 		return nil, err
 	}
@@ -277,7 +333,7 @@ func (t *calls) read(sandbox uint64) ([]SyscallCounts, error) {
 		if sandbox != 0 && id != sandbox {
 			continue
 		}
-		counts := SyscallCounts{Sandbox: id, Processes: t.tell(id)}
+		counts := SyscallCounts{Sandbox: id, Processes: t.tell(id), Latencies: latencies[id]}
 		for name, count := range sum {
 			counts.add(countedName(name), count)
 		}
@@ -322,7 +378,7 @@ func (t *calls) look() error {
 		// The record of its end was lost. Where the collector sees other processes than the node's it has counted
 		// nothing for so long, and begins anew if it goes on.
 		if k.still >= callsIdle && errors.Is(unix.Kill(int(key.Pid), 0), unix.ESRCH) {
-			t.ends[key] = ""
+			t.ends[key] = endedCaller{}
 		}
 	}
 	return nil
@@ -353,24 +409,41 @@ func (t *calls) sums() (map[uint64]map[uint32]callCount, error) {
 	// When a key is deleted meanwhile, the kernel starts again from the first: count each once.
 	counted := map[syscallCounterKey]bool{}
 	var key syscallCounterKey
-	var perCPU []syscallCounter
+	var counter syscallCounter
 	entries := t.sandboxes.Iterate()
-	for entries.Next(&key, &perCPU) {
+	for entries.Next(&key, &counter) {
 		if counted[key] {
 			continue
 		}
 		counted[key] = true
-		var n callCount
-		for _, cpu := range perCPU {
-			n.calls += cpu.Calls
-			n.errors += cpu.Errors
-		}
-		add(key.Sandbox, nameOf(&key), n)
+		add(key.Sandbox, nameOf(&key), callCount{counter.Calls, counter.Errors})
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("reading system call counters: %w", err)
 	}
 	return sums, nil
+}
+
+// durations is how long the calls of each sandbox took, ordered by name.
+func (t *calls) durations() (map[uint64][]event.Latency, error) {
+	all := map[uint64][]event.Latency{}
+	read := map[syscallCounterKey]bool{}
+	var key syscallCounterKey
+	var counted syscallLatencies
+	entries := t.latencies.Iterate()
+	for entries.Next(&key, &counted) {
+		if !read[key] { // as in sums
+			read[key] = true
+			all[key.Sandbox] = append(all[key.Sandbox], latencyOf(countedName(nameOf(&key)), &counted))
+		}
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("reading how long system calls took: %w", err)
+	}
+	for _, of := range all {
+		slices.SortFunc(of, func(a, b event.Latency) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	return all, nil
 }
 
 // tell is the processes of a sandbox that made the most calls since they were told of. Of the others nothing is told but

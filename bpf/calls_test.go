@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 // ofProcess is what is told of a process, over all readings so far.
@@ -158,5 +161,98 @@ func TestCountedName(t *testing.T) {
 		if got, want := countedName(nameOf(&key)), syscallName(key.Number, key.Compat != 0); got != want {
 			t.Errorf("%+v is called %q, want %q", key, got, want)
 		}
+	}
+}
+
+// TestKernelSyscallLatencies: of each call of a sandbox it is told how long it took, also of one that waits, and of each
+// process how long all its calls did.
+func TestKernelSyscallLatencies(t *testing.T) {
+	requireKernel(t)
+	cfg := testConfig()
+	cfg.SyscallLatency = true
+	w := startWatchWith(t, cfg)
+	w.run(helperRun{action: "calls", outside: true})
+	helper := w.run(helperRun{action: "calls and wait"})
+	all, err := w.tracer.SyscallCounts(w.id)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("counts %+v, %v, want those of one sandbox", all, err)
+	}
+	got := map[string]event.Latency{}
+	var timed, counted int64
+	for _, l := range all[0].Latencies {
+		got[l.Name] = l
+		timed += l.Count()
+		if n := countOf(all[0].Counts, l.Name); n < l.Count() {
+			t.Errorf("%d %s, of which %d took any time", n, l.Name, l.Count())
+		}
+	}
+	for _, c := range all[0].Counts {
+		counted += c.N
+	}
+	for name, calls := range map[string]int64{"getppid": callsOfGetppid, "fchdir": callsOfFchdir, "unknown": 1, "clock_nanosleep": callsOfSleep} {
+		l := got[name]
+		if l.Count() != calls || l.Sum <= 0 {
+			t.Errorf("%d %s took %v, want %d", l.Count(), name, l.Sum, calls)
+		}
+	}
+	// Short ones are many and short, those that wait take what they waited.
+	short, long := got["getppid"], got["clock_nanosleep"]
+	if short.Sum/callsOfGetppid > time.Millisecond {
+		t.Errorf("getppid took %v on average", short.Sum/callsOfGetppid)
+	}
+	if long.Sum < callsOfSleep*waitOfSleep {
+		t.Errorf("clock_nanosleep took %v, and slept %v", long.Sum, callsOfSleep*waitOfSleep)
+	}
+	for i, n := range long.Buckets {
+		if n > 0 && event.LatencyBound(i) < waitOfSleep.Seconds() {
+			t.Errorf("%d calls of clock_nanosleep took up to %v s", n, event.LatencyBound(i))
+		}
+	}
+	var process event.Latency
+	for _, p := range all[0].Processes {
+		if p.Task.PID == helper.pid && len(p.Latencies) == 1 {
+			process = p.Latencies[0]
+		}
+	}
+	if least := int64(callsOfGetppid + callsOfFchdir + callsOfSleep + 1); process.Count() < least || process.Sum < long.Sum {
+		t.Errorf("the process's calls took %v and are %d, want %v for those of nanosleep alone, and %d", process.Sum, process.Count(), long.Sum, least)
+	}
+	// What a process does not begin while it is watched has no duration: the fork that it comes back from, the exec.
+	if counted-timed > 100 {
+		t.Errorf("%d calls of %d are of unknown duration", counted-timed, counted)
+	}
+}
+
+// TestKernelSyscallLatenciesOff: nobody pays for what nobody wants to know.
+func TestKernelSyscallLatenciesOff(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	w.run(helperRun{action: "calls"})
+	all, err := w.tracer.SyscallCounts(w.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if len(c.Latencies) > 0 {
+			t.Errorf("it is told how long %d calls took", len(c.Latencies))
+		}
+	}
+	p := &w.tracer.probes[w.tracer.handsOn()]
+	if p.collection != nil && p.collection.Programs["syscall_on_sys_enter"] != nil {
+		t.Error("a program is on the entry of system calls")
+	}
+}
+
+func TestLatencyOf(t *testing.T) {
+	counted := syscallLatencies{Sum: 5}
+	if len(counted.Buckets) != event.LatencyBuckets {
+		t.Fatalf("the kernel side has %d buckets", len(counted.Buckets))
+	}
+	for i := range counted.Buckets {
+		counted.Buckets[i] = uint64(i)
+	}
+	l := latencyOf("read", &counted)
+	if l.Name != "read" || l.Sum != 5 || l.Buckets[27] != 27 || l.Count() != 27*28/2 {
+		t.Errorf("got %+v", l)
 	}
 }

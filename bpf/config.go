@@ -35,6 +35,9 @@ type Config struct {
 	BulkBudget, KeptBudget int
 	// SyscallCounts is whether system calls are counted; "" is CountAuto.
 	SyscallCounts Counting
+	// SyscallLatency is whether it is told how long system calls take, for which they are counted in any case. Every
+	// process of the node pays for a second hook then.
+	SyscallLatency bool
 	// Plan is by what kind of hooks system calls are seen; "" is PlanAuto.
 	Plan Plan
 	// FileIO turns on counting of what processes read and write of files, which only the tracepoint plan does.
@@ -82,6 +85,9 @@ func (c Counting) Validate() error {
 
 // countsCalls says whether system calls are counted where a plan is followed.
 func (c *Config) countsCalls(plan Plan) bool {
+	if c.SyscallLatency {
+		return true
+	}
 	switch c.SyscallCounts {
 	case CountOn:
 		return true
@@ -138,6 +144,9 @@ func (c *Config) Validate() error {
 	}
 	if c.SyscallCounts != "" {
 		errs = append(errs, c.SyscallCounts.Validate())
+	}
+	if c.SyscallLatency && c.SyscallCounts == CountOff {
+		errs = append(errs, errors.New("how long system calls take is not told where they are not counted"))
 	}
 	for _, name := range c.Environment {
 		if name == "" || len(name) > maxEnvironmentName || strings.ContainsAny(name, "=\x00") {

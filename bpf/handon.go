@@ -76,14 +76,8 @@ func (t *Tracer) handingOn() bool {
 
 // prepareRoutes tells the program on the hook which calls to hand on to whom, and whether to count.
 func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
-	if t.cfg.countsCalls(t.plan) {
-		if err := spec.Variables["syscalls_counted"].Set(uint32(1)); err != nil {
-			return fmt.Errorf("setting syscalls_counted: %w", err)
-		}
-	} else {
-		for _, name := range []string{"counters", "callers", "past_counters"} {
-			spec.Maps[name].MaxEntries = 1
-		}
+	if err := t.prepareCounting(spec); err != nil {
+		return err
 	}
 	var table [maxRoutes]uint16
 	for _, h := range t.handlers() {

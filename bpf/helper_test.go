@@ -266,6 +266,7 @@ func helperActions() map[string]helperAction {
 		"namespace":       helperNamespace,
 		"many":            helperMany,
 		"calls":           helperCalls,
+		"calls and wait":  helperCallsAndWait,
 		"calls 32":        helperCalls32,
 
 		"exec by thread":     helperExecByThread,

@@ -245,11 +245,11 @@ func (p *pins) continues() bool {
 }
 
 // pinned says whether a map outlives the process: not the constants, nor tables that the loader fills, nor what
-// programs use for a moment on one CPU. But what one program leaves there for another probe's does: while hooks are
+// programs use for a moment on one CPU. But what is counted there stays, and what one program leaves there for another probe's does: while hooks are
 // taken over one by one, an old one leaves it for a new one, which would see nothing in a map of its own.
 func pinnedMap(spec *ebpf.MapSpec) bool {
 	if spec.Type == ebpf.PerCPUArray {
-		return slices.Contains(sharedMaps(), spec.Name)
+		return slices.Contains(sharedMaps(), spec.Name) || slices.Contains(frontMaps(), spec.Name)
 	}
 	return !strings.HasPrefix(spec.Name, ".") && len(spec.Contents) == 0
 }

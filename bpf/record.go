@@ -152,6 +152,8 @@ type SyscallCounts struct {
 	// Processes is those that made the most calls since they were last read, most first. What it tells is part of the
 	// above.
 	Processes []ProcessSyscalls
+	// Latencies is how long the calls took, by name; none where that is not measured.
+	Latencies []event.Latency
 }
 
 // ProcessSyscalls is the kernel's counts of system calls of one process since they were last read.
@@ -163,4 +165,6 @@ type ProcessSyscalls struct {
 	// counted with the sandbox alone.
 	Calls, Other   int64
 	Counts, Errors []event.Count
+	// Latencies is how long all of them took, those of Other too; none where that is not measured.
+	Latencies []event.Latency
 }

@@ -55,6 +55,11 @@ func (t *Tracer) track(cgroupID uint64) (populated bool, err error) {
 		t.refused++
 		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
 	}
+	if t.calls != nil && (t.nested(dir) || t.strays() > 0) {
+		if err := t.calls.scoped(); err != nil {
+			t.log.Warn("some system calls may be counted with the sandbox around the one that made them", "error", err)
+		}
+	}
 	if t.pins != nil {
 		if err := t.pins.remember(cgroupID, dir); err != nil {
 			t.log.Warn("a sandbox will have to be found again by the next collector", "error", err)
@@ -155,6 +160,20 @@ func (t *Tracer) enclosing(dir string) (sandbox uint64, found bool) {
 		}
 	}
 	return sandbox, found
+}
+
+// nested says whether a directory is inside of that of another sandbox. The caller holds mu.
+func (t *Tracer) nested(dir string) bool {
+	_, inside := t.enclosing(dir)
+	return inside
+}
+
+// strays is how many processes keep a sandbox whose cgroup they have left, at most.
+func (t *Tracer) strays() (n uint64) {
+	if m := t.shared["stray_counts"]; m != nil {
+		_ = m.Lookup(uint32(0), &n) // its only entry is always there
+	}
+	return n
 }
 
 // openCounts makes the account of a sandbox, before its first event.

@@ -14,6 +14,7 @@
 
 #include "lib/calls.h"
 #include "lib/event.h"
+#include "lib/front.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
 
@@ -27,30 +28,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* SYSCALL_MAX_ERRNO is the kernel's MAX_ERRNO: results from -4095 to -1 are errors, others are values. */
 #define SYSCALL_MAX_ERRNO 4095
 
-/* counter_key is a counter's name: one system call of one sandbox, 32-bit calls, which have numbers of their own, apart. */
-struct counter_key {
-	__u64 sandbox;
-	__u32 number;
-	__u32 compat;
-};
-
-/* counter is of one CPU: calls that returned and no process has a counter for, and those of them that returned an error. */
-struct counter {
-	__u64 calls;
-	__u64 errors;
-};
-
-/*
- * Preallocated: without, quick inserts of new keys fail with ENOMEM while the kernel refills its pool
- * (seen on 6.12 and 6.18). The loader sets the size. A full map counts in nothing but losses.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct counter_key);
-	__type(value, struct counter);
-} counters SEC(".maps");
-
 /*
  * past_counters is of processes that have ended, of which user space adds up what lib/calls.h counted: so that a collector
  * which is started again goes on with the sum. No program looks here.
@@ -63,49 +40,97 @@ struct {
 	__type(value, struct counter);
 } past_counters SEC(".maps");
 
-static __always_inline struct counter *counter_of(const struct counter_key *key)
-{
-	struct counter *counter = bpf_map_lookup_elem(&counters, key);
-	struct counter none = {};
-
-	if (counter)
-		return counter;
-	bpf_map_update_elem(&counters, key, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&counters, key);
-}
-
 /* SYSCALL_ROUTES bounds the numbers of calls that are handed on. */
 #define SYSCALL_ROUTES 1024
 
-/* Whether calls are counted; the loader sets it. */
+/* Whether calls are counted, and whether it is told how long they took; the loader sets both. */
 const volatile __u32 syscalls_counted;
+const volatile __u32 syscalls_timed;
 /*
  * Which handlers a call is handed on to, a bit each, by its number: those of 64-bit calls and x32 in the low byte,
  * those of 32-bit calls in the high one. The loader sets them.
  */
 const volatile __u16 syscall_routes[SYSCALL_ROUTES];
 
-/* syscall_count counts a call of a sandbox, with its process where that has room for it. */
-static __always_inline void syscall_count(__u64 sandbox, const struct pt_regs *regs, __u32 number,
-					  __u32 compat, long ret)
-{
-	bool failed = ret < 0 && ret >= -SYSCALL_MAX_ERRNO;
-	struct counter_key key = {.sandbox = sandbox, .compat = compat};
-	struct counter *counter;
+/* entry is when a thread began the call that it is in, by the monotonic clock; 0 outside of one. */
+struct entry {
+	__u64 time;
+};
 
-	key.number = number < SYSCALL_NUMBERS ? number : SYSCALL_NUMBERS;
-	if ((__s32)syscall_number(regs) == -1)
-		key.number = compat ? COMPAT_SYS_RT_SIGRETURN : SYS_RT_SIGRETURN;
-	if (caller_count(sandbox, key.number, compat, failed))
-		return;
-	counter = counter_of(&key);
-	if (!counter) {
-		event_lose(sandbox, 0);
-		return;
+/*
+ * entries is by thread. With the thread itself, and not in a table: a thread that waits in a call for hours is then as
+ * cheap as one that does not, there is no other thread that pushes it out, and it goes with it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct entry);
+} entries SEC(".maps");
+
+/* syscall_took is how long the current thread was in the call that it returns from, in nanoseconds; 0 where that is not known. */
+static __always_inline __u64 syscall_took(struct task_struct *task)
+{
+	struct entry *entry = bpf_task_storage_get(&entries, task, NULL, 0);
+	__u64 began, now;
+
+	if (!entry || !entry->time)
+		return 0;
+	now = bpf_ktime_get_ns();
+	began = entry->time;
+	entry->time = 0;
+	return now > began ? now - began : 1;
+}
+
+/*
+ * syscall_count counts a call of the current process. sandbox is 0 where it is not known yet; the sandbox is
+ * returned where it became known.
+ */
+static __always_inline __u64 syscall_count(struct task_struct *task, __u32 name, bool failed)
+{
+	__u32 place = front_place(task->tgid, name);
+	struct front *front = bpf_map_lookup_elem(&fronts, &place);
+	struct latencies *times = NULL;
+	__u64 sandbox, took;
+	__u32 bucket;
+
+	if (!front)
+		return 0;
+	if (syscalls_timed)
+		times = bpf_map_lookup_elem(&front_latencies, &place);
+	if (!front_is(front, task, name)) {
+		sandbox = sandbox_current();
+		if (!sandbox)
+			return 0;
+		front_empty(front, times);
+		front_take(front, task, name, sandbox);
 	}
-	counter->calls++;
+	__sync_fetch_and_add(&front->calls, 1);
 	if (failed)
-		counter->errors++;
+		__sync_fetch_and_add(&front->errors, 1);
+	if (!times)
+		return front->sandbox;
+	took = syscall_took(task);
+	if (took) {
+		bucket = calls_bucket(took);
+		bucket &= 31;
+		if (bucket < CALLS_BUCKETS) {
+			__sync_fetch_and_add(&times->buckets[bucket], 1);
+			__sync_fetch_and_add(&times->sum, took);
+		}
+	}
+	return front->sandbox;
+}
+
+/* syscall_counted_name is what a call is counted as. */
+static __always_inline __u32 syscall_counted_name(const struct pt_regs *regs, __u32 number,
+						  __u32 compat)
+{
+	if (number >= SYSCALL_NUMBERS)
+		number = SYSCALL_NUMBERS;
+	if ((__s32)syscall_number(regs) == -1)
+		number = compat ? COMPAT_SYS_RT_SIGRETURN : SYS_RT_SIGRETURN;
+	return number | CALLS_NAMED | (compat ? CALLS_COMPAT : 0);
 }
 
 /* syscall_routes_of is the handlers of a call's number, in all conventions. */
@@ -121,25 +146,28 @@ static __always_inline __u32 syscall_routes_of(__u32 number)
 static __noinline int syscall_inside(__u64 *ctx)
 {
 	const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
-	__u64 sandbox = sandbox_current();
 	__u32 number = syscall_number(regs);
+	__u32 compat = syscall_compat(regs);
+	long ret = (long)ctx[1];
 	struct syscall_scope *scope;
-	__u32 compat, routes;
+	__u32 routes;
+	__u64 sandbox;
 
-	if (!sandbox)
-		return 0;
-	compat = syscall_compat(regs);
 	/* Bit 30 is x32's, in 64-bit calls alone. */
 	if (!compat && syscall_x32(number))
 		number &= ~SYSCALL_X32_BIT;
-	if (syscalls_counted)
-		syscall_count(sandbox, regs, number, compat, (long)ctx[1]);
+	if (syscalls_counted &&
+	    !syscall_count(bpf_get_current_task_btf(), syscall_counted_name(regs, number, compat),
+			   ret < 0 && ret >= -SYSCALL_MAX_ERRNO))
+		return 0;
 	routes = syscall_routes_of(number);
 	routes = compat ? routes >> 8 : routes & 0xff;
 	if (!routes)
 		return 0;
+	/* Looked up again, where it is a fact that is told of and no sum. */
+	sandbox = sandbox_current();
 	scope = syscall_scope();
-	if (!scope)
+	if (!sandbox || !scope)
 		return 0;
 	scope->sandbox = sandbox;
 	scope->waiting = routes;
@@ -170,7 +198,60 @@ int syscall_on_sys_exit(__u64 *ctx)
 	return syscall_inside(ctx);
 }
 
+/*
+ * Notes when a thread of a sandbox begins a call. Attached where somebody wants to know how long calls take, since it
+ * costs each call of the node, and of all its processes, as much again as the hook at the exit. Since 5.11 (task storage).
+ * Misses: what a seccomp filter refuses before.
+ */
+SEC("tp_btf/sys_enter")
+int syscall_on_sys_enter(__u64 *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct entry *entry;
+
+	if (sandbox_unlikely(task))
+		return 0;
+	entry = bpf_task_storage_get(&entries, task, NULL, 0);
+	if (!entry) {
+		/* What is stored with a thread of no sandbox makes each call of its process dearer. */
+		if (!sandbox_current())
+			return 0;
+		entry = bpf_task_storage_get(&entries, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!entry)
+			return 0;
+	}
+	entry->time = bpf_ktime_get_ns();
+	return 0;
+}
+
+/*
+ * Adds up what a CPU has counted, a part of it. Run by user space, on that CPU, and on another one only where that one is
+ * off. Arguments: the CPU, the first place, and whether the places are to be nobody's then. Since 5.19.
+ */
+SEC("raw_tp")
+int syscall_settle(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 cpu = ctx->args[0], first = ctx->args[1], forget = ctx->args[2];
+	struct front *front;
+	__u32 place, i;
+
+	for (i = 0; i < FRONTS_RUN; i++) {
+		place = first + i;
+		front = bpf_map_lookup_percpu_elem(&fronts, &place, cpu);
+		if (!front)
+			break;
+		if (!front->name)
+			continue;
+		front_empty(front, bpf_map_lookup_percpu_elem(&front_latencies, &place, cpu));
+		/* Its name stays, for a call that is just being counted. */
+		if (forget)
+			front->cgroup = 0;
+	}
+	return 0;
+}
+
 ABI_STRUCT(counter_key);
 ABI_STRUCT(counter);
 ABI_STRUCT(caller);
 ABI_STRUCT(caller_calls);
+ABI_STRUCT(latencies);

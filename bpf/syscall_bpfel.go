@@ -21,10 +21,11 @@ type syscallCaller struct {
 }
 
 type syscallCallerCalls struct {
-	_       structs.HostLayout
-	Sandbox uint64
-	Other   uint64
-	Calls   [64]struct {
+	_         structs.HostLayout
+	Sandbox   uint64
+	Other     uint64
+	Latencies syscallLatencies
+	Calls     [64]struct {
 		_        structs.HostLayout
 		Name     uint32
 		Reserved uint32
@@ -46,36 +47,51 @@ type syscallCounterKey struct {
 	Compat  uint32
 }
 
+type syscallLatencies struct {
+	_       structs.HostLayout
+	Sum     uint64
+	Buckets [28]uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	syscallMapCallers           = "callers"
-	syscallMapCounters          = "counters"
-	syscallMapEventCounts       = "event_counts"
-	syscallMapEvents            = "events"
-	syscallMapPastCounters      = "past_counters"
-	syscallMapSandboxes         = "sandboxes"
-	syscallMapStrayCounts       = "stray_counts"
-	syscallMapStrays            = "strays"
-	syscallMapSyscallHandlers   = "syscall_handlers"
-	syscallMapSyscallScopes     = "syscall_scopes"
-	syscallMapUnlabelled        = "unlabelled"
-	syscallProgSyscallOnSysExit = "syscall_on_sys_exit"
-	syscallVarAbiCaller         = "abi_caller"
-	syscallVarAbiCallerCalls    = "abi_caller_calls"
-	syscallVarAbiCounter        = "abi_counter"
-	syscallVarAbiCounterKey     = "abi_counter_key"
-	syscallVarCallerNone        = "caller_none"
-	syscallVarEventBudgets      = "event_budgets"
-	syscallVarEventKinds        = "event_kinds"
-	syscallVarEventLimits       = "event_limits"
-	syscallVarEventSlot         = "event_slot"
-	syscallVarEventWakeBytes    = "event_wake_bytes"
-	syscallVarProbeIndex        = "probe_index"
-	syscallVarSyscallHandedOn   = "syscall_handed_on"
-	syscallVarSyscallRoutes     = "syscall_routes"
-	syscallVarSyscallsCounted   = "syscalls_counted"
+	syscallMapCallLatencies      = "call_latencies"
+	syscallMapCallers            = "callers"
+	syscallMapCounters           = "counters"
+	syscallMapEntries            = "entries"
+	syscallMapEventCounts        = "event_counts"
+	syscallMapEvents             = "events"
+	syscallMapFrontLatencies     = "front_latencies"
+	syscallMapFronts             = "fronts"
+	syscallMapPastCounters       = "past_counters"
+	syscallMapSandboxes          = "sandboxes"
+	syscallMapStrayCounts        = "stray_counts"
+	syscallMapStrays             = "strays"
+	syscallMapSyscallHandlers    = "syscall_handlers"
+	syscallMapSyscallScopes      = "syscall_scopes"
+	syscallMapUnlabelled         = "unlabelled"
+	syscallProgSyscallOnSysEnter = "syscall_on_sys_enter"
+	syscallProgSyscallOnSysExit  = "syscall_on_sys_exit"
+	syscallProgSyscallSettle     = "syscall_settle"
+	syscallVarAbiCaller          = "abi_caller"
+	syscallVarAbiCallerCalls     = "abi_caller_calls"
+	syscallVarAbiCounter         = "abi_counter"
+	syscallVarAbiCounterKey      = "abi_counter_key"
+	syscallVarAbiLatencies       = "abi_latencies"
+	syscallVarCallerNone         = "caller_none"
+	syscallVarEventBudgets       = "event_budgets"
+	syscallVarEventKinds         = "event_kinds"
+	syscallVarEventLimits        = "event_limits"
+	syscallVarEventSlot          = "event_slot"
+	syscallVarEventWakeBytes     = "event_wake_bytes"
+	syscallVarLatenciesNone      = "latencies_none"
+	syscallVarProbeIndex         = "probe_index"
+	syscallVarSyscallHandedOn    = "syscall_handed_on"
+	syscallVarSyscallRoutes      = "syscall_routes"
+	syscallVarSyscallsCounted    = "syscalls_counted"
+	syscallVarSyscallsTimed      = "syscalls_timed"
 )
 
 // loadSyscall returns the embedded CollectionSpec for syscall.
@@ -120,17 +136,23 @@ type syscallSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallProgramSpecs struct {
-	SyscallOnSysExit *ebpf.ProgramSpec `ebpf:"syscall_on_sys_exit"`
+	SyscallOnSysEnter *ebpf.ProgramSpec `ebpf:"syscall_on_sys_enter"`
+	SyscallOnSysExit  *ebpf.ProgramSpec `ebpf:"syscall_on_sys_exit"`
+	SyscallSettle     *ebpf.ProgramSpec `ebpf:"syscall_settle"`
 }
 
 // syscallMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallMapSpecs struct {
+	CallLatencies   *ebpf.MapSpec `ebpf:"call_latencies"`
 	Callers         *ebpf.MapSpec `ebpf:"callers"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
+	Entries         *ebpf.MapSpec `ebpf:"entries"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	FrontLatencies  *ebpf.MapSpec `ebpf:"front_latencies"`
+	Fronts          *ebpf.MapSpec `ebpf:"fronts"`
 	PastCounters    *ebpf.MapSpec `ebpf:"past_counters"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
@@ -148,16 +170,19 @@ type syscallVariableSpecs struct {
 	AbiCallerCalls  *ebpf.VariableSpec `ebpf:"abi_caller_calls"`
 	AbiCounter      *ebpf.VariableSpec `ebpf:"abi_counter"`
 	AbiCounterKey   *ebpf.VariableSpec `ebpf:"abi_counter_key"`
+	AbiLatencies    *ebpf.VariableSpec `ebpf:"abi_latencies"`
 	CallerNone      *ebpf.VariableSpec `ebpf:"caller_none"`
 	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
 	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	LatenciesNone   *ebpf.VariableSpec `ebpf:"latencies_none"`
 	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
 	SyscallHandedOn *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 	SyscallRoutes   *ebpf.VariableSpec `ebpf:"syscall_routes"`
 	SyscallsCounted *ebpf.VariableSpec `ebpf:"syscalls_counted"`
+	SyscallsTimed   *ebpf.VariableSpec `ebpf:"syscalls_timed"`
 }
 
 // syscallObjects contains all objects after they have been loaded into the kernel.
@@ -180,10 +205,14 @@ func (o *syscallObjects) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallMaps struct {
+	CallLatencies   *ebpf.Map `ebpf:"call_latencies"`
 	Callers         *ebpf.Map `ebpf:"callers"`
 	Counters        *ebpf.Map `ebpf:"counters"`
+	Entries         *ebpf.Map `ebpf:"entries"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
+	FrontLatencies  *ebpf.Map `ebpf:"front_latencies"`
+	Fronts          *ebpf.Map `ebpf:"fronts"`
 	PastCounters    *ebpf.Map `ebpf:"past_counters"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
@@ -195,10 +224,14 @@ type syscallMaps struct {
 
 func (m *syscallMaps) Close() error {
 	return _SyscallClose(
+		m.CallLatencies,
 		m.Callers,
 		m.Counters,
+		m.Entries,
 		m.EventCounts,
 		m.Events,
+		m.FrontLatencies,
+		m.Fronts,
 		m.PastCounters,
 		m.Sandboxes,
 		m.StrayCounts,
@@ -217,28 +250,35 @@ type syscallVariables struct {
 	AbiCallerCalls  *ebpf.Variable `ebpf:"abi_caller_calls"`
 	AbiCounter      *ebpf.Variable `ebpf:"abi_counter"`
 	AbiCounterKey   *ebpf.Variable `ebpf:"abi_counter_key"`
+	AbiLatencies    *ebpf.Variable `ebpf:"abi_latencies"`
 	CallerNone      *ebpf.Variable `ebpf:"caller_none"`
 	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
 	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
+	LatenciesNone   *ebpf.Variable `ebpf:"latencies_none"`
 	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
 	SyscallHandedOn *ebpf.Variable `ebpf:"syscall_handed_on"`
 	SyscallRoutes   *ebpf.Variable `ebpf:"syscall_routes"`
 	SyscallsCounted *ebpf.Variable `ebpf:"syscalls_counted"`
+	SyscallsTimed   *ebpf.Variable `ebpf:"syscalls_timed"`
 }
 
 // syscallPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallPrograms struct {
-	SyscallOnSysExit *ebpf.Program `ebpf:"syscall_on_sys_exit"`
+	SyscallOnSysEnter *ebpf.Program `ebpf:"syscall_on_sys_enter"`
+	SyscallOnSysExit  *ebpf.Program `ebpf:"syscall_on_sys_exit"`
+	SyscallSettle     *ebpf.Program `ebpf:"syscall_settle"`
 }
 
 func (p *syscallPrograms) Close() error {
 	return _SyscallClose(
+		p.SyscallOnSysEnter,
 		p.SyscallOnSysExit,
+		p.SyscallSettle,
 	)
 }
 

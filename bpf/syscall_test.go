@@ -15,7 +15,21 @@ import (
 const (
 	callsOfGetppid = 12345
 	callsOfFchdir  = 777
+	// How often helperCallsAndWait sleeps, and how long at least.
+	callsOfSleep = 5
+	waitOfSleep  = 20 * time.Millisecond
 )
+
+// helperCallsAndWait does what helperCalls does, and waits in the kernel.
+func helperCallsAndWait([]string) (string, error) {
+	for range callsOfSleep {
+		pause := unix.NsecToTimespec(waitOfSleep.Nanoseconds())
+		if err := unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &pause, nil); err != nil {
+			return "", err
+		}
+	}
+	return helperCalls(nil)
+}
 
 // helperCalls makes a known number of system calls, some of which fail, and one 32-bit program's.
 func helperCalls([]string) (string, error) {

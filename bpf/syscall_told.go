@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -26,13 +27,16 @@ type syscallAccount struct {
 }
 
 // syscallTold is how much of it was told, and when, in nanoseconds since 1970.
-type syscallTold struct{ Calls, Errors, Time int64 }
+type syscallTold struct {
+	Calls, Errors, Time, Sum int64
+	Buckets                  [event.LatencyBuckets]int64
+}
 
 // openSyscallsTold opens what was told of the counts of system calls.
 func (p *pins) openSyscallsTold() error {
 	var err error
 	p.syscalls, err = p.own(pinSyscalls, &ebpf.MapSpec{
-		Name: "pin_syscalls", Type: ebpf.Hash, KeySize: 8 + syscallNameSize, ValueSize: 24, MaxEntries: pinSyscallsMax,
+		Name: "pin_syscalls", Type: ebpf.Hash, KeySize: 8 + syscallNameSize, ValueSize: uint32(binary.Size(syscallTold{})), MaxEntries: pinSyscallsMax,
 		Flags: unix.BPF_F_NO_PREALLOC,
 	})
 	return err
@@ -49,10 +53,18 @@ func (t *Tracer) SyscallsTold(c *SyscallCounts, at time.Time) {
 	for _, e := range c.Errors {
 		failed[e.Name] = e.N
 	}
+	latencies := map[string]*event.Latency{}
+	for i := range c.Latencies {
+		latencies[c.Latencies[i].Name] = &c.Latencies[i]
+	}
 	for _, e := range c.Counts {
 		account := syscallAccount{Sandbox: c.Sandbox}
 		if copy(account.Name[:], e.Name) == len(e.Name) {
-			_ = t.pins.syscalls.Put(account, syscallTold{e.N, failed[e.Name], at.UnixNano()}) // no room: it is told again
+			told := syscallTold{Calls: e.N, Errors: failed[e.Name], Time: at.UnixNano()}
+			if l := latencies[e.Name]; l != nil {
+				told.Sum, told.Buckets = int64(l.Sum), l.Buckets
+			}
+			_ = t.pins.syscalls.Put(account, told) // no room: it is told again
 		}
 	}
 }
@@ -78,6 +90,7 @@ func (t *Tracer) ToldSyscalls() map[uint64]ToldSyscalls {
 		of, name, at := told[account.Sandbox], text(account.Name[:]), time.Unix(0, was.Time)
 		of.Counts = append(of.Counts, event.Count{Name: name, N: was.Calls})
 		of.Errors = append(of.Errors, event.Count{Name: name, N: was.Errors})
+		of.Latencies = append(of.Latencies, event.Latency{Name: name, Sum: time.Duration(was.Sum), Buckets: was.Buckets})
 		if at.After(of.Time) {
 			of.Time = at
 		}
@@ -92,6 +105,7 @@ func (t *Tracer) ToldSyscalls() map[uint64]ToldSyscalls {
 // ToldSyscalls is how much was told of one sandbox's counts of system calls, and when last.
 type ToldSyscalls struct {
 	Counts, Errors []event.Count
+	Latencies      []event.Latency
 	Time           time.Time
 }
 

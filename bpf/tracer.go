@@ -281,7 +281,11 @@ func (t *Tracer) openCalls() error {
 	if p.collection == nil || !t.cfg.countsCalls(t.plan) {
 		return nil
 	}
-	t.calls = newCalls(p.collection)
+	calls, err := newCalls(p.collection)
+	if err != nil {
+		return err
+	}
+	t.calls = calls
 	if t.pins == nil {
 		return nil
 	}
@@ -388,8 +392,8 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 func (t *Tracer) attach(p *loadedProbe) error {
 	var errs []error
 	for name, program := range p.collection.Programs {
-		if h := p.hooks[name]; h.hangs() {
-			continue // hangPlanned has attached it
+		if h := p.hooks[name]; h.hangs() || h.kind == ebpf.RawTracepoint {
+			continue // hangPlanned has attached it, or user space runs it
 		}
 		if err := t.attachProgram(p, name, program); err != nil {
 			errs = append(errs, fmt.Errorf("program %s: %w", name, err))

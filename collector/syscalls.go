@@ -14,6 +14,7 @@ import (
 // syscallCounts is the kernel's counters of one sandbox as they were at the last summary.
 type syscallCounts struct {
 	counts, errors map[string]int64
+	latencies      map[string]event.Latency
 	since          time.Time
 }
 
@@ -52,6 +53,7 @@ func (p *Pipeline) publishSyscalls(state *sandboxState, c bpf.SyscallCounts, now
 	summary := &event.SyscallSummary{
 		Window: now.Sub(last.since), Counts: growth(last.counts, c.Counts), Errors: growth(last.errors, c.Errors),
 	}
+	summary.Latencies = event.NewLatencies(longer(last.latencies, c.Latencies), event.SumOf(summary.Counts))
 	last.since = now
 	if len(summary.Counts) == 0 {
 		return
@@ -67,6 +69,7 @@ func (p *Pipeline) publishSyscalls(state *sandboxState, c bpf.SyscallCounts, now
 		did := &c.Processes[i]
 		p.publish(&event.Event{Time: now, Sandbox: state.sandbox, Process: processes[i], Payload: &event.SyscallProcess{
 			Window: summary.Window, Counts: mostFirst(did.Counts), Errors: mostFirst(did.Errors), Other: did.Other,
+			Latencies: event.NewLatencies(did.Latencies, did.Calls+did.Other),
 		}})
 	}
 	if s, ok := p.s.Source.(syscallKeeper); ok {
@@ -121,6 +124,7 @@ func (p *Pipeline) inheritSyscalls() {
 func (p *Pipeline) beginSyscalls(state *sandboxState) {
 	last := &state.syscalls
 	last.counts, last.errors, last.since = map[string]int64{}, map[string]int64{}, state.firstSeen
+	last.latencies = map[string]event.Latency{}
 	told, ok := p.toldSyscalls[state.sandbox.CgroupID]
 	if !ok {
 		return
@@ -129,6 +133,7 @@ func (p *Pipeline) beginSyscalls(state *sandboxState) {
 	last.since = told.Time
 	growth(last.counts, told.Counts)
 	growth(last.errors, told.Errors)
+	longer(last.latencies, told.Latencies)
 }
 
 // growth is how much each counter grew, most first, and notes the counters in last.
@@ -141,6 +146,23 @@ func growth(last map[string]int64, counts []event.Count) []event.Count {
 		last[c.Name] = c.N
 	}
 	return mostFirst(grown)
+}
+
+// longer is how much longer the calls of each name have taken, those first that took longest together, and notes all in
+// last.
+func longer(last map[string]event.Latency, latencies []event.Latency) []event.Latency {
+	var grown []event.Latency
+	for i := range latencies {
+		l, before := &latencies[i], last[latencies[i].Name]
+		if since := l.Since(&before); since.Count() > 0 {
+			grown = append(grown, since)
+		}
+		last[l.Name] = *l
+	}
+	slices.SortFunc(grown, func(a, b event.Latency) int {
+		return cmp.Or(cmp.Compare(b.Sum, a.Sum), cmp.Compare(a.Name, b.Name))
+	})
+	return grown
 }
 
 // mostFirst orders counts.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/event"
 )
@@ -71,5 +73,29 @@ func TestSyscallsOfTheOneBefore(t *testing.T) {
 	p.tick(now.Add(11 * time.Second))
 	if got := summaries(p); len(got) != 1 || got[0].Counts[0].N != 5 {
 		t.Errorf("of new counts is told %+v", got)
+	}
+}
+
+// TestSyscallLatencies has what is told of latencies be what came on top since the last summary, also of the collector before.
+func TestSyscallLatencies(t *testing.T) {
+	last := map[string]event.Latency{}
+	of := func(name string, sum time.Duration, first, second int64) event.Latency {
+		return event.Latency{Name: name, Sum: sum, Buckets: [event.LatencyBuckets]int64{first, second}}
+	}
+	for _, step := range []struct{ now, told []event.Latency }{
+		{[]event.Latency{of("futex", 9, 1, 1), of("read", 1, 1, 0)}, []event.Latency{of("futex", 9, 1, 1), of("read", 1, 1, 0)}},
+		{[]event.Latency{of("futex", 9, 1, 1), of("read", 30, 1, 5)}, []event.Latency{of("read", 29, 0, 5)}},
+		{[]event.Latency{of("futex", 10, 2, 1), of("read", 33, 2, 5)}, []event.Latency{of("read", 3, 1, 0), of("futex", 1, 1, 0)}},
+	} {
+		if diff := cmp.Diff(step.told, longer(last, step.now)); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+	}
+	told := event.NewLatencies([]event.Latency{of("read", 3, 1, 2)}, 5).AppendAttributes(nil)
+	if len(told) != 3 || told[2].Key != event.SyscallUntimed {
+		t.Errorf("of 5 calls, 3 of which took any time, is told %v", told)
+	}
+	if got := event.NewLatencies(nil, 5); got != nil {
+		t.Errorf("nothing is %+v", got)
 	}
 }

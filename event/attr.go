@@ -546,6 +546,13 @@ const (
 	SyscallProcesses Key = "watchglass.syscall.processes"
 	// SyscallOther is how many more calls the process made, of kinds that found no room of their own.
 	SyscallOther Key = "watchglass.syscall.other"
+	// SyscallTime is how long the calls of each name took together, in nanoseconds, by the clock: waiting is in it.
+	SyscallTime Key = "watchglass.syscall.time"
+	// SyscallLatencies is how many calls took how long, by their name, a space and up to how many nanoseconds: powers of
+	// two of a second, +Inf beyond 16 s. The name is _all where it is of all calls together.
+	SyscallLatencies Key = "watchglass.syscall.latencies"
+	// SyscallUntimed is how many of the calls are of unknown duration.
+	SyscallUntimed Key = "watchglass.syscall.untimed"
 )
 
 // Attributes of resource usage. Times, bytes and counts are since the cgroup was made.

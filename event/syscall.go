@@ -19,6 +19,8 @@ type SyscallSummary struct {
 	// Processes is how many of the calls were made by which process: by the UIDs of those that made the most, each of
 	// which has a SyscallProcess of its own, then OtherCount for the rest. The sum is that of Counts.
 	Processes []Count
+	// Latencies is how long the calls took; nil where that is not measured.
+	Latencies *Latencies
 }
 
 // OtherCount is the name under which everything is counted that has no count of its own.
@@ -37,7 +39,7 @@ func (s *SyscallSummary) AppendAttributes(dst []Attribute) []Attribute {
 	if len(s.Processes) > 0 {
 		dst = append(dst, Attribute{SyscallProcesses, Counts(s.Processes)})
 	}
-	return dst
+	return s.Latencies.AppendAttributes(dst)
 }
 
 // AppendBody implements Payload.
@@ -54,11 +56,7 @@ func appendCounts(dst []Attribute, counts, errs []Count) []Attribute {
 }
 
 func appendCalls(dst []byte, counts []Count, window time.Duration) []byte {
-	var total int64
-	for _, c := range counts {
-		total += c.N
-	}
-	dst = strconv.AppendInt(dst, total, 10)
+	dst = strconv.AppendInt(dst, SumOf(counts), 10)
 	dst = append(dst, " system calls of "...)
 	dst = strconv.AppendInt(dst, int64(len(counts)), 10)
 	dst = append(dst, " kinds in "...)
@@ -77,6 +75,8 @@ type SyscallProcess struct {
 	Counts, Errors []Count
 	// Other is how many more calls it made, of kinds that found no room of their own: a process has room for 64.
 	Other int64
+	// Latencies is how long its calls took, those of Other too, as AllCalls; nil where that is not measured.
+	Latencies *Latencies
 }
 
 // Kind implements Payload.
@@ -92,7 +92,7 @@ func (s *SyscallProcess) AppendAttributes(dst []Attribute) []Attribute {
 	if s.Other > 0 {
 		dst = append(dst, Attribute{SyscallOther, Int(s.Other)})
 	}
-	return dst
+	return s.Latencies.AppendAttributes(dst)
 }
 
 // AppendBody implements Payload.

@@ -57,6 +57,7 @@ type Metrics struct {
 	bytes       *prometheus.CounterVec
 	syscalls    *prometheus.CounterVec
 	failures    *prometheus.CounterVec
+	callTimes   *durations
 	findings    *prometheus.CounterVec
 	starts      prometheus.Counter
 	build       *prometheus.GaugeVec
@@ -119,6 +120,8 @@ func (m *Metrics) addEventInstruments() {
 		"System calls made in sandboxes, by name, as far as they were summarised.", "syscall")
 	m.failures = m.counter("watchglass_syscall_errors_total",
 		"System calls of sandboxes that returned an error, by name, as far as they were summarised.", "syscall")
+	m.callTimes = m.durations("watchglass_syscall_duration_seconds",
+		"Time that system calls of sandboxes took, by name, waiting included; none where kernel.syscall_latency is off.", "syscall")
 	m.findings = m.counter("watchglass_findings_total",
 		"Findings, by rule and severity. Updates of a finding do not count again.", "rule", "severity")
 	m.starts = m.counter("watchglass_sandbox_starts_total", "Sandboxes that began to be watched.").WithLabelValues()
@@ -196,12 +199,22 @@ func (m *Metrics) observe(ev *event.Event) {
 		for _, c := range p.Errors {
 			m.failures.WithLabelValues(m.callLabel.value(c.Name)).Add(max(0, float64(c.N)))
 		}
+		if p.Latencies != nil {
+			m.observeLatencies(p.Latencies)
+		}
 	case *event.Finding:
 		if p.State == event.FindingNew || p.State == "" {
 			count(m.findings.WithLabelValues(m.ruleLabel.value(p.Rule.ID), p.Severity().FindingName()), ev)
 		}
 	case *event.SandboxStart:
 		m.starts.Inc()
+	}
+}
+
+func (m *Metrics) observeLatencies(latencies *event.Latencies) {
+	for i := range latencies.ByName {
+		of := &latencies.ByName[i]
+		m.callTimes.add(m.callLabel.value(of.Name), of, m.now())
 	}
 }
 

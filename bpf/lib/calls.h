@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How often each process made each system call.
+ * How often each process made each system call, how often it failed, and how long it took.
  *
  * Owns the counters by process. Each call is counted once: here, or where a process, or a call of it, finds no
- * room here, with its sandbox (syscall.bpf.c). So a sandbox's sum is exact, whatever has room. It must not
- * empty what it counted: user space does that when the process has ended, so that no count is pushed out untold.
+ * room here, with its sandbox. So a sandbox's sum is exact, whatever has room. It must not empty what it
+ * counted: user space does that when the process has ended, so that no count is pushed out untold.
  *
- * Why not per CPU: that would be 2 KiB a process on every possible CPU. CPUs contend only for the counters of one
- * process.
+ * Why not per CPU: that would be 2 KiB a process on every possible CPU. Calls are counted in a small table of each
+ * CPU's own (lib/front.h) and added up here later, so that CPUs hardly ever contend for a counter.
  */
 #ifndef WATCHGLASS_CALLS_H
 #define WATCHGLASS_CALLS_H
@@ -15,6 +15,8 @@
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
+
+#include "event.h"
 
 /* A process has room for so many calls, in rows by their number. */
 #define CALLS_ROWS 16
@@ -25,6 +27,18 @@
 /* Marks of a call's name: that there is one, and that its number is of i386. */
 #define CALLS_NAMED 0x80000000u
 #define CALLS_COMPAT 0x40000000u
+/*
+ * Latencies are counted by powers of two of a second: bucket 0 up to 2^-22 s, each next one up to twice as long, the last
+ * one beyond 2^4 s. So they are the buckets of an exponential histogram of scale 0.
+ */
+#define CALLS_BUCKETS 28
+/* What a duration in nanoseconds is multiplied with and shifted by for one in 2^-30 s; the first bucket has 8 bits of that. */
+#define CALLS_TICKS 1125900
+#define CALLS_TICKS_SHIFT 20
+#define CALLS_FIRST_BITS 8
+/* Longer ones would overflow: over two hours. */
+#define CALLS_LONGEST (1ull << 43)
+
 /* caller is a process. */
 struct caller {
 	__u64 start;
@@ -40,10 +54,20 @@ struct caller_call {
 	__u64 errors;
 };
 
-/* caller_calls is the calls of a process in one sandbox. other is how many of them are counted with the sandbox. */
+/* latencies is how long calls took: all together, in nanoseconds, and how many of them which time. */
+struct latencies {
+	__u64 sum;
+	__u64 buckets[CALLS_BUCKETS];
+};
+
+/*
+ * caller_calls is the calls of a process in one sandbox. other is how many of them are counted with the sandbox,
+ * latencies those of all.
+ */
 struct caller_calls {
 	__u64 sandbox;
 	__u64 other;
+	struct latencies latencies;
 	struct caller_call calls[CALLS_ROWS * CALLS_ROW];
 };
 
@@ -59,10 +83,76 @@ struct {
 /* Too large for the stack. */
 const volatile struct caller_calls caller_none;
 
-/* caller_of returns the counters of the current process in a sandbox, NULL where there is no room for them. */
-static __always_inline struct caller_calls *caller_of(__u64 sandbox, const struct task_struct *task)
+/* counter_key is a counter's name: one system call of one sandbox, 32-bit calls, which have numbers of their own, apart. */
+struct counter_key {
+	__u64 sandbox;
+	__u32 number;
+	__u32 compat;
+};
+
+/* counter is calls that returned and no process has a counter for, and those of them that returned an error. */
+struct counter {
+	__u64 calls;
+	__u64 errors;
+};
+
+/*
+ * Preallocated: without, quick inserts of new keys fail with ENOMEM while the kernel refills its pool
+ * (seen on 6.12 and 6.18). A full map counts in nothing but losses.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct counter_key);
+	__type(value, struct counter);
+} counters SEC(".maps");
+
+/* call_latencies is how long each call of each sandbox took. The loader sizes it. What has no room there has no latency. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct counter_key);
+	__type(value, struct latencies);
+} call_latencies SEC(".maps");
+
+/* Too large for the stack. */
+const volatile struct latencies latencies_none;
+
+/* calls_key is the name of a call of a sandbox, by its name among those of a process. */
+static __always_inline struct counter_key calls_key(__u64 sandbox, __u32 name)
 {
-	struct caller key = {.start = task->group_leader->start_boottime, .pid = task->tgid};
+	struct counter_key key = {.sandbox = sandbox};
+
+	key.number = name & ~(CALLS_NAMED | CALLS_COMPAT);
+	key.compat = (name & CALLS_COMPAT) != 0;
+	return key;
+}
+
+static __always_inline struct counter *counter_of(const struct counter_key *key)
+{
+	struct counter *counter = bpf_map_lookup_elem(&counters, key);
+	struct counter none = {};
+
+	if (counter)
+		return counter;
+	bpf_map_update_elem(&counters, key, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&counters, key);
+}
+
+static __always_inline struct latencies *latencies_of(const struct counter_key *key)
+{
+	struct latencies *latencies = bpf_map_lookup_elem(&call_latencies, key);
+
+	if (latencies)
+		return latencies;
+	bpf_map_update_elem(&call_latencies, key, (const void *)&latencies_none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&call_latencies, key);
+}
+
+/* caller_of returns the counters of a process in a sandbox, NULL where there is no room for them. */
+static __always_inline struct caller_calls *caller_of(__u64 sandbox, __u64 start, __u32 pid)
+{
+	struct caller key = {.start = start, .pid = pid};
 	struct caller_calls *calls = bpf_map_lookup_elem(&callers, &key);
 
 	if (!calls) {
@@ -101,27 +191,58 @@ static __always_inline struct caller_call *caller_call_of(struct caller_calls *c
 	return NULL;
 }
 
-/*
- * caller_count counts a call of the current process; 0 means that the sandbox is to count it. A global function: verified
- * once, not with all that came before.
- */
-__noinline int caller_count(__u64 sandbox, __u32 number, __u32 compat, __u32 failed)
+/* calls_add adds calls of a process to its counters, or where it has none for them, to those of its sandbox. */
+static __always_inline void calls_add(struct caller_calls *caller, const struct counter_key *key,
+				      __u32 name, __u64 calls, __u64 errors)
 {
-	__u32 name = number | CALLS_NAMED | (compat ? CALLS_COMPAT : 0);
-	struct caller_calls *caller = caller_of(sandbox, bpf_get_current_task_btf());
-	struct caller_call *call;
+	struct caller_call *call = caller ? caller_call_of(caller, name) : NULL;
+	struct counter *counter;
 
-	if (!caller)
-		return 0;
-	call = caller_call_of(caller, name);
 	if (call) {
-		__sync_fetch_and_add(&call->calls, 1);
-		if (failed)
-			__sync_fetch_and_add(&call->errors, 1);
-		return 1;
+		__sync_fetch_and_add(&call->calls, calls);
+		__sync_fetch_and_add(&call->errors, errors);
+		return;
 	}
-	__sync_fetch_and_add(&caller->other, 1);
-	return 0;
+	if (caller)
+		__sync_fetch_and_add(&caller->other, calls);
+	counter = counter_of(key);
+	if (!counter) {
+		event_lose_many(key->sandbox, 0, calls);
+		return;
+	}
+	__sync_fetch_and_add(&counter->calls, calls);
+	__sync_fetch_and_add(&counter->errors, errors);
+}
+
+/* calls_bucket is the bucket of a duration in nanoseconds. */
+static __always_inline __u32 calls_bucket(__u64 took)
+{
+	__u64 ticks = (took < CALLS_LONGEST ? took : CALLS_LONGEST) * CALLS_TICKS >>
+		      (CALLS_TICKS_SHIFT + CALLS_FIRST_BITS);
+	__u32 bucket = 0;
+
+	if (ticks >> 32) {
+		bucket += 32;
+		ticks >>= 32;
+	}
+	if (ticks >> 16) {
+		bucket += 16;
+		ticks >>= 16;
+	}
+	if (ticks >> 8) {
+		bucket += 8;
+		ticks >>= 8;
+	}
+	if (ticks >> 4) {
+		bucket += 4;
+		ticks >>= 4;
+	}
+	if (ticks >> 2) {
+		bucket += 2;
+		ticks >>= 2;
+	}
+	bucket += ticks >> 1 ? 2 : ticks;
+	return bucket < CALLS_BUCKETS ? bucket : CALLS_BUCKETS - 1;
 }
 
 #endif

@@ -154,16 +154,22 @@ static __always_inline void event_aggregate(__u64 sandbox, __u32 kind)
 	__sync_fetch_and_add(&count->tallies[slot].aggregated, 1);
 }
 
-/* event_lose counts a record that could not even be made, for lack of room in a table. */
-static __always_inline void event_lose(__u64 sandbox, __u32 kind)
+/* event_lose_many counts so many records that could not even be made, for lack of room in a table. */
+static __always_inline void event_lose_many(__u64 sandbox, __u32 kind, __u64 records)
 {
 	struct event_count *count = event_count_of(sandbox);
 	__u32 slot = event_slot_of(kind);
 
 	if (!count)
 		return;
-	__sync_fetch_and_add(&count->tallies[slot].seen, 1);
-	__sync_fetch_and_add(&count->tallies[slot].dropped, 1);
+	__sync_fetch_and_add(&count->tallies[slot].seen, records);
+	__sync_fetch_and_add(&count->tallies[slot].dropped, records);
+}
+
+/* event_lose counts one of them. */
+static __always_inline void event_lose(__u64 sandbox, __u32 kind)
+{
+	event_lose_many(sandbox, kind, 1);
 }
 
 /* event_count_add counts one record of no kind, as sent or as dropped. */

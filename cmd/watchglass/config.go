@@ -85,7 +85,9 @@ type kernelConfig struct {
 	Environment   []string     `yaml:"environment"`
 	Plan          bpf.Plan     `yaml:"plan"`
 	SyscallCounts bpf.Counting `yaml:"syscall_counts"`
-	FileIO        bool         `yaml:"file_io"`
+	// SyscallLatency is as in bpf.Config.
+	SyscallLatency bool `yaml:"syscall_latency"`
+	FileIO         bool `yaml:"file_io"`
 	// FlowInterval is as in bpf.Config.
 	FlowInterval time.Duration `yaml:"flow_interval"`
 	// Pins is for the daemon alone.
@@ -230,7 +232,7 @@ func (c *kernelConfig) tracer() bpf.Config {
 	return bpf.Config{
 		RingBytes: c.RingBytes, BulkBudget: c.BulkBudget, KeptBudget: c.KeptBudget,
 		MaxSandboxes: c.MaxSandboxes, Environment: c.Environment, SyscallCounts: c.SyscallCounts, FileIO: c.FileIO,
-		Plan: c.Plan, FlowInterval: c.FlowInterval,
+		SyscallLatency: c.SyscallLatency, Plan: c.Plan, FlowInterval: c.FlowInterval,
 	}
 }
 

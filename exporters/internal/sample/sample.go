@@ -126,6 +126,10 @@ func Events() []*event.Event {
 			Window: 10 * time.Second, Counts: []event.Count{{Name: "openat", N: 40}, {Name: "read", N: 3}},
 			Errors:    []event.Count{{Name: "openat", N: 2}},
 			Processes: []event.Count{{Name: "00000000000000aa", N: 30}, {Name: event.OtherCount, N: 13}},
+			Latencies: event.NewLatencies([]event.Latency{
+				{Name: "openat", Sum: 96 * time.Microsecond, Buckets: [event.LatencyBuckets]int64{2: 30, 3: 9}},
+				{Name: "read", Sum: 20 * time.Second, Buckets: [event.LatencyBuckets]int64{0: 2, event.LatencyBuckets - 1: 1}},
+			}, 43),
 		}},
 		{p, &event.ProcessExit{Code: 2, Exited: Start().Add(2 * time.Second), Duration: 2 * time.Second}},
 		{&hostile, &event.ProcessExit{Signal: 11, CoreDumped: true, Exited: Start().Add(time.Second), Duration: time.Second}},
