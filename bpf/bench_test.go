@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,11 +63,19 @@ func kernelWorks() []kernelWork {
 			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
+			name: "open-depth-3-threads", action: "bench open-shared", count: 50_000, args: fileAtDepth(3, "watched"),
+			programs: []string{"syscall_on_sys_exit"},
+		},
+		{
 			name: "open-depth-16", action: "bench open", count: 50_000, args: fileAtDepth(16, "watched"),
 			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
 			name: "open-repeated", action: "bench open", count: 50_000, args: fileAtDepth(3, "file"),
+			programs: []string{"syscall_on_sys_exit"},
+		},
+		{
+			name: "open-repeated-threads", action: "bench open-shared", count: 50_000, args: fileAtDepth(3, "file"),
 			programs: []string{"syscall_on_sys_exit"},
 		},
 		{
@@ -87,6 +96,16 @@ func kernelWorks() []kernelWork {
 		{
 			name: "udp-sendto", action: "bench sendto", count: 100_000, args: listening,
 			programs: []string{"network_on_sendmsg4"},
+		},
+		{
+			// Outside, no packet is of interest; inside, those of UDP are counted.
+			name: "udp-packet", action: "bench datagram", count: 100_000,
+			programs: []string{"dns_on_egress", "dns_on_ingress"},
+		},
+		{
+			// Of no interest inside either, once the connection's first bytes have been shown.
+			name: "tcp-packet", action: "bench stream", count: 100_000, args: listening,
+			programs: []string{"dns_on_egress", "dns_on_ingress"},
 		},
 	}
 }
@@ -168,16 +187,9 @@ func benchStep(name string, args []string) func() error {
 	case "getppid":
 		return func() error { unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); return nil }
 	case "open":
-		return func() error {
-			fd, err := unix.Open(args[0], unix.O_RDONLY, 0)
-			if errors.Is(err, unix.ENOENT) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			return unix.Close(fd)
-		}
+		return openStep(args[0], false)
+	case "open-shared":
+		return openStep(args[0], true)
 	case "read":
 		return readStep(args)
 	case "exec":
@@ -190,8 +202,81 @@ func benchStep(name string, args []string) func() error {
 			}
 			return conn.Close()
 		}
+	case "datagram":
+		return datagramStep()
+	case "stream":
+		return streamStep(args)
 	default:
 		return sendStep(args)
+	}
+}
+
+// openStep opens a file and closes it, as a program of one thread does: with descriptors that no other thread can
+// change; shared is as one of several.
+func openStep(path string, shared bool) func() error {
+	var err error
+	if !shared {
+		// The runtime's poller makes a descriptor when it is first needed: all threads must have it.
+		time.Sleep(time.Millisecond)
+		runtime.LockOSThread()
+		err = unix.Unshare(unix.CLONE_FILES)
+	}
+	return func() error {
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY, 0)
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	}
+}
+
+// datagramStep sends a datagram from one socket of the process to another one and takes it there.
+func datagramStep() func() error {
+	from, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return func() error { return err }
+	}
+	to, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err == nil {
+		err = unix.Bind(to, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	var bound unix.Sockaddr
+	if err == nil {
+		bound, err = unix.Getsockname(to)
+	}
+	if err == nil {
+		err = unix.Connect(from, bound)
+	}
+	b := []byte("x")
+	return func() error {
+		if err == nil {
+			_, err = unix.Write(from, b)
+		}
+		if err == nil {
+			_, err = unix.Read(to, b)
+		}
+		return err
+	}
+}
+
+// streamStep sends on one connection, of which more than the kernel side shows was sent before.
+func streamStep(args []string) func() error {
+	conn, err := net.Dial("tcp", args[0])
+	if err == nil {
+		_, err = conn.Write(make([]byte, 64<<10))
+	}
+	b := []byte("x")
+	return func() error {
+		if err == nil {
+			_, err = conn.Write(b)
+		}
+		return err
 	}
 }
 

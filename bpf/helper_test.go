@@ -295,12 +295,15 @@ func helperActions() map[string]helperAction {
 		"transfer many":   helperTransferMany,
 		"read files":      helperReadFiles,
 
-		"bench getppid": helperBench("getppid"),
-		"bench open":    helperBench("open"),
-		"bench read":    helperBench("read"),
-		"bench exec":    helperBench("exec"),
-		"bench connect": helperBench("connect"),
-		"bench sendto":  helperBench("sendto"),
+		"bench getppid":     helperBench("getppid"),
+		"bench open":        helperBench("open"),
+		"bench open-shared": helperBench("open-shared"),
+		"bench datagram":    helperBench("datagram"),
+		"bench stream":      helperBench("stream"),
+		"bench read":        helperBench("read"),
+		"bench exec":        helperBench("exec"),
+		"bench connect":     helperBench("connect"),
+		"bench sendto":      helperBench("sendto"),
 	}
 }
 
