@@ -118,6 +118,28 @@ static __always_inline struct transport transport_of(struct __sk_buff *skb)
 	return found;
 }
 
+/* ports is the first bytes of UDP and of TCP. */
+struct ports {
+	__be16 source;
+	__be16 dest;
+};
+
+/* TRANSPORT_MASK bounds where a transport's header starts: an IPv4 header has 60 bytes at most. */
+#define TRANSPORT_MASK 63
+
+/* ports_of reads the ports of a packet: by loads, where its linear part has them. False where there are none. */
+static __always_inline bool ports_of(struct __sk_buff *skb, __u32 offset, struct ports *ports)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+	struct ports *at = data + (offset & TRANSPORT_MASK);
+
+	if ((void *)(at + 1) > end)
+		return !bpf_skb_load_bytes(skb, offset, ports, sizeof(*ports));
+	*ports = *at;
+	return true;
+}
+
 /* PACKET_SEND sends size bytes of the packet from an offset on, after the head, with room for as many as are given. */
 #define PACKET_SEND(type, room)                                                                    \
 	do {                                                                                       \
@@ -205,9 +227,7 @@ static __always_inline struct datagrams *datagram_socket(struct __sk_buff *skb)
 
 	if (!sk)
 		return NULL;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return NULL;
+	/* It looks by itself whether it is a full socket: since 5.11. */
 	socket = bpf_sk_storage_get(&datagram_sockets, sk, NULL, 0);
 	return socket && socket->cookie ? socket : NULL;
 }
@@ -257,9 +277,9 @@ __noinline int datagram_show(struct __sk_buff *skb, __u32 offset)
  * datagram_count counts a datagram of a socket that a sandbox connected or sent by. 1 means that it is one of the first
  * and may be worth showing.
  */
-__noinline int datagram_count(struct __sk_buff *skb, __u32 offset, __u32 sent)
+__noinline int datagram_count(struct __sk_buff *skb, struct datagrams *socket, __u32 offset,
+			      __u32 sent)
 {
-	struct datagrams *socket = datagram_socket(skb);
 	struct destination key = {};
 	struct udphdr udp;
 	struct flow *flow;
@@ -348,8 +368,12 @@ static __always_inline void stream_show(struct __sk_buff *skb, const struct conn
 		shown->begun = 1;
 	}
 	before = sequence - shown->first;
-	if (before >= limit)
+	if (before >= limit) {
+		/* What is sent comes by here in order: all that is to be shown was. */
+		if (head->sent && (__s32)before > 0)
+			shown->bytes = 2 * limit;
 		return;
+	}
 	if (size > limit - before)
 		size = limit - before;
 	if (size > PACKET_LARGE)
@@ -366,6 +390,58 @@ static __always_inline void stream_show(struct __sk_buff *skb, const struct conn
 	packet_send(skb, head, DNS_STREAM, offset, size);
 }
 
+/* stream_connection is what is kept with the socket of a packet, NULL when no sandbox made that connection. */
+static __always_inline struct connection *stream_connection(struct __sk_buff *skb)
+{
+	struct connection *connection;
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return NULL;
+	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	return connection && !connection->inbound ? connection : NULL;
+}
+
+/*
+ * stream_sent shows what is new of what a connection sends. It and the next one are functions of their own, so that
+ * packets that show nothing have no head to prepare.
+ */
+__noinline int stream_sent(struct __sk_buff *skb, __u32 offset)
+{
+	struct connection *connection = stream_connection(skb);
+	struct packet head = {.sent = 1, .offset = offset};
+
+	if (connection)
+		stream_show(skb, connection, &connection->sent, &head, STREAM_SENT);
+	return 0;
+}
+
+/* stream_received shows what is new of what a name server answers on a connection. */
+__noinline int stream_received(struct __sk_buff *skb, __u32 offset)
+{
+	struct connection *connection = stream_connection(skb);
+	struct packet head = {.offset = offset};
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tcp;
+
+	if (!connection || !sk || !connection->established ||
+	    connection->received.bytes >= 2 * STREAM_RECEIVED)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	tcp = bpf_tcp_sock(sk);
+	if (!tcp)
+		return 0;
+	if (!connection->received.begun) {
+		/* Nothing was received yet: what comes first may not be what was sent first. */
+		connection->received.first = tcp->rcv_nxt;
+		connection->received.begun = 1;
+	}
+	stream_show(skb, connection, &connection->received, &head, STREAM_RECEIVED);
+	return 0;
+}
+
 /*
  * Reports DNS queries, and of each connection that the sandbox made the first 4 KiB that it sends.
  * Why here and not in sendmsg: that carries the bytes in user memory, in pieces, or by splice and io_uring;
@@ -378,26 +454,25 @@ SEC("cgroup_skb/egress")
 int dns_on_egress(struct __sk_buff *skb)
 {
 	struct transport transport = transport_of(skb);
-	struct packet head = {.sent = 1, .offset = transport.offset};
 	struct connection *connection;
-	struct bpf_sock *sk;
+	struct datagrams *socket;
+	struct ports ports;
 
 	if (transport.protocol == IPPROTO_UDP) {
-		if (datagram_count(skb, transport.offset, 1))
+		if (!ports_of(skb, transport.offset, &ports))
+			return 1;
+		socket = datagram_socket(skb);
+		if (socket && datagram_count(skb, socket, transport.offset, 1))
 			datagram_show(skb, transport.offset);
-		dns_message(skb, transport.offset, 1);
+		if (ports.dest == bpf_htons(DNS_PORT))
+			dns_message(skb, transport.offset, 1);
 		return 1;
 	}
-	sk = skb->sk;
-	if (transport.protocol != IPPROTO_TCP || !sk)
+	if (transport.protocol != IPPROTO_TCP)
 		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 1;
-	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	if (!connection || connection->inbound || connection->sent.bytes >= 2 * STREAM_SENT)
-		return 1;
-	stream_show(skb, connection, &connection->sent, &head, STREAM_SENT);
+	connection = stream_connection(skb);
+	if (connection && connection->sent.bytes < 2 * STREAM_SENT)
+		stream_sent(skb, transport.offset);
 	return 1;
 }
 
@@ -414,39 +489,23 @@ SEC("cgroup_skb/ingress")
 int dns_on_ingress(struct __sk_buff *skb)
 {
 	struct transport transport = transport_of(skb);
-	struct packet head = {.offset = transport.offset};
-	struct connection *connection;
-	struct bpf_tcp_sock *tcp;
-	struct bpf_sock *sk;
-	__u16 port;
+	struct datagrams *socket;
+	struct ports ports;
 
+	if ((transport.protocol != IPPROTO_TCP && transport.protocol != IPPROTO_UDP) ||
+	    !ports_of(skb, transport.offset, &ports))
+		return 1;
 	if (transport.protocol == IPPROTO_UDP) {
-		datagram_count(skb, transport.offset, 0);
+		socket = datagram_socket(skb);
+		if (socket)
+			datagram_count(skb, socket, transport.offset, 0);
+	}
+	if (ports.source != bpf_htons(DNS_PORT))
+		return 1;
+	if (transport.protocol == IPPROTO_UDP)
 		dns_message(skb, transport.offset, 0);
-		return 1;
-	}
-	if (transport.protocol != IPPROTO_TCP ||
-	    bpf_skb_load_bytes(skb, transport.offset, &port, sizeof(port)) ||
-	    port != bpf_htons(DNS_PORT))
-		return 1;
-	sk = skb->sk;
-	if (!sk)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 1;
-	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	if (!connection || connection->inbound || connection->received.bytes >= 2 * STREAM_RECEIVED)
-		return 1;
-	tcp = bpf_tcp_sock(sk);
-	if (!connection->established || !tcp)
-		return 1;
-	if (!connection->received.begun) {
-		/* Nothing was received yet: what comes first may not be what was sent first. */
-		connection->received.first = tcp->rcv_nxt;
-		connection->received.begun = 1;
-	}
-	stream_show(skb, connection, &connection->received, &head, STREAM_RECEIVED);
+	else
+		stream_received(skb, transport.offset);
 	return 1;
 }
 
