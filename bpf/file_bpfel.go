@@ -193,6 +193,7 @@ const (
 	fileMapStrays              = "strays"
 	fileMapSyscallHandlers     = "syscall_handlers"
 	fileMapSyscallScopes       = "syscall_scopes"
+	fileMapTicks               = "ticks"
 	fileMapToldOpens           = "told_opens"
 	fileMapTransferRooms       = "transfer_rooms"
 	fileMapTransfers           = "transfers"
@@ -314,6 +315,7 @@ type fileMapSpecs struct {
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
 	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
+	Ticks           *ebpf.MapSpec `ebpf:"ticks"`
 	ToldOpens       *ebpf.MapSpec `ebpf:"told_opens"`
 	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
@@ -391,6 +393,7 @@ type fileMaps struct {
 	Strays          *ebpf.Map `ebpf:"strays"`
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
 	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
+	Ticks           *ebpf.Map `ebpf:"ticks"`
 	ToldOpens       *ebpf.Map `ebpf:"told_opens"`
 	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.Map `ebpf:"transfers"`
@@ -421,6 +424,7 @@ func (m *fileMaps) Close() error {
 		m.Strays,
 		m.SyscallHandlers,
 		m.SyscallScopes,
+		m.Ticks,
 		m.ToldOpens,
 		m.TransferRooms,
 		m.Transfers,
