@@ -146,7 +146,10 @@ func (t *Tracker) otherServer(s *session, said *event.PolicyDecision, at time.Ti
 			continue
 		}
 		if r := t.roots[a.root]; r != nil && !strings.EqualFold(a.name, said.Server) {
-			t.disagreeProxy(r, event.MismatchProxyElsewhere, string(said.Decision)+" "+said.Server, "it asked the proxy for "+a.name)
+			t.disagreeProxy(r, &disagreement{
+				kind: event.MismatchProxyElsewhere, destination: a.name,
+				claimed: string(said.Decision) + " " + said.Server, fact: "it asked the proxy for " + a.name,
+			})
 		}
 		return
 	}
@@ -203,9 +206,15 @@ func (t *Tracker) checkProxy(r *root, c *reached) {
 	switch {
 	case last != nil && !last.denied: // it may go there, and a busy machine is slow: the proxy would say the same again
 	case last != nil:
-		t.disagreeProxy(r, event.MismatchProxyDenied, "deny "+last.server+":"+strconv.Itoa(int(cmp.Or(last.port, c.peer.Port()))), fact)
+		t.disagreeProxy(r, &disagreement{
+			kind: event.MismatchProxyDenied, destination: c.peer.String(),
+			claimed: "deny " + last.server + ":" + strconv.Itoa(int(cmp.Or(last.port, c.peer.Port()))), fact: fact,
+		})
 	case !c.at.Before(s.proxied):
-		t.disagreeProxy(r, event.MismatchProxyBypassed, "all connections go through the proxy", fact)
+		t.disagreeProxy(r, &disagreement{
+			kind: event.MismatchProxyBypassed, destination: c.peer.String(),
+			claimed: "all connections go through the proxy", fact: fact,
+		})
 	}
 }
 
@@ -220,19 +229,26 @@ func (r *root) excused() bool {
 	}))
 }
 
-// disagreeProxy publishes, once for each session and destination, that a proxy's word and the kernel's differ.
-func (t *Tracker) disagreeProxy(r *root, kind event.Mismatch, claimed, fact string) {
+// disagreement is a proxy's word and the kernel's, of one destination: an address and port, or a name.
+type disagreement struct {
+	kind                       event.Mismatch
+	claimed, fact, destination string
+}
+
+// disagreeProxy publishes, once for each session, word and destination, that a proxy's word and the kernel's differ.
+// That the name of the destination is learned later is no other disagreement.
+func (t *Tracker) disagreeProxy(r *root, d *disagreement) {
 	s := r.session
 	if s == nil {
 		return
 	}
-	key := string(kind) + ":" + claimed + ":" + fact
+	key := string(d.kind) + ":" + d.claimed + ":" + d.destination
 	if s.told[key] || len(s.told) >= maxTold {
 		return
 	}
 	s.told[key] = true
-	m := t.mismatch(s, kind)
-	m.Claimed, m.Fact, m.Method, m.Confidence = claimed, fact, r.method, r.confidence
+	m := t.mismatch(s, d.kind)
+	m.Claimed, m.Fact, m.Method, m.Confidence = d.claimed, d.fact, r.method, r.confidence
 	m.Roots = []event.ProcessID{r.uid}
 	if c := r.call; c != nil {
 		m.CallID, m.Tool = c.id, c.tool
