@@ -16,9 +16,9 @@ func decodeCgroup(r *Record, kind uint16, data []byte) error {
 	}
 	switch cgroupChangeKind(kind) {
 	case cgroupChangeKindCHANGE_MADE:
-		r.Payload = &CgroupMade{ID: change.Id, Path: string(path)}
+		r.Payload = keep(r.memory, &r.memory.made, CgroupMade{ID: change.Id, Path: r.memory.text(path)})
 	case cgroupChangeKindCHANGE_GONE:
-		r.Payload = &CgroupGone{ID: change.Id, Path: string(path)}
+		r.Payload = keep(r.memory, &r.memory.gone, CgroupGone{ID: change.Id, Path: r.memory.text(path)})
 	default:
 		return fmt.Errorf("%w: kind %d", errUnknown, kind)
 	}

@@ -64,11 +64,12 @@ func beforeNUL(b []byte) []byte {
 type decoder struct {
 	probes []probe
 	clock  *clock
-	// comms is the names of tasks.
-	comms texts
+	memory memory
+	// record is the one that was decoded last.
+	record Record
 }
 
-// decode decodes one record. It never panics, whatever the bytes.
+// decode decodes one record, which is good until the next one. It never panics, whatever the bytes.
 func (d *decoder) decode(data []byte) (*Record, error) {
 	head, _, err := view[eventHeader](data)
 	if err != nil {
@@ -77,7 +78,9 @@ func (d *decoder) decode(data []byte) (*Record, error) {
 	if int(head.Probe) >= len(d.probes) {
 		return nil, fmt.Errorf("%w: probe %d", errUnknown, head.Probe)
 	}
-	r := &Record{
+	d.memory.large = len(data) > smallRecord
+	r := &d.record
+	*r = Record{
 		Time:      d.clock.wall(head.Time),
 		Sandbox:   head.Sandbox,
 		Cgroup:    head.Cgroup,
@@ -87,11 +90,15 @@ func (d *decoder) decode(data []byte) (*Record, error) {
 			UserID: head.Uid, GroupID: head.Gid,
 			Start: head.Start, ParentStart: head.ParentStart,
 			StartTime: d.clock.wall(head.Start),
-			Comm:      d.comms.of(beforeNUL(head.Comm[:])),
+			Comm:      d.memory.comms.of(beforeNUL(head.Comm[:])),
 		},
+		memory: &d.memory,
+		large:  d.memory.large,
 	}
 	p := &d.probes[head.Probe]
-	if err := p.decode(r, head.Kind, data); err != nil {
+	err = p.decode(r, head.Kind, data)
+	r.memory = nil
+	if err != nil {
 		return nil, fmt.Errorf("decoding a record of probe %s: %w", p.name, err)
 	}
 	return r, nil

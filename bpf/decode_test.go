@@ -75,6 +75,7 @@ func TestDecodeRecorded(t *testing.T) {
 			payload := r.Payload
 			r.Payload, r.Time, r.Task.StartTime = nil, r.Time.UTC(), r.Task.StartTime.UTC()
 			got := fmt.Sprintf("%+v\n%T\n%s", *r, payload, fields(payload))
+			got = strings.Replace(got, " memory:<nil> large:false", "", 1) // of how it is made, not of what it tells
 			golden := filepath.Join(recordsDir, name+".txt")
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {

@@ -52,9 +52,10 @@ func decodeDNS(r *Record, kind uint16, data []byte) error {
 		r.Payload = &Datagram{Ends: ends, Socket: head.Stream, Number: head.Offset, Bytes: append([]byte(nil), bytes...)}
 		return nil
 	}
-	message := ParseDNS(bytes)
+	message := keep(r.memory, &r.memory.messages, DNSMessage{})
+	r.memory.parseDNS(bytes, message)
 	message.Ends, message.Transport = ends, event.TransportUDP
-	r.Payload = &message
+	r.Payload = message
 	return nil
 }
 
@@ -62,75 +63,115 @@ func decodeDNS(r *Record, kind uint16, data []byte) error {
 // addresses are passed over: the name that was asked for is what the program meant. One that does not parse
 // has no name.
 func ParseDNS(message []byte) DNSMessage {
+	var d DNSMessage
+	m := memory{paths: texts{none: true}}
+	m.parseDNS(message, &d)
+	return d
+}
+
+// parseDNS is ParseDNS into an empty message.
+func (m *memory) parseDNS(message []byte, d *DNSMessage) {
 	var parser dnsmessage.Parser
 	header, err := parser.Start(message)
 	if err != nil {
-		return DNSMessage{}
+		return
 	}
 	question, err := parser.Question()
 	if err != nil || parser.SkipAllQuestions() != nil {
-		return DNSMessage{}
+		return
 	}
-	m := DNSMessage{ID: header.ID, Type: typeName(question.Type)}
-	m.Name = nameText(question.Name)
+	d.ID, d.Type, d.Name = header.ID, typeName(question.Type), m.nameText(&question.Name)
 	if !header.Response {
-		return m
+		return
 	}
-	m.Answer, m.Code = true, codeName(header.RCode)
-	for len(m.Records) < maxDNSRecords {
-		resource, err := parser.Answer()
-		if err != nil {
+	d.Answer, d.Code = true, codeName(header.RCode)
+	m.answers, m.answered = m.answers[:0], m.answered[:0]
+	for len(m.answered) < maxDNSRecords {
+		if err := m.answer(&parser); err != nil {
 			break // the end, or what follows does not parse: what came before does
 		}
-		m.add(&resource)
 	}
-	if header.RCode != dnsmessage.RCodeSuccess {
-		m.Answers = nil
+	d.Records = m.dnsRecords.Of(m.answered)
+	if header.RCode == dnsmessage.RCodeSuccess {
+		d.Answers = m.addresses.Of(m.answers)
 	}
-	return m
+	clear(m.answered) // its texts may be long
 }
 
-func (m *DNSMessage) add(resource *dnsmessage.Resource) {
-	ttl := time.Duration(resource.Header.TTL) * time.Second
-	record := event.DNSRecord{Name: nameText(resource.Header.Name), Type: typeName(resource.Header.Type), TTL: ttl}
-	switch body := resource.Body.(type) {
-	case *dnsmessage.AResource:
-		m.address(&record, netip.AddrFrom4(body.A))
-	case *dnsmessage.AAAAResource:
-		m.address(&record, netip.AddrFrom16(body.AAAA).Unmap())
-	case *dnsmessage.CNAMEResource:
-		record.Data = nameText(body.CNAME)
-	case *dnsmessage.NSResource:
-		record.Data = nameText(body.NS)
-	case *dnsmessage.PTRResource:
-		record.Data = nameText(body.PTR)
-	case *dnsmessage.MXResource:
-		record.Data = strconv.Itoa(int(body.Pref)) + " " + nameText(body.MX)
-	case *dnsmessage.SRVResource:
-		record.Data = fmt.Sprintf("%d %d %d %s", body.Priority, body.Weight, body.Port, nameText(body.Target))
-	case *dnsmessage.SOAResource:
-		record.Data = fmt.Sprintf("%s %s %d", nameText(body.NS), nameText(body.MBox), body.Serial)
-	case *dnsmessage.TXTResource:
-		record.Data = strconv.Quote(strings.Join(body.TXT, ""))
-	case *dnsmessage.UnknownResource:
-		record.Data = fmt.Sprintf("\\# %d %x", len(body.Data), body.Data[:min(len(body.Data), maxDNSData/2)])
+// answer reads the next record of the answer section. Those that nearly all are make no detour by the library's general
+// form, which allocates.
+func (m *memory) answer(parser *dnsmessage.Parser) error {
+	header, err := parser.AnswerHeader()
+	if err != nil {
+		return err
+	}
+	record := event.DNSRecord{
+		Name: m.nameText(&header.Name), Type: typeName(header.Type), TTL: time.Duration(header.TTL) * time.Second,
+	}
+	switch header.Type {
+	case dnsmessage.TypeA:
+		body, err := parser.AResource()
+		if err != nil {
+			return err
+		}
+		m.takeAddress(&record, netip.AddrFrom4(body.A))
+	case dnsmessage.TypeAAAA:
+		body, err := parser.AAAAResource()
+		if err != nil {
+			return err
+		}
+		m.takeAddress(&record, netip.AddrFrom16(body.AAAA).Unmap())
+	case dnsmessage.TypeCNAME:
+		body, err := parser.CNAMEResource()
+		if err != nil {
+			return err
+		}
+		record.Data = m.nameText(&body.CNAME)
+	default:
+		resource, err := parser.Answer()
+		if err != nil {
+			return err
+		}
+		record.Data = m.dataText(&resource)
 	}
 	if len(record.Data) > maxDNSData {
 		record.Data = record.Data[:maxDNSData]
 	}
-	m.Records = append(m.Records, record)
+	m.answered = append(m.answered, record)
+	return nil
 }
 
-func (m *DNSMessage) address(record *event.DNSRecord, addr netip.Addr) {
-	record.Data = addr.String()
-	if len(m.Answers) < maxNameAnswers {
-		m.Answers = append(m.Answers, NameAnswer{Addr: addr, TTL: record.TTL})
+// dataText is the data of a record of the rarer types.
+func (m *memory) dataText(resource *dnsmessage.Resource) string {
+	switch body := resource.Body.(type) {
+	case *dnsmessage.NSResource:
+		return m.nameText(&body.NS)
+	case *dnsmessage.PTRResource:
+		return m.nameText(&body.PTR)
+	case *dnsmessage.MXResource:
+		return strconv.Itoa(int(body.Pref)) + " " + m.nameText(&body.MX)
+	case *dnsmessage.SRVResource:
+		return fmt.Sprintf("%d %d %d %s", body.Priority, body.Weight, body.Port, m.nameText(&body.Target))
+	case *dnsmessage.SOAResource:
+		return fmt.Sprintf("%s %s %d", m.nameText(&body.NS), m.nameText(&body.MBox), body.Serial)
+	case *dnsmessage.TXTResource:
+		return strconv.Quote(strings.Join(body.TXT, ""))
+	case *dnsmessage.UnknownResource:
+		return fmt.Sprintf("\\# %d %x", len(body.Data), body.Data[:min(len(body.Data), maxDNSData/2)])
+	default:
+		return ""
 	}
 }
 
-func nameText(name dnsmessage.Name) string {
-	return strings.ToLower(strings.TrimSuffix(name.String(), "."))
+func (m *memory) takeAddress(record *event.DNSRecord, addr netip.Addr) {
+	record.Data = m.addr(addr)
+	if len(m.answers) < maxNameAnswers {
+		m.answers = append(m.answers, NameAnswer{Addr: addr, TTL: record.TTL})
+	}
 }
+
+// nameText is a name in lower case, without its final dot.
+func (m *memory) nameText(name *dnsmessage.Name) string { return m.lower(name.Data[:name.Length]) }
 
 // typeName is the type as zone files write it; types that neither the library nor this knows have their number.
 func typeName(t dnsmessage.Type) string {

@@ -315,7 +315,7 @@ func FuzzDecodeDNS(f *testing.F) {
 	f.Add(uint16(dnsKindStream), recordBytes(f, &dnsPacket{Size: 4, Offset: 3}, []byte("GET ")))
 	f.Add(uint16(0), []byte{})
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
-		var r Record
+		r := Record{memory: &memory{}}
 		if err := decodeDNS(&r, kind, data); err != nil {
 			return
 		}

@@ -49,22 +49,20 @@ const (
 	fmodeCreated = 0x100000
 )
 
-// fileDecoder decodes records about files, of whichever probe.
-type fileDecoder struct{ paths texts }
-
-func (d *fileDecoder) decode(r *Record, kind uint16, data []byte) error {
+// decodeFile decodes a record about a file, of whichever probe.
+func decodeFile(r *Record, kind uint16, data []byte) error {
 	switch kind {
 	case fileKindOpen, fileKindMap, fileKindUse:
-		return d.decodeOpen(r, kind, data)
+		return decodeOpen(r, kind, data)
 	case fileKindChange:
-		return d.decodeChange(r, data)
+		return decodeChange(r, data)
 	default:
 		return fmt.Errorf("%w: kind %d", errUnknown, kind)
 	}
 }
 
 // decodeOpen decodes an open, or a mapping or first use, which are told in the same form.
-func (d *fileDecoder) decodeOpen(r *Record, kind uint16, data []byte) error {
+func decodeOpen(r *Record, kind uint16, data []byte) error {
 	open, rest, err := view[fileOpen](data)
 	if err != nil {
 		return err
@@ -73,24 +71,25 @@ func (d *fileDecoder) decodeOpen(r *Record, kind uint16, data []byte) error {
 	if err != nil {
 		return err
 	}
-	path := pathText(d.paths.of(parts[0]), open.PathFlags, open.Mode, open.Inode)
-	host := otherPath(parts[1], path)
+	m := r.memory
+	path := m.pathText(parts[0], open.PathFlags, open.Mode, open.Inode)
+	host := m.otherPath(parts[1], path)
 	if kind == fileKindMap {
-		r.Payload = &event.FileMap{
+		r.Payload = keep(m, &m.maps, event.FileMap{
 			Path: path, HostPath: host, Claimed: open.Marks&fileClaimed != 0,
 			Inode: open.Inode, Device: open.Device, Mode: open.Mode, Deleted: open.PathFlags&pathDeleted != 0,
-		}
+		})
 		return nil
 	}
 	r.mix = open.Mix
 	if kind == fileKindUse {
-		r.Payload = &FileUse{event.FileIO{
+		r.Payload = keep(m, &m.uses, FileUse{event.FileIO{
 			Path: path, HostPath: host, Inode: open.Inode, Device: open.Device, Mode: open.Mode, Deleted: open.PathFlags&pathDeleted != 0,
-		}}
+		}})
 		return nil
 	}
-	r.Payload = &event.FileOpen{
-		Path: path, HostPath: host, Asked: otherPath(parts[2], path), Via: viaOf(open.Marks),
+	r.Payload = keep(m, &m.opens, event.FileOpen{
+		Path: path, HostPath: host, Asked: m.otherPath(parts[2], path), Via: viaOf(open.Marks),
 		Claimed:    open.Marks&fileClaimed != 0,
 		Raced:      open.Marks&fileRaced != 0,
 		Unfinished: open.Marks&fileUnfinished != 0,
@@ -101,11 +100,11 @@ func (d *fileDecoder) decodeOpen(r *Record, kind uint16, data []byte) error {
 		Mode:       open.Mode,
 		Created:    open.Inode != 0 && open.FileMode&fmodeCreated != 0,
 		Deleted:    open.PathFlags&pathDeleted != 0,
-	}
+	})
 	return nil
 }
 
-func (d *fileDecoder) decodeChange(r *Record, data []byte) error {
+func decodeChange(r *Record, data []byte) error {
 	change, rest, err := view[fileChange](data)
 	if err != nil {
 		return err
@@ -118,18 +117,19 @@ func (d *fileDecoder) decodeChange(r *Record, data []byte) error {
 	if err != nil {
 		return err
 	}
-	path := pathText(d.paths.of(parts[0]), change.PathFlags, change.Mode, change.Inode)
-	target := string(parts[2])
+	m := r.memory
+	path := m.pathText(parts[0], change.PathFlags, change.Mode, change.Inode)
+	target := m.text(parts[2])
 	if operation != event.FileSymlink {
-		target = cleanPath(target)
+		target = m.path(parts[2])
 	}
-	r.Payload = &event.FileChange{
-		Operation: operation, Path: path, HostPath: otherPath(parts[1], path), Target: target, Via: viaOf(change.Marks),
+	r.Payload = keep(m, &m.changes, event.FileChange{
+		Operation: operation, Path: path, HostPath: m.otherPath(parts[1], path), Target: target, Via: viaOf(change.Marks),
 		Claimed: change.Marks&fileClaimed != 0, Unfinished: change.Marks&fileUnfinished != 0,
 		Error: event.Errno(change.Error),
 		Inode: change.Inode, Device: change.Device, Mode: change.Mode,
 		Asked: change.AskedMode, Owner: change.Owner, Group: change.Group, Length: change.Length,
-	}
+	})
 	return nil
 }
 
@@ -144,11 +144,11 @@ func takeTexts(data []byte, sizes ...uint32) (texts [3][]byte, err error) {
 }
 
 // otherPath is a path beside another one of the same file: "" where it is the same.
-func otherPath(text []byte, path string) string {
-	if string(text) == path {
+func (m *memory) otherPath(text []byte, path string) string {
+	if len(text) == 0 || string(text) == path {
 		return ""
 	}
-	if other := cleanPath(string(text)); other != path {
+	if other := m.path(text); other != path {
 		return other
 	}
 	return ""
@@ -215,6 +215,14 @@ func accessModes(flags uint32) (reads, writes bool) {
 	default: // 3: permission to read and write is checked, for ioctl alone
 		return false, false
 	}
+}
+
+// pathText is the text of a path: see the function of that name.
+func (m *memory) pathText(name []byte, flags, mode uint32, inode uint64) string {
+	if flags&pathPseudo == 0 {
+		return m.path(name)
+	}
+	return pathText(m.text(name), flags, mode, inode)
 }
 
 // pathText makes the text of a path. Files that live in no directory get the names that /proc/PID/fd

@@ -640,8 +640,8 @@ func TestDecodeFile(t *testing.T) {
 		Inode: 12, Device: 8<<20 | 1, Mode: unix.S_IFREG | 0o644, Asked: unix.O_RDWR | unix.O_CREAT,
 		FileFlags: unix.O_RDWR, FileMode: fmodeRead | fmodeWrite, PathSize: 4,
 	}
-	var r Record
-	if err := (&fileDecoder{}).decode(&r, fileKindOpen, recordBytes(t, &open, []byte("/a\nbxx"))); err != nil {
+	r := Record{memory: &memory{}}
+	if err := decodeFile(&r, fileKindOpen, recordBytes(t, &open, []byte("/a\nbxx"))); err != nil {
 		t.Fatal(err)
 	}
 	got := openOf(&r)
@@ -654,11 +654,11 @@ func TestDecodeFile(t *testing.T) {
 		"path too short": recordBytes(t, &open, []byte("/a")),
 		"path of 4 GiB":  recordBytes(t, &fileOpen{PathSize: ^uint32(0)}, []byte("/a")),
 	} {
-		if err := (&fileDecoder{}).decode(&Record{}, fileKindOpen, data); err == nil {
+		if err := decodeFile(&Record{memory: &memory{}}, fileKindOpen, data); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if err := (&fileDecoder{}).decode(&Record{}, 99, recordBytes(t, &open, []byte("/a/b"))); err == nil {
+	if err := decodeFile(&Record{memory: &memory{}}, 99, recordBytes(t, &open, []byte("/a/b"))); err == nil {
 		t.Error("another kind: no error")
 	}
 }
@@ -669,8 +669,8 @@ func FuzzDecodeFile(f *testing.F) {
 	f.Add(uint16(fileKindUse), recordBytes(f, &fileOpen{PathSize: 4, Inode: 1}, []byte("/a/b")))
 	f.Add(uint16(0), []byte{})
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
-		var r Record
-		if err := (&fileDecoder{}).decode(&r, kind, data); err != nil {
+		r := Record{memory: &memory{}}
+		if err := decodeFile(&r, kind, data); err != nil {
 			return
 		}
 		// A path may be longer than its bytes by what is said of a pseudo file.

@@ -103,7 +103,7 @@ func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
 		done <- tracer.Run(ctx, func(r *Record) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.records = append(w.records, r)
+			w.records = append(w.records, kept(r))
 		})
 	}()
 	t.Cleanup(func() {
@@ -124,6 +124,12 @@ func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
 		t.Fatalf("tracking the scratch cgroup: %v", err)
 	}
 	return w
+}
+
+// kept is a record that is good for longer than its receiver runs.
+func kept(r *Record) *Record {
+	kept := *r
+	return &kept
 }
 
 // seen is the records delivered so far that pick wants.

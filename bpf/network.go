@@ -49,7 +49,7 @@ func decodeConnect(r *Record, data []byte) error {
 	if err != nil {
 		return err
 	}
-	r.Payload = &event.NetworkConnect{
+	r.Payload = keep(r.memory, &r.memory.connects, event.NetworkConnect{
 		Transport: transport,
 		Peer:      addrPort(connect.Peer.Address, connect.Peer.Port),
 		Local:     localAddrPort(connect.Local.Address, connect.Local.Port),
@@ -57,7 +57,7 @@ func decodeConnect(r *Record, data []byte) error {
 		Claimed:   connect.Flags&connectClaimed != 0,
 		Abandoned: connect.Flags&connectAbandoned != 0,
 		Latency:   time.Duration(connect.Latency),
-	}
+	})
 	return nil
 }
 
@@ -70,7 +70,7 @@ func decodeFlow(r *Record, data []byte) error {
 	if err != nil {
 		return err
 	}
-	r.Payload = &event.NetworkFlow{
+	r.Payload = keep(r.memory, &r.memory.flows, event.NetworkFlow{
 		Transport: transport,
 		Peer:      addrPort(flow.Peer.Address, flow.Peer.Port),
 		Local:     localAddrPort(flow.Local.Address, flow.Local.Port),
@@ -83,7 +83,7 @@ func decodeFlow(r *Record, data []byte) error {
 		SentPackets: flow.SentPackets, ReceivedPackets: flow.ReceivedPackets, Retransmits: flow.Retransmits,
 		RTT: time.Duration(flow.Rtt) * time.Microsecond, End: flowEnd(flow.End), Inbound: flow.Inbound != 0,
 		Continuing: networkFlowEnd(flow.End) == networkFlowEndFLOW_CONTINUES,
-	}
+	})
 	return nil
 }
 
@@ -113,25 +113,25 @@ func decodeSocket(r *Record, data []byte) error {
 	if int(s.NameSize) > len(s.Name) {
 		return fmt.Errorf("%w: a name of %d bytes", errLength, s.NameSize)
 	}
-	r.Payload = &event.NetworkSocket{
+	r.Payload = keep(r.memory, &r.memory.sockets, event.NetworkSocket{
 		Operation: operations[s.Operation-1], Family: familyName(s.Family), Type: socketType(s.Type), Protocol: s.Protocol,
 		Local: boundAddrPort(s.Local.Address, s.Local.Port), Peer: localAddrPort(s.Peer.Address, s.Peer.Port),
-		Name: socketName(&s), PeerPID: s.PeerPid, Backlog: s.Backlog,
+		Name: socketName(r.memory, &s), PeerPID: s.PeerPid, Backlog: s.Backlog,
 		Claimed: s.Flags&socketClaimed != 0, Error: event.Errno(s.Error),
-	}
+	})
 	return nil
 }
 
 // socketName is the name of a socket that is not IP.
-func socketName(s *networkSocketEvent) string {
+func socketName(m *memory, s *networkSocketEvent) string {
 	name := s.Name[:s.NameSize]
 	switch {
 	case s.Family == unix.AF_VSOCK && (s.Cid != 0 || s.Port != 0):
 		return strconv.FormatUint(uint64(s.Cid), 10) + ":" + strconv.FormatUint(uint64(s.Port), 10)
 	case len(name) > 0 && name[0] == 0:
-		return "@" + string(name[1:])
+		return m.prefixed("@", name[1:])
 	default:
-		return text(name)
+		return m.text(beforeNUL(name))
 	}
 }
 

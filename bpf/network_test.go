@@ -849,7 +849,7 @@ func TestAddrPort(t *testing.T) {
 func TestDecodeNetwork(t *testing.T) {
 	peer := networkEndpoint{Address: netip.MustParseAddr("::ffff:192.0.2.1").As16(), Port: 443}
 	connect := networkConnect{Peer: peer, Protocol: unix.IPPROTO_TCP, Error: uint16(unix.ECONNREFUSED), Latency: 1000}
-	var r Record
+	r := Record{memory: &memory{}}
 	if err := decodeNetwork(&r, networkKindConnect, recordBytes(t, &connect, nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -877,7 +877,7 @@ func TestDecodeNetwork(t *testing.T) {
 		"connect of no protocol": {networkKindConnect, recordBytes(t, &networkConnect{}, nil)},
 		"flow of no protocol":    {networkKindFlow, recordBytes(t, &networkFlow{}, nil)},
 	} {
-		if err := decodeNetwork(&Record{}, bad.kind, bad.data); err == nil {
+		if err := decodeNetwork(&Record{memory: &memory{}}, bad.kind, bad.data); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -888,7 +888,7 @@ func FuzzDecodeNetwork(f *testing.F) {
 	f.Add(uint16(networkKindFlow), recordBytes(f, &networkFlow{Protocol: unix.IPPROTO_TCP}, nil))
 	f.Add(uint16(0), []byte{})
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
-		var r Record
+		r := Record{memory: &memory{}}
 		if err := decodeNetwork(&r, kind, data); err != nil {
 			return
 		}

@@ -185,9 +185,10 @@ func (t *notableTable) decodeCall(r *Record, data []byte) error {
 		return fmt.Errorf("%w: system call %d of convention %d", errUnknown, call.Number, call.Abi)
 	}
 	credentials := processTaskCredentials(call.Credentials)
-	after := credentials.credentials()
-	p := &event.SyscallNotable{
-		Name: n.name, ABI: abiName(notableNotableAbi(call.Abi)), Number: int(call.Number), Result: call.Result, Credentials: &after,
+	called := keep(r.memory, &r.memory.calls, called{credentials: credentials.credentials()})
+	p := &called.call
+	*p = event.SyscallNotable{
+		Name: n.name, ABI: abiName(notableNotableAbi(call.Abi)), Number: int(call.Number), Result: call.Result, Credentials: &called.credentials,
 	}
 	const maxErrno = 4095
 	if call.Result < 0 && call.Result >= -maxErrno {
@@ -195,7 +196,8 @@ func (t *notableTable) decodeCall(r *Record, data []byte) error {
 	}
 	if n.namespaces {
 		ns := call.Namespaces
-		p.Namespaces = &event.Namespaces{
+		p.Namespaces = &called.namespaces
+		*p.Namespaces = event.Namespaces{
 			Cgroup: ns.Cgroup, IPC: ns.Ipc, Mount: ns.Mnt, Net: ns.Net, PID: ns.Pid, Time: ns.Time, User: ns.User, UTS: ns.Uts,
 		}
 	}
@@ -340,20 +342,25 @@ func decodeSignal(r *Record, data []byte) error {
 		return err
 	}
 	const (
-		siUser, siQueue, siTkill = 0, -1, -6
-		lost                     = 3 // and above: it found no room
+		siQueue, siTkill = -1, -6
+		lost             = 3 // and above: it found no room
 	)
-	name := map[int32]string{siUser: "kill", siQueue: "rt_sigqueueinfo", siTkill: "tgkill"}[signal.Code]
-	if name == "" {
-		name = "kill"
+	name := "kill"
+	switch signal.Code {
+	case siQueue:
+		name = "rt_sigqueueinfo"
+	case siTkill:
+		name = "tgkill"
 	}
-	p := &event.SyscallNotable{
-		Name: name, ABI: event.NativeABI(), Number: -1,
-		Arguments: []event.SyscallArgument{{Name: "sig", Value: event.SignalName(int(signal.Number))}},
-		Target: &event.Target{
-			PID: signal.TargetPid, UserID: signal.TargetUid, Name: text(signal.TargetComm[:]), Start: signal.TargetStart,
-			Foreign: signal.TargetSandbox != signal.Header.Sandbox,
-		},
+	m := r.memory
+	signalled := keep(m, &m.signals, signalled{target: event.Target{
+		PID: signal.TargetPid, UserID: signal.TargetUid, Name: m.comms.of(beforeNUL(signal.TargetComm[:])), Start: signal.TargetStart,
+		Foreign: signal.TargetSandbox != signal.Header.Sandbox,
+	}})
+	signalled.arguments[0] = event.SyscallArgument{Name: "sig", Value: event.SignalName(int(signal.Number))}
+	p := &signalled.call
+	*p = event.SyscallNotable{
+		Name: name, ABI: event.NativeABI(), Number: -1, Arguments: signalled.arguments[:], Target: &signalled.target,
 	}
 	if signal.Result >= lost {
 		p.Error, p.Result = event.Errno(unix.EAGAIN), -int64(unix.EAGAIN)

@@ -21,13 +21,13 @@ func nodeNamespaces() [8]uint32 {
 }
 
 // privileges is what the new program may do.
-func (e *processExec) privileges() *event.Privileges {
-	return &event.Privileges{
+func (e *processExec) privileges(m *memory) event.Privileges {
+	return event.Privileges{
 		Credentials: e.Credentials.credentials(),
 		Namespaces: event.Namespaces{
 			Cgroup: e.Namespaces.Cgroup, IPC: e.Namespaces.Ipc, Mount: e.Namespaces.Mnt, Net: e.Namespaces.Net,
 			PID: e.Namespaces.Pid, Time: e.Namespaces.Time, User: e.Namespaces.User, UTS: e.Namespaces.Uts,
-			Own: namespacesOf(e.NamespacesOwn), Unknown: namespacesOf(e.NamespacesUnknown),
+			Own: m.namespacesOf(e.NamespacesOwn), Unknown: m.namespacesOf(e.NamespacesUnknown),
 		},
 		NoNewPrivs:     e.has(processExecFlagsEXEC_NO_NEW_PRIVS),
 		Seccomp:        seccompMode(e.Seccomp),

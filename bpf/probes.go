@@ -34,15 +34,14 @@ type probe struct {
 // there is no other list of them. Scope comes first: what it tracks decides what the others see.
 func probes() []probe {
 	notables := newNotableTable()
-	files := &fileDecoder{}
 	return []probe{
 		{name: "cgroup", kinds: []string{"cgroup.made", "cgroup.gone"}, load: loadCgroup, decode: decodeCgroup, required: true},
 		{
 			name: "process", kinds: []string{"process.fork", string(event.KindProcessExec), string(event.KindProcessExit), "process.existing", string(event.KindProcessMove)},
 			load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true,
 		},
-		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: files.decode, trampolines: fileTrampolines()},
-		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: files.decode},
+		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile, trampolines: fileTrampolines()},
+		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: decodeFile},
 		{
 			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow), string(event.KindNetworkSocket)},
 			load: loadNetwork, prepare: prepareNetwork, decode: decodeNetwork, trampolines: networkTrampolines(),

@@ -64,7 +64,7 @@ func decodeProcess(r *Record, kind uint16, data []byte) error {
 		if err != nil {
 			return err
 		}
-		r.Payload = &Fork{Flags: fork.Flags}
+		r.Payload = keep(r.memory, &r.memory.forks, Fork{Flags: fork.Flags})
 		return nil
 	case processProcessKindPROCESS_EXEC:
 		return decodeExec(r, data)
@@ -84,24 +84,25 @@ func decodeExec(r *Record, data []byte) error {
 	if err != nil {
 		return err
 	}
-	var parts [5]string
+	var parts [5][]byte
 	sizes := [...]uint32{exec.ExecutableSize, exec.DirectorySize, exec.FilenameSize, exec.VariablesSize, exec.ArgumentsSize}
 	for i, size := range sizes {
-		var part []byte
-		if part, rest, err = take(rest, size); err != nil {
+		if parts[i], rest, err = take(rest, size); err != nil {
 			return err
 		}
-		parts[i] = string(part)
 	}
+	m := r.memory
+	name, filename, directory := m.text(parts[0]), m.text(parts[2]), m.text(parts[1])
 	pseudo := exec.has(processExecFlagsEXEC_PSEUDO)
-	r.Payload = &event.ProcessExec{
-		Args:             splitNUL(parts[4]),
+	ran := keep(m, &m.execs, ran{privileges: exec.privileges(m)})
+	ran.exec = event.ProcessExec{
+		Args:             m.arguments.of(parts[4], splitNUL),
 		ArgsCount:        int(exec.Arguments),
-		Executable:       executableText(parts[0], pseudo),
-		Filename:         parts[2],
-		WorkingDirectory: parts[1],
-		Env:              splitEnv(parts[3]),
-		Origin:           execOrigin(&exec, parts[0]),
+		Executable:       executableText(name, pseudo),
+		Filename:         filename,
+		WorkingDirectory: directory,
+		Env:              m.environments.of(parts[3], splitEnv),
+		Origin:           execOrigin(&exec, name),
 		Inode:            exec.Inode,
 		Device:           exec.Device,
 		Changed:          time.Unix(0, int64(exec.Changed)),
@@ -112,10 +113,11 @@ func decodeExec(r *Record, data []byte) error {
 		SecureExec:       exec.has(processExecFlagsEXEC_SECURE),
 		ProcessGroup:     exec.Group,
 		TerminalSession:  exec.Session,
-		TTY:              text(exec.Tty[:]),
+		TTY:              m.comms.of(beforeNUL(exec.Tty[:])),
 		LoginUserID:      loginUser(exec.LoginUid),
-		Privileges:       exec.privileges(),
+		Privileges:       &ran.privileges,
 	}
+	r.Payload = &ran.exec
 	return nil
 }
 
@@ -179,7 +181,8 @@ func decodeExit(r *Record, data []byte) error {
 	if exit.Header.Start > exit.Header.Time {
 		duration = 0
 	}
-	r.Payload = &event.ProcessExit{
+	exited := keep(r.memory, &r.memory.exits, exited{usage: exit.Usage.usage()})
+	exited.exit = event.ProcessExit{
 		// As the W macros of wait(2) take the status apart.
 		Code:       int(exit.Status >> 8 & 0xff),
 		Signal:     int(exit.Status & 0x7f),
@@ -187,15 +190,16 @@ func decodeExit(r *Record, data []byte) error {
 		Exited:     r.Time,
 		Duration:   time.Duration(duration),
 		OOMKilled:  exit.Flags&uint32(processExitFlagsEXIT_OOM) != 0,
-		Usage:      exit.Usage.usage(),
+		Usage:      &exited.usage,
 	}
+	r.Payload = &exited.exit
 	return nil
 }
 
 // usage is the event's form of what a process used.
-func (u *processUsage) usage() *event.Usage {
+func (u *processUsage) usage() event.Usage {
 	user, system := splitRuntime(u.Runtime, u.User, u.System)
-	return &event.Usage{
+	return event.Usage{
 		User: user, System: system,
 		MaxResident:  u.Resident * uint64(os.Getpagesize()),
 		BytesRead:    u.Read,
@@ -224,7 +228,7 @@ func decodeExisting(r *Record, data []byte) error {
 	if err != nil {
 		return err
 	}
-	r.Payload = &Existing{Executable: executableText(string(path), len(path) > 0 && path[0] != '/')}
+	r.Payload = &Existing{Executable: executableText(r.memory.text(path), len(path) > 0 && path[0] != '/')}
 	return nil
 }
 
@@ -240,9 +244,9 @@ func decodeMove(r *Record, data []byte) error {
 	has := func(flag processMoveFlags) bool { return move.Flags&uint32(flag) != 0 }
 	r.Payload = &event.ProcessMove{
 		Direction: moveDirection(&move),
-		FromID:    move.From, ToID: move.To, To: string(path),
+		FromID:    move.From, ToID: move.To, To: r.memory.text(path),
 		Born: has(processMoveFlagsMOVE_BORN), Thread: has(processMoveFlagsMOVE_THREAD),
-		Mover: event.Mover{PID: move.MoverPid, UserID: move.MoverUid, Name: text(move.MoverComm[:]), Start: move.MoverStart},
+		Mover: event.Mover{PID: move.MoverPid, UserID: move.MoverUid, Name: r.memory.comms.of(beforeNUL(move.MoverComm[:])), Start: move.MoverStart},
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// Record is one record of the ring, decoded. What it points to belongs to the receiver.
+// Record is one record of the ring, decoded. It is good until its receiver returns; what it points to belongs to the receiver.
 type Record struct {
 	// Time is the kernel's boot clock, converted to wall-clock time.
 	Time time.Time
@@ -34,7 +34,14 @@ type Record struct {
 
 	// mix is what makes an open the same as another one, besides its process and file; 0 for what is always told.
 	mix uint64
+	// memory is what the payload is made in, while it is.
+	memory *memory
+	large  bool
 }
+
+// Large says whether the record tells much: then what it points to was made for it alone, and is not to be made part of
+// what others are part of.
+func (r *Record) Large() bool { return r.large }
 
 // Task is the process that a record is about, as the kernel knew it at that moment.
 type Task struct {

@@ -16,13 +16,15 @@ const (
 // textsKept times textsBytes, whoever chooses the texts. The strings are anybody's to keep. The zero value is ready;
 // one goroutine may use it.
 type texts struct {
+	// none is true where nothing is kept.
+	none bool
 	seed maphash.Seed
 	kept []string
 }
 
 // of is the string of some bytes.
 func (t *texts) of(b []byte) string {
-	if len(b) == 0 || len(b) > textsBytes {
+	if len(b) == 0 || len(b) > textsBytes || t.none {
 		return string(b)
 	}
 	if t.kept == nil {

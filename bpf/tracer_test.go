@@ -504,7 +504,7 @@ func TestKernelRunDrains(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
 	var records []*Record
-	if err := tracer.Run(ctx, func(r *Record) { records = append(records, r) }); err != nil {
+	if err := tracer.Run(ctx, func(r *Record) { records = append(records, kept(r)) }); err != nil {
 		t.Fatal(err)
 	}
 	found := false

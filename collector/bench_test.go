@@ -130,13 +130,60 @@ func BenchmarkRecords(b *testing.B) {
 	}
 }
 
-// TestAllocations holds the way of an open, the most frequent event by far, to its budget: the event itself.
+// TestAllocations holds attribution to its budget: nothing but a chunk of memory for every 16 events, and one for every 8
+// births and execs, in which processes are. Everything that is needed for the first time only is there by then.
 func TestAllocations(t *testing.T) {
-	p := newTestPipeline(t, Settings{Exporters: []ExporterSettings{{Exporter: &counter{}, QueueSize: 1}}})
-	p.handle(made())
-	r := opened(100)
-	p.handle(r)
-	if n := testing.AllocsPerRun(1000, func() { p.handle(r) }); n > 1 {
-		t.Errorf("%v allocations for an open", n)
+	const chunk = 16
+	peer := netip.MustParseAddrPort("192.0.2.1:443")
+	dns := bpf.DNSMessage{
+		Ends: bpf.Ends{Peer: netip.MustParseAddrPort("192.0.2.53:53"), LocalPort: 4000}, Transport: event.TransportUDP, Type: "A",
+		NameAnswers: bpf.NameAnswers{Name: "example.com", Answers: []bpf.NameAnswer{{Addr: peer.Addr(), TTL: time.Hour}}},
+	}
+	asked, answered := dns, dns
+	asked.Sent, answered.Answer = true, true
+	for name, c := range map[string]struct {
+		payloads []any
+		// born is whether each time another process does it; most is how many allocations chunk of them may take.
+		born bool
+		most float64
+	}{
+		"open":    {payloads: []any{&event.FileOpen{Path: "/srv/work/main.go", Access: event.AccessRead, Inode: 7}}, most: 1},
+		"change":  {payloads: []any{&event.FileChange{Operation: event.FileUnlink, Path: "/srv/work/main.o"}}, most: 1},
+		"io":      {payloads: []any{&event.FileIO{Path: "/srv/work/main.o", Written: 5, Writes: 1}}, most: 1},
+		"connect": {payloads: []any{&event.NetworkConnect{Transport: event.TransportTCP, Peer: peer}}, most: 1},
+		"flow":    {payloads: []any{&event.NetworkFlow{Transport: event.TransportTCP, Peer: peer, Sent: 5}}, most: 1},
+		"socket":  {payloads: []any{&event.NetworkSocket{Operation: event.SocketCreate, Family: "inet"}}, most: 1},
+		// Of the answer the event and what it tells; its addresses are a quarter of a chunk.
+		"dns":     {payloads: []any{&asked, &answered}, most: 2},
+		"notable": {payloads: []any{&event.SyscallNotable{Name: "ptrace", Error: 1}}, most: 1},
+		"exec":    {payloads: []any{&event.ProcessExec{Executable: "/usr/bin/make", Args: []string{"make", "all"}, ArgsCount: 2}}, most: 3},
+		"life":    {payloads: []any{&bpf.Fork{}, &event.ProcessExec{Executable: "/usr/bin/make"}, &event.ProcessExit{}}, born: true, most: 6},
+	} {
+		p := newTestPipeline(t, Settings{
+			Exporters: []ExporterSettings{{Exporter: &counter{}, QueueSize: 1}}, MaxProcesses: 64,
+			Classify: func(string) event.FileClass { return event.FileClassSystem },
+		})
+		p.handle(made())
+		start := record(100, &bpf.Fork{})
+		p.handle(start)
+		var r bpf.Record
+		i := uint64(0)
+		got := testing.AllocsPerRun(200, func() {
+			for range chunk {
+				for _, payload := range c.payloads {
+					r = *start
+					r.Payload = payload
+					if c.born {
+						r.Task.ParentPID, r.Task.ParentStart = start.Task.PID, start.Task.Start
+						r.Task.PID, r.Task.Start = 1000+uint32(i%4096), start.Task.Start+1+i
+					}
+					p.handle(&r)
+				}
+				i++
+			}
+		})
+		if got > c.most || got == 0 {
+			t.Errorf("%v allocations for %d times %s, want %v", got, chunk, name, c.most)
+		}
 	}
 }

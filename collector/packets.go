@@ -41,6 +41,7 @@ type asked struct {
 type questions struct {
 	waiting map[question]asked
 	order   []asked // may hold ones that were answered
+	gone    int     // how many of order, its first, are taken out
 }
 
 func questionOf(m *bpf.DNSMessage) question {
@@ -62,6 +63,12 @@ func (q *questions) ask(m *bpf.DNSMessage, who *event.Process, at time.Time) []a
 		given = q.take(func(*asked) bool { return len(q.waiting) >= maxQuestions })
 	}
 	q.waiting[key] = asked{key, at, who}
+	if len(q.order) == cap(q.order) && q.gone > len(q.order)/2 {
+		// The room of those that are gone is used again.
+		kept := copy(q.order, q.order[q.gone:])
+		clear(q.order[kept:])
+		q.order, q.gone = q.order[:kept], 0
+	}
 	q.order = append(q.order, q.waiting[key])
 	return given
 }
@@ -82,8 +89,8 @@ func (q *questions) expire(until time.Time) []asked {
 // take takes out the oldest questions while they are to go.
 func (q *questions) take(goes func(*asked) bool) []asked {
 	var over []asked
-	for len(q.order) > 0 {
-		oldest := &q.order[0]
+	for q.gone < len(q.order) {
+		oldest := &q.order[q.gone]
 		if a, waits := q.waiting[oldest.question]; waits && a.at.Equal(oldest.at) {
 			if !goes(oldest) {
 				break
@@ -91,7 +98,11 @@ func (q *questions) take(goes func(*asked) bool) []asked {
 			over = append(over, a)
 			delete(q.waiting, oldest.question)
 		}
-		q.order = q.order[1:]
+		*oldest = asked{}
+		q.gone++
+	}
+	if q.gone == len(q.order) {
+		q.order, q.gone = q.order[:0], 0
 	}
 	return over
 }
@@ -119,16 +130,20 @@ func (p *Pipeline) dns(state *sandboxState, r *bpf.Record, m *bpf.DNSMessage) {
 	}
 	state.names.add(&m.NameAnswers, r.Time)
 	a, found := state.questions.answered(m)
-	told := &event.DNSQuery{
+	told := p.made.queries.New()
+	*told = event.DNSQuery{
 		Name: m.Name, Type: m.Type, Transport: m.Transport, Server: m.Peer, Code: m.Code, Records: m.Records,
+		Addresses: p.made.addresses.Make(len(m.Answers)),
 	}
-	for _, answer := range m.Answers {
-		told.Addresses = append(told.Addresses, answer.Addr)
+	for i, answer := range m.Answers {
+		told.Addresses[i] = answer.Addr
 	}
 	if found {
 		told.Latency = r.Time.Sub(a.at)
 	}
-	p.publish(&event.Event{Time: r.Time, Sandbox: state.sandbox, Process: a.who, Truncated: r.Truncated, Payload: told})
+	p.publish(p.made.event(r, event.Event{
+		Time: r.Time, Sandbox: state.sandbox, Process: a.who, Truncated: r.Truncated, Payload: told,
+	}))
 }
 
 // unanswered tells of the questions that nobody answered in time.

@@ -144,6 +144,7 @@ type Pipeline struct {
 	cause     *event.Event   // whose detection is going on
 	asked     *detector      // by whom
 	findings  []*event.Event // found by it
+	made      maker
 	records   uint64
 	published map[event.Kind]uint64
 	losses    losses
@@ -429,9 +430,9 @@ func (p *Pipeline) attribute(state *sandboxState, r *bpf.Record) {
 		p.losses.note(lossKey{stage: event.LossDecode, lost: fmt.Sprintf("%T", r.Payload), reason: "malformed"}, 1)
 		return
 	}
-	p.publish(&event.Event{
+	p.publish(p.made.event(r, event.Event{
 		Time: r.Time, Sandbox: state.sandbox, Process: who, Truncated: r.Truncated, Payload: payload,
-	})
+	}))
 	p.credentials(state, r, who)
 	p.observe(state, r, who)
 	p.examine(state, r.Time)

@@ -274,12 +274,14 @@ func (a *Agent) appendAttributes(dst []Attribute) []Attribute {
 }
 
 // Ancestry is the executable names from the parent upwards, at most limit.
-func (p *Process) Ancestry(limit int) []string {
-	var names []string
-	for q := p.Parent; q != nil && len(names) < limit; q = q.Parent {
-		names = append(names, q.Name)
+func (p *Process) Ancestry(limit int) []string { return p.AppendAncestry(nil, limit) }
+
+// AppendAncestry appends them to dst, at most limit, and returns the extended slice.
+func (p *Process) AppendAncestry(dst []string, limit int) []string {
+	for q := p.Parent; q != nil && limit > 0; q, limit = q.Parent, limit-1 {
+		dst = append(dst, q.Name)
 	}
-	return names
+	return dst
 }
 
 func appendString(dst []Attribute, key Key, value string) []Attribute {

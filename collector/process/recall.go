@@ -20,9 +20,9 @@ func (t *Tree) Recall(p *event.Process, sandbox uint64, now time.Time) {
 	p.Args = cutArgs(p.Args)
 	n := &node{process: p, sandbox: sandbox, recalled: true, exited: now}
 	if parent := t.nodes[p.ParentUID]; parent != nil && p.ParentUID != 0 && parent.sandbox == sandbox {
-		t.descend(n, parent)
+		t.descend(p, n, parent)
 	}
-	n.element = t.exited.PushBack(n)
+	t.exited.push(n)
 	t.nodes[p.UID] = n
 	t.trees.count(n)
 	t.size.Store(int64(len(t.nodes)))
@@ -31,7 +31,7 @@ func (t *Tree) Recall(p *event.Process, sandbox uint64, now time.Time) {
 // revive takes the first record of a process that was only recalled: it is alive, or was until now.
 func (t *Tree) revive(n *node, r *bpf.Record) {
 	n.recalled, n.exited, n.start = false, time.Time{}, r.Task.Start
-	t.exited.Remove(n.element)
-	n.element = t.live.PushBack(n)
+	t.exited.remove(n)
+	t.live.push(n)
 	t.pids[n.process.PID] = n
 }

@@ -7,7 +7,6 @@
 package process
 
 import (
-	"container/list"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/watchglass/watchglass/bpf"
 	"github.com/watchglass/watchglass/collector/agent"
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/slab"
 )
 
 const (
@@ -29,6 +29,9 @@ const (
 	argSize = 16
 	// maxArgs bounds the arguments kept of one process, in bytes; the event itself has all of them.
 	maxArgs = 2048
+	// sharedChunk is how many processes are made at once; one that is kept keeps the others, so that those that are
+	// large themselves, or have a long chain, are made alone.
+	sharedChunk, sharedSize, sharedChain = 8, 1 << 10, 4 << 10
 )
 
 // Config is the bounds of a tree.
@@ -48,9 +51,13 @@ type Tree struct {
 	joiner *agent.Joiner
 	nodes  map[event.ProcessID]*node
 	pids   map[uint32]*node // the latest process of each pid
-	live   *list.List       // of *node, oldest first
-	exited *list.List       // of *node, first exited first
+	live   order            // oldest first
+	exited order            // first exited first
 	trees  trees
+	// unused is entries that were removed, to be used again: nobody else has them.
+	unused    []*node
+	processes slab.Of[event.Process]
+	names     slab.Lists[string]
 
 	size    atomic.Int64
 	evicted atomic.Uint64
@@ -68,16 +75,17 @@ type node struct {
 	// recalled is true while nothing but the events of a collector before tells of it.
 	recalled bool
 	exited   time.Time
-	element  *list.Element
 	// tree is the root under which it counts.
 	tree event.ProcessID
+	// previous and next are its neighbours in the order that it is in.
+	previous, next *node
 }
 
 // New makes an empty tree.
 func New(cfg Config) *Tree {
 	return &Tree{
 		cfg: cfg, seed: hashString(cfg.BootID), joiner: agent.NewJoiner(),
-		nodes: map[event.ProcessID]*node{}, pids: map[uint32]*node{}, live: list.New(), exited: list.New(),
+		nodes: map[event.ProcessID]*node{}, pids: map[uint32]*node{}, processes: slab.Of[event.Process]{Chunk: sharedChunk},
 		trees: trees{most: cfg.Max, sizes: map[event.ProcessID]int{}},
 	}
 }
@@ -143,27 +151,50 @@ func (t *Tree) seen(r *bpf.Record) *node {
 
 // enter makes the entry of a process, as its parent's child as far as the parent is known.
 func (t *Tree) enter(id event.ProcessID, r *bpf.Record) *node {
-	p := &event.Process{
+	p := event.Process{
 		UID: id, PID: r.Task.PID, VPID: r.Task.VPID, ParentPID: r.Task.ParentPID,
 		ParentUID: t.Identity(r.Task.ParentPID, r.Task.ParentStart), RootUID: id,
 		UserID: r.Task.UserID, GroupID: r.Task.GroupID, Start: r.Task.StartTime, Name: r.Task.Comm,
 	}
-	n := &node{process: p, sandbox: r.Sandbox, start: r.Task.Start}
+	n := t.entry()
+	n.sandbox, n.start = r.Sandbox, r.Task.Start
 	if parent := t.nodes[p.ParentUID]; parent != nil && p.ParentUID != 0 && parent.sandbox == r.Sandbox {
-		t.adopt(n, parent)
+		t.adopt(&p, n, parent)
 	}
+	n.process = t.keep(n, &p)
 	t.makeRoom(r.Time)
-	n.element = t.live.PushBack(n)
+	t.live.push(n)
 	t.nodes[id], t.pids[p.PID] = n, n
 	t.size.Store(int64(len(t.nodes)))
 	t.trees.count(n)
 	return n
 }
 
+// entry is an empty entry.
+func (t *Tree) entry() *node {
+	if last := len(t.unused) - 1; last >= 0 {
+		n := t.unused[last]
+		t.unused = t.unused[:last]
+		return n
+	}
+	return &node{}
+}
+
+// keep is a process to be shared: p is the caller's own.
+func (t *Tree) keep(n *node, p *event.Process) *event.Process {
+	if n.bytes > sharedChain || size(p) > sharedSize {
+		kept := *p
+		return &kept
+	}
+	kept := t.processes.New()
+	*kept = *p
+	return kept
+}
+
 // adopt gives a new process what it has from its parent: the program, until it execs, and the join.
-func (t *Tree) adopt(n, parent *node) {
-	p, from := n.process, parent.process
-	t.descend(n, parent)
+func (t *Tree) adopt(p *event.Process, n, parent *node) {
+	from := parent.process
+	t.descend(p, n, parent)
 	p.Executable, p.Name, p.Args, p.Cgroup = from.Executable, from.Name, from.Args, from.Cgroup
 	p.Agent = agent.Inherit(from.Agent)
 	n.credentials = parent.credentials
@@ -173,8 +204,8 @@ func (t *Tree) adopt(n, parent *node) {
 }
 
 // descend puts a process below its parent.
-func (t *Tree) descend(n, parent *node) {
-	p, from := n.process, parent.process
+func (t *Tree) descend(p *event.Process, n, parent *node) {
+	from := parent.process
 	p.Parent, n.depth, n.bytes = from, parent.depth+1, parent.bytes+size(from)
 	if n.depth > maxChain || n.bytes > maxChainBytes {
 		p.Parent, n.depth, n.bytes = cut(from)
@@ -200,7 +231,8 @@ func (t *Tree) Existing(r *bpf.Record, found *bpf.Existing) *event.Process {
 func (t *Tree) Exec(r *bpf.Record, exec *event.ProcessExec) *event.Process {
 	n := t.seen(r)
 	p := t.run(n, r, exec)
-	exec.Ancestry = p.Ancestry(keepChain)
+	var names [keepChain]string
+	exec.Ancestry = t.names.Of(p.AppendAncestry(names[:0], keepChain))
 	return p
 }
 
@@ -215,7 +247,7 @@ func (t *Tree) run(n *node, r *bpf.Record, exec *event.ProcessExec) *event.Proce
 	if n.process.Agent == nil && p.Agent != nil && !agent.IsAgent(p.Agent) {
 		p.RootUID = p.UID // nothing above it works for an agent, as far as is seen: what it says is of it and those below
 	}
-	n.process = &p
+	n.process = t.keep(n, &p)
 	t.trees.count(n)
 	return n.process
 }
@@ -226,7 +258,7 @@ func (t *Tree) Place(r *bpf.Record, cgroup string) *event.Process {
 	n := t.seen(r)
 	p := *n.process
 	p.Cgroup = cgroup
-	n.process = &p
+	n.process = t.keep(n, &p)
 	return n.process
 }
 
@@ -235,7 +267,7 @@ func (t *Tree) Join(r *bpf.Record, a *event.Agent) *event.Process {
 	n := t.seen(r)
 	p := *n.process
 	p.Agent = a
-	n.process = &p
+	n.process = t.keep(n, &p)
 	return n.process
 }
 
@@ -258,19 +290,15 @@ func (t *Tree) Exit(r *bpf.Record) *event.Process {
 	n := t.seen(r)
 	if n.exited.IsZero() {
 		n.exited = r.Time
-		t.live.Remove(n.element)
-		n.element = t.exited.PushBack(n)
+		t.live.remove(n)
+		t.exited.push(n)
 	}
 	return n.process
 }
 
 // Expire forgets the processes whose grace period is over.
 func (t *Tree) Expire(now time.Time) {
-	for e := t.exited.Front(); e != nil; e = t.exited.Front() {
-		n, ok := e.Value.(*node)
-		if !ok || now.Sub(n.exited) < t.cfg.Grace {
-			return
-		}
+	for n := t.exited.front; n != nil && now.Sub(n.exited) >= t.cfg.Grace; n = t.exited.front {
 		t.remove(n)
 	}
 }
@@ -278,8 +306,8 @@ func (t *Tree) Expire(now time.Time) {
 // Live is the processes of a sandbox that have not exited, oldest first.
 func (t *Tree) Live(sandbox uint64) []*event.Process {
 	var alive []*event.Process
-	for e := t.live.Front(); e != nil; e = e.Next() {
-		if n, ok := e.Value.(*node); ok && n.sandbox == sandbox {
+	for n := t.live.front; n != nil; n = n.next {
+		if n.sandbox == sandbox {
 			alive = append(alive, n.process)
 		}
 	}
@@ -298,15 +326,15 @@ func (t *Tree) Numbered(r *bpf.Record, number uint32) (target *event.Process, it
 		}
 		return n.process, n.sandbox == r.Sandbox
 	}
-	e := t.live.Back()
+	n := t.live.back
 	for range most {
-		if e == nil {
+		if n == nil {
 			break
 		}
-		if n, ok := e.Value.(*node); ok && n.sandbox == r.Sandbox && n.process.VPID == number {
+		if n.sandbox == r.Sandbox && n.process.VPID == number {
 			return n.process, true
 		}
-		e = e.Prev()
+		n = n.previous
 	}
 	return nil, false
 }
@@ -326,24 +354,20 @@ func (t *Tree) makeRoom(now time.Time) {
 		if len(t.nodes) < t.cfg.Max {
 			return
 		}
-		oldest := t.exited.Front()
+		oldest := t.exited.front
 		if oldest == nil {
-			oldest = t.live.Front()
+			oldest = t.live.front
 		}
-		n, ok := oldest.Value.(*node)
-		if !ok {
-			return
-		}
-		t.remove(n)
+		t.remove(oldest)
 		t.evicted.Add(1)
 	}
 }
 
 func (t *Tree) remove(n *node) {
 	if n.exited.IsZero() {
-		t.live.Remove(n.element)
+		t.live.remove(n)
 	} else {
-		t.exited.Remove(n.element)
+		t.exited.remove(n)
 	}
 	delete(t.nodes, n.process.UID)
 	t.trees.leave(n)
@@ -351,6 +375,8 @@ func (t *Tree) remove(n *node) {
 		delete(t.pids, n.process.PID)
 	}
 	t.size.Store(int64(len(t.nodes)))
+	*n = node{}
+	t.unused = append(t.unused, n)
 }
 
 // cut copies the nearest ancestors, the parent in any case, and lets go of those beyond.

@@ -54,9 +54,8 @@ func (t *Tree) Over() []Over {
 
 // Works says whether a process of a sandbox that has not exited works for a session, by either of its ids.
 func (t *Tree) Works(sandbox uint64, session string) bool {
-	for e := t.live.Front(); e != nil; e = e.Next() {
-		n, ok := e.Value.(*node)
-		if !ok || n.sandbox != sandbox || n.process.Agent == nil {
+	for n := t.live.front; n != nil; n = n.next {
+		if n.sandbox != sandbox || n.process.Agent == nil {
 			continue
 		}
 		if n.process.Agent.SessionID == session || n.process.Agent.ConversationID == session {
