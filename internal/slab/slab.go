@@ -2,7 +2,7 @@
 
 // Package slab makes values that whoever gets them may keep, several by one allocation.
 //
-// It owns nothing but the chunk that it hands out next: nothing is ever used again, so no value can change under
+// It owns nothing but the chunk that it hands out next. It must not use a value again, so that none can change under
 // somebody who kept it. The price is that one that is kept keeps its whole chunk, with all that the others point to: chunks are
 // small, and what points to much does not belong here.
 package slab
