@@ -232,10 +232,13 @@ func checkCounts(t *Tracer) Requirement {
 	case !t.cfg.countsCalls(t.plan):
 		r.Detail = "not counted under the plan trampoline, since each system call of the node would pay (kernel.syscall_counts: true counts all the same)"
 	}
-	if t.cfg.FileIO {
+	switch {
+	case !t.cfg.FileIO:
+		r.Detail += "; reads and writes of files are not: switched off"
+	case t.plan == PlanTrampoline:
+		r.Detail += "; reads and writes of files are, for which those of the node pay a little (kernel.file_io: false spares them)"
+	default:
 		r.Detail += "; reads and writes of files too"
-	} else {
-		r.Detail += "; reads and writes of files are not"
 	}
 	return r
 }

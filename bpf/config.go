@@ -40,7 +40,7 @@ type Config struct {
 	SyscallLatency bool
 	// Plan is by what kind of hooks system calls are seen; "" is PlanAuto.
 	Plan Plan
-	// FileIO turns on counting of what processes read and write of files, which only the tracepoint plan does.
+	// FileIO turns on counting of what processes read and write of files.
 	FileIO bool
 	// FlowInterval is how long a connection goes on before what went over it so far is told, and then again; 0 tells
 	// its end alone.

@@ -924,9 +924,30 @@ int BPF_PROG(file_on_path_rename, const struct path *from, struct dentry *old,
 	return resolved_note_two(from->mnt, old, to->mnt, dentry);
 }
 
+/* moved is what a call moved, from or to the file that the kernel itself did it with, and by which descriptor. */
+static __always_inline void moved_note(__u64 sandbox, struct file *file, __u32 descriptor,
+				       __u64 read, __u64 written, __u32 marks)
+{
+	struct transfer_room *room;
+
+	if (!hook_enter(sandbox, FILE_USE))
+		return;
+	room = transfer_room();
+	if (room) {
+		room->sandbox = sandbox;
+		room->file = file;
+		room->descriptor = descriptor;
+		room->read = read;
+		room->written = written;
+		room->marks = marks;
+		transfer_add();
+	}
+	hook_leave();
+}
+
 /*
- * Reports files that are mapped to be run, in place of file_on_sys_exit. Why here: the file is the kernel's,
- * whatever another thread does to the descriptor and the mappings. Since 6.1 at least.
+ * Reports files that are mapped to be run, in place of file_on_sys_exit, and notes those that are mapped otherwise.
+ * Why here: the file is the kernel's, whatever another thread does to the descriptor and the mappings. Since 6.1 at least.
  * Execs map their program here too: that is told as an exec.
  */
 SEC("fexit/vm_mmap_pgoff")
@@ -936,19 +957,106 @@ int BPF_PROG(file_on_mmap, struct file *file, unsigned long address, unsigned lo
 	const struct pt_regs *regs = hook_registers();
 	struct syscall_call call = syscall_finished(regs);
 	struct open_record *record;
+	__u32 descriptor;
 	__u64 sandbox;
 
-	if (hook_proved(ctx, regs) || !file || !(protection & PROT_EXEC) || ret >= HOOK_ERRORS ||
-	    call_kind(&call) != CALL_MMAP)
+	if (hook_proved(ctx, regs) || !file || ret >= HOOK_ERRORS || call_kind(&call) != CALL_MMAP)
+		return 0;
+	if (!(protection & PROT_EXEC) && (!transfers_counted || flags & MAP_ANONYMOUS))
 		return 0;
 	sandbox = sandbox_current();
-	if (!sandbox || !hook_enter(sandbox, FILE_MAP))
+	if (!sandbox)
+		return 0;
+	if (!(protection & PROT_EXEC)) {
+		/* The old mmap of i386 has its arguments in memory. */
+		descriptor = call.compat && call.number == COMPAT_SYS_OLD_MMAP
+				     ? TRANSFER_NO_DESCRIPTOR
+				     : (__u32)syscall_argument(regs, call.compat, 4);
+		moved_note(sandbox, file, descriptor, 0, 0, TRANSFER_MAPPED);
+		return 0;
+	}
+	if (!hook_enter(sandbox, FILE_MAP))
 		return 0;
 	record = open_record_begin(sandbox, FILE_MAP);
 	if (record) {
 		open_record_file(record, file);
 		open_record_submit(sandbox, record, FILE_MAP);
 	}
+	hook_leave();
+	return 0;
+}
+
+/* hook_unlikely says that a call is neither of a sandbox nor a proof, at the cost of a few loads: reads are many. */
+static __always_inline bool hook_unlikely(void)
+{
+	return !hook_token && sandbox_unlikely(bpf_get_current_task_btf());
+}
+
+/*
+ * Counts what system calls read and write, in place of file_on_sys_exit: each function moves bytes of one file, its
+ * first argument, so that another thread cannot put another in its place. Each use is counted and none is told, see
+ * lib/transfer.h.
+ * Why here and not below, where no socket and no pipe comes by: file systems have no function in common there that
+ * knows how much it was. So what others of the node read and write by these calls pays for the hook, as under the
+ * tracepoint plan every call does. What io_uring moves, and the kernel for itself, does not come here.
+ */
+SEC("fexit/vfs_read")
+int file_on_moved(__u64 *ctx)
+{
+	const struct pt_regs *regs;
+	struct syscall_call call;
+	__u64 ret = 0;
+	__u64 sandbox;
+	__u32 kind;
+
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	bpf_get_func_ret(ctx, &ret);
+	if (hook_proved(ctx, regs) || (__s64)ret <= 0)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox)
+		return 0;
+	call = syscall_finished(regs);
+	kind = call_kind(&call);
+	if (kind != CALL_READ && kind != CALL_WRITE)
+		return 0;
+	moved_note(sandbox, (struct file *)ctx[0], (__u32)syscall_argument(regs, call.compat, 0),
+		   kind == CALL_READ ? ret : 0, kind == CALL_WRITE ? ret : 0, 0);
+	return 0;
+}
+
+/*
+ * Counts what moves bytes between two files, and what ends descriptors, by the caller's registers; and what
+ * file_on_moved counts, where a function of it is not there. Hangs on the entries of those calls: few make them.
+ */
+SEC("fexit/do_sendfile")
+int file_on_transfer(__u64 *ctx)
+{
+	const struct pt_regs *regs;
+	struct syscall_call call;
+	__u64 ret = 0;
+	__u64 sandbox;
+	__u32 kind;
+
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	if (hook_proved(ctx, regs))
+		return 0;
+	call = syscall_finished(regs);
+	kind = call_kind(&call);
+	bpf_get_func_ret(ctx, &ret);
+	if (!call_transfers(kind) || !transfer_worth(kind, (long)ret))
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || !hook_enter(sandbox, FILE_USE))
+		return 0;
+	if (kind == CALL_CLOSE)
+		transfer_close((__u32)syscall_argument(regs, call.compat, 0));
+	else
+		call_report(regs, &call, kind, sandbox, (long)ret);
 	hook_leave();
 	return 0;
 }

@@ -202,6 +202,7 @@ const (
 	fileProgFileOnFileTruncate = "file_on_file_truncate"
 	fileProgFileOnFilpOpen     = "file_on_filp_open"
 	fileProgFileOnMmap         = "file_on_mmap"
+	fileProgFileOnMoved        = "file_on_moved"
 	fileProgFileOnOpenRoot     = "file_on_open_root"
 	fileProgFileOnPath         = "file_on_path"
 	fileProgFileOnPathEntry    = "file_on_path_entry"
@@ -210,6 +211,7 @@ const (
 	fileProgFileOnPathSymlink  = "file_on_path_symlink"
 	fileProgFileOnReturn       = "file_on_return"
 	fileProgFileOnSysExit      = "file_on_sys_exit"
+	fileProgFileOnTransfer     = "file_on_transfer"
 	fileVarAbiCall             = "abi_call"
 	fileVarAbiChange           = "abi_change"
 	fileVarAbiFileOperation    = "abi_file_operation"
@@ -280,6 +282,7 @@ type fileProgramSpecs struct {
 	FileOnFileTruncate *ebpf.ProgramSpec `ebpf:"file_on_file_truncate"`
 	FileOnFilpOpen     *ebpf.ProgramSpec `ebpf:"file_on_filp_open"`
 	FileOnMmap         *ebpf.ProgramSpec `ebpf:"file_on_mmap"`
+	FileOnMoved        *ebpf.ProgramSpec `ebpf:"file_on_moved"`
 	FileOnOpenRoot     *ebpf.ProgramSpec `ebpf:"file_on_open_root"`
 	FileOnPath         *ebpf.ProgramSpec `ebpf:"file_on_path"`
 	FileOnPathEntry    *ebpf.ProgramSpec `ebpf:"file_on_path_entry"`
@@ -288,6 +291,7 @@ type fileProgramSpecs struct {
 	FileOnPathSymlink  *ebpf.ProgramSpec `ebpf:"file_on_path_symlink"`
 	FileOnReturn       *ebpf.ProgramSpec `ebpf:"file_on_return"`
 	FileOnSysExit      *ebpf.ProgramSpec `ebpf:"file_on_sys_exit"`
+	FileOnTransfer     *ebpf.ProgramSpec `ebpf:"file_on_transfer"`
 }
 
 // fileMapSpecs contains maps before they are loaded into the kernel.
@@ -469,6 +473,7 @@ type filePrograms struct {
 	FileOnFileTruncate *ebpf.Program `ebpf:"file_on_file_truncate"`
 	FileOnFilpOpen     *ebpf.Program `ebpf:"file_on_filp_open"`
 	FileOnMmap         *ebpf.Program `ebpf:"file_on_mmap"`
+	FileOnMoved        *ebpf.Program `ebpf:"file_on_moved"`
 	FileOnOpenRoot     *ebpf.Program `ebpf:"file_on_open_root"`
 	FileOnPath         *ebpf.Program `ebpf:"file_on_path"`
 	FileOnPathEntry    *ebpf.Program `ebpf:"file_on_path_entry"`
@@ -477,6 +482,7 @@ type filePrograms struct {
 	FileOnPathSymlink  *ebpf.Program `ebpf:"file_on_path_symlink"`
 	FileOnReturn       *ebpf.Program `ebpf:"file_on_return"`
 	FileOnSysExit      *ebpf.Program `ebpf:"file_on_sys_exit"`
+	FileOnTransfer     *ebpf.Program `ebpf:"file_on_transfer"`
 }
 
 func (p *filePrograms) Close() error {
@@ -484,6 +490,7 @@ func (p *filePrograms) Close() error {
 		p.FileOnFileTruncate,
 		p.FileOnFilpOpen,
 		p.FileOnMmap,
+		p.FileOnMoved,
 		p.FileOnOpenRoot,
 		p.FileOnPath,
 		p.FileOnPathEntry,
@@ -492,6 +499,7 @@ func (p *filePrograms) Close() error {
 		p.FileOnPathSymlink,
 		p.FileOnReturn,
 		p.FileOnSysExit,
+		p.FileOnTransfer,
 	)
 }
 

@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -100,14 +101,20 @@ type target struct {
 	calls     []string
 	// proofs is calls that must end in the program. They do nothing: their arguments make no sense.
 	proofs []proof
+	// entry is the program that hangs on entries, "" for the same.
+	entry string
 	// optional is whether the probe does without where the kernel does not have the functions.
 	optional bool
+	// moves is whether it is for what is read and written of files, off whether the configuration does without.
+	moves, off bool
 }
 
 // proof is a system call: its number, and its arguments but for the sixth.
 type proof struct {
 	number    uintptr
 	arguments [5]uintptr
+	// opened is whether the first argument is to be a descriptor that stands for something.
+	opened bool
 	// memory is what an argument points to, kept alive.
 	memory []byte
 }
@@ -159,14 +166,27 @@ func (p *loadedProbe) follow(spec *ebpf.CollectionSpec) error {
 	}
 	for _, t := range p.trampolines.targets {
 		delete(spec.Programs, t.program)
+		delete(spec.Programs, t.entry)
 	}
 	return nil
+}
+
+// withoutMoves is the targets but for those of what is read and written of files. Places stay: they are cookies.
+func (t trampolines) withoutMoves() trampolines {
+	t.targets = slices.Clone(t.targets)
+	for i := range t.targets {
+		t.targets[i].off = t.targets[i].moves
+	}
+	return t
 }
 
 // hooksOf is what programs are to hang on for targets: their functions, or the entries of the calls of those that entered
 // says, and of those whose function this kernel does not have.
 func (p *loadedProbe) hooksOf(kernel *btf.Spec, entered func(int) bool) (functions, entries []hanging, err error) {
 	for i, t := range p.trampolines.targets {
+		if t.off {
+			continue
+		}
 		if len(t.functions) > 0 && !entered(i) && hasFunctions(kernel, t.functions) {
 			for _, function := range t.functions {
 				functions = append(functions, hanging{i, t.program, function})
@@ -184,7 +204,7 @@ func (p *loadedProbe) hooksOf(kernel *btf.Spec, entered func(int) bool) (functio
 			return nil, nil, fmt.Errorf("the kernel has neither %s nor entries of %s", strings.Join(t.functions, ", "), strings.Join(t.calls, ", "))
 		}
 		for _, entry := range found {
-			entries = append(entries, hanging{i, t.program, entry})
+			entries = append(entries, hanging{i, cmp.Or(t.entry, t.program), entry})
 		}
 	}
 	return functions, entries, nil
@@ -448,7 +468,7 @@ func (p *loadedProbe) prove(wanted func(int) bool) (unproved map[int]error, err 
 	}
 	unproved = map[int]error{}
 	for i, t := range p.trampolines.targets {
-		if !wanted(i) {
+		if t.off || !wanted(i) {
 			continue
 		}
 		for _, call := range t.proofs {
@@ -476,6 +496,14 @@ func (c *proof) make(token uint64, proofs *ebpf.Variable, cookie int) error {
 		return fmt.Errorf("clearing the proofs: %w", err)
 	}
 	a := c.arguments
+	if c.opened {
+		fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("opening something to read from: %w", err)
+		}
+		defer unix.Close(fd) //nolint:errcheck // it is only read
+		a[0] = uintptr(fd)
+	}
 	result, _, errno := unix.Syscall6(c.number, a[0], a[1], a[2], a[3], a[4], uintptr(token))
 	if errno == unix.ENOSYS {
 		return nil // the kernel has no such call

@@ -25,6 +25,13 @@ func fileTrampolines() trampolines {
 		}
 		return t
 	}
+	moves := func(function, calls string, numbers ...uintptr) target {
+		t := target{program: "file_on_moved", entry: "file_on_transfer", functions: words(function), calls: words(calls), moves: true}
+		for _, number := range numbers {
+			t.proofs = append(t.proofs, proof{number: number, opened: true})
+		}
+		return t
+	}
 	resolves := func(program, functions string) target {
 		return target{program: program, functions: words(functions), optional: true}
 	}
@@ -64,6 +71,16 @@ func fileTrampolines() trampolines {
 		resolves("file_on_path_rename", "security_path_rename"),
 		// No function does the work of fchmod from its start.
 		ends("", "fchmod", at(unix.SYS_FCHMOD)),
+		moves("vfs_read", "read pread64 ia32_pread64 aarch32_pread64", unix.SYS_READ, unix.SYS_PREAD64),
+		moves("vfs_write", "write pwrite64 ia32_pwrite64 aarch32_pwrite64", unix.SYS_WRITE, unix.SYS_PWRITE64),
+		moves("vfs_readv", "readv preadv preadv2 preadv64 preadv64v2", unix.SYS_READV, unix.SYS_PREADV, unix.SYS_PREADV2),
+		moves("vfs_writev", "writev pwritev pwritev2 pwritev64 pwritev64v2", unix.SYS_WRITEV, unix.SYS_PWRITEV, unix.SYS_PWRITEV2),
+		{
+			program: "file_on_transfer", functions: words("do_sendfile"), calls: words("sendfile sendfile64"), moves: true,
+			proofs: []proof{{number: unix.SYS_SENDFILE, arguments: [5]uintptr{nowhere, nowhere}}},
+		},
+		// Few make them, and no function of theirs knows the descriptors.
+		{program: "file_on_transfer", calls: words("splice copy_file_range close dup2 dup3"), moves: true},
 	}}
 }
 

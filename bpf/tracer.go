@@ -146,11 +146,11 @@ func newTracer(cfg Config) (*Tracer, error) {
 	if err := t.choosePlan(); err != nil {
 		return nil, err
 	}
-	if t.plan == PlanTrampoline {
-		t.cfg.FileIO = false // reads and writes are what every process does
-	}
 	t.retired = make([]event.ProbeStats, len(t.dec.probes))
 	for _, p := range t.dec.probes {
+		if !cfg.FileIO {
+			p.trampolines = p.trampolines.withoutMoves()
+		}
 		t.probes = append(t.probes, loadedProbe{probe: p, off: p.wanted != nil && !p.wanted(&cfg, t.plan)})
 	}
 	return t, placeSlots(t.probes)

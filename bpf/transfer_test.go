@@ -216,19 +216,9 @@ func (w *watch) moved(pid uint32, dir string) map[string]event.FileIO {
 	return all
 }
 
-// startTransfers is startWatch where reads and writes are counted.
-func startTransfers(t *testing.T) *watch {
-	t.Helper()
-	w := startWatch(t)
-	if w.tracer.Plan() == PlanTrampoline {
-		t.Skip("the trampoline plan does not count reads and writes")
-	}
-	return w
-}
-
 func TestKernelTransfers(t *testing.T) {
 	requireKernel(t)
-	w := startTransfers(t)
+	w := startWatch(t)
 	dir := t.TempDir()
 	want := map[string]event.FileIO{}
 	for _, c := range transferCases() {
@@ -306,7 +296,7 @@ func waitForFile(path string) error {
 // another one is not.
 func TestKernelTransferClose(t *testing.T) {
 	requireKernel(t)
-	w := startTransfers(t)
+	w := startWatch(t)
 	dir := t.TempDir()
 	done := make(chan helperResult, 1)
 	go func() { done <- w.run(helperRun{action: "transfer slowly", args: []string{dir}}) }()
@@ -337,7 +327,7 @@ func TestKernelTransferClose(t *testing.T) {
 // TestKernelTransferRing: reads and writes through a ring count, in every mode, for the process that made the ring.
 func TestKernelTransferRing(t *testing.T) {
 	requireKernel(t)
-	w := startTransfers(t)
+	w := startWatch(t)
 	for mode := range ringModes() {
 		t.Run(mode, func(t *testing.T) {
 			dir := makeFiles(t)
@@ -378,7 +368,7 @@ func helperTransferRing(args []string) (string, error) {
 // TestKernelTransferOverflow: of more files than there is room for, the bytes are told all the same, together.
 func TestKernelTransferOverflow(t *testing.T) {
 	requireKernel(t)
-	w := startTransfers(t)
+	w := startWatch(t)
 	const files, each = 10_000, 7 // more than the kernel side has room for
 	dir := t.TempDir()
 	helper := w.run(helperRun{action: "transfer many", args: []string{dir}})
