@@ -90,6 +90,18 @@ func startWatchWith(t *testing.T, cfg Config) *watch {
 // startWatchOpened is startWatch with a tracer that the test opens its own way.
 func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
 	t.Helper()
+	w := startWatchDegraded(t, open)
+	for _, p := range w.tracer.Probes() {
+		if !p.Attached {
+			t.Fatalf("probe %s is not attached: %s", p.Name, p.Err)
+		}
+	}
+	return w
+}
+
+// startWatchDegraded is startWatchOpened where not all probes need be attached.
+func startWatchDegraded(t *testing.T, open func() (*Tracer, error)) *watch {
+	t.Helper()
 	w := &watch{t: t, cgroup: scratchCgroup(t)}
 	w.id = cgroupID(t, w.cgroup)
 	tracer, err := open()
@@ -115,11 +127,6 @@ func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
 			t.Errorf("closing the tracer: %v", err)
 		}
 	})
-	for _, p := range tracer.Probes() {
-		if !p.Attached {
-			t.Fatalf("probe %s is not attached: %s", p.Name, p.Err)
-		}
-	}
 	if err := tracer.Track(w.id); err != nil {
 		t.Fatalf("tracking the scratch cgroup: %v", err)
 	}

@@ -94,6 +94,8 @@ type loadedProbe struct {
 	hung     []hanging
 	hangings map[int][]link.Link
 	entries  *ebpf.Collection
+	// refused is why some of the programs could not be loaded, nil where all could.
+	refused error
 	// attached is true when every program is; err is why one is not.
 	attached bool
 	err      error
@@ -186,8 +188,8 @@ func (t *Tracer) openProbes() {
 			p.fail(fmt.Errorf("loading probe %s: %w", p.name, explain(err)))
 			continue
 		}
-		// What did attach stays: half of a probe's events are better than none.
-		if err := t.attach(p); err != nil {
+		// What did load and attach stays: half of a probe's events are better than none.
+		if err := errors.Join(p.refused, t.attach(p)); err != nil {
 			p.err = fmt.Errorf("attaching probe %s: %w", p.name, explain(err))
 			continue
 		}
@@ -315,6 +317,9 @@ func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 		}
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, options)
+	if err != nil && !p.required {
+		collection, p.refused, err = p.loadRest(spec, options, err)
+	}
 	if err != nil {
 		return fmt.Errorf("loading the object: %w", err)
 	}
