@@ -180,6 +180,8 @@ func remedyOf(err error) string {
 		return "set kernel.plan to auto, or to tracepoint"
 	case errors.Is(err, ErrNoCgroup2):
 		return "mount cgroup2: mount -t cgroup2 none /sys/fs/cgroup/unified"
+	case errors.Is(err, ErrOldKernel):
+		return "use Linux 6.1 or later"
 	case errors.Is(err, ErrNoBTF):
 		return "use a kernel with CONFIG_DEBUG_INFO_BTF=y"
 	case errors.Is(err, unix.EPERM):

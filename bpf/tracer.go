@@ -321,7 +321,7 @@ func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 		collection, p.refused, err = p.loadRest(spec, options, err)
 	}
 	if err != nil {
-		return fmt.Errorf("loading the object: %w", err)
+		return fmt.Errorf("loading the object: %w", blame(err, spec, cache))
 	}
 	p.collection, p.hooks = collection, map[string]hook{}
 	for name, program := range spec.Programs {
