@@ -58,7 +58,7 @@ test-unit: ## Unit tests, with the race detector; need nothing but Go and a C co
 
 .PHONY: test-kernel
 test-kernel: ## Kernel tests: probes and the commands on this kernel; need root
-	go test -count=1 -p 1 -run '^TestKernel' ./...
+	go test -count=1 -p 1 -timeout 30m -run '^TestKernel' ./...
 
 .PHONY: test-vm
 test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12), and some on arm64

@@ -166,7 +166,9 @@ func emulatorOf(arch string) ([]string, error) {
 	}
 }
 
-const kernelArguments = "quiet panic=-1 lsm=lockdown,yama,bpf"
+// kernelArguments: letting go of a tracepoint waits for RCU, hundreds of times in a run, and an emulated machine that is
+// left to itself takes its time for that: most of what the tests took.
+const kernelArguments = "quiet panic=-1 lsm=lockdown,yama,bpf rcupdate.rcu_expedited=1"
 
 // pack builds the initramfs: busybox, the init, and one static test binary with its testdata per package.
 func pack(ctx context.Context, work string, o options, packages *archive) (string, error) {
