@@ -84,11 +84,12 @@ func (p *Pipeline) stop(state *sandboxState, now time.Time) {
 	p.sessions.Forget(state.sandbox, now)
 	p.publishSessions()
 	state.stopped = now
-	left := p.tree.Live(state.sandbox.CgroupID)
+	alive := p.tree.Live(state.sandbox.CgroupID)
+	left := alive
 	if len(left) < len(state.outlived) {
 		left = state.outlived
 	}
-	stop := &event.SandboxStop{Processes: state.processes, Outlived: len(left)}
+	stop := &event.SandboxStop{Processes: state.processes, Outlived: len(left), Left: len(alive)}
 	for _, process := range left[:min(len(left), mostOutlivers)] {
 		stop.Outlivers = append(stop.Outlivers, named(process.Name)+"["+strconv.FormatUint(uint64(process.PID), 10)+"]")
 	}

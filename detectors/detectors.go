@@ -131,6 +131,7 @@ func New(cfg *Config) ([]Detector, error) {
 		newCanary(cfg),
 		newResourceHijack(cfg),
 		newMCPDrift(cfg),
+		newOutlivingProcess(cfg),
 		newBurst(cfg, base),
 		newFirstSeen(cfg, base),
 		newBeaconing(cfg, base),

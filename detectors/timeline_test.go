@@ -40,7 +40,8 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	wait DURATION
 //	tick      time makes detectors look
 //	dns PID NAME
-//	stop      the sandbox ends
+//	stop [outlived=N] [left=N] [names=a+b]     the sandbox ends
+//	begin NAME SESSION  the session of an agent begins, or goes on
 //	end NAME SESSION    the session of an agent ends, in this sandbox
 //	finding PID SEVERITY    another detector found something of that severity
 //	allow secret PATH EXECUTABLE | allow ADDRESS:PORT
@@ -160,7 +161,9 @@ func (tl *timeline) step(line string) {
 	case "file":
 		tl.alter(words[1], words[2], words[3:])
 	case "stop":
-		tl.show(nil, &event.SandboxStop{})
+		tl.stop(words[1:])
+	case "begin":
+		tl.show(nil, &event.SessionStart{Claim: event.Claim{Agent: words[1], Session: words[2]}})
 	case "end":
 		tl.show(nil, &event.SessionEnd{Claim: event.Claim{Agent: words[1], Session: words[2]}})
 	case "finding":
@@ -293,6 +296,15 @@ func (tl *timeline) connect(words []string) {
 		Transport: event.Transport(words[2]), Peer: peer, PeerName: options["name"],
 		Error: event.Errno(tl.number(options["error"])), Abandoned: options["abandoned"] == "yes",
 	})
+}
+
+func (tl *timeline) stop(words []string) {
+	options, _ := fields(words)
+	stop := &event.SandboxStop{Outlived: int(tl.number(options["outlived"])), Left: int(tl.number(options["left"]))}
+	if options["names"] != "" {
+		stop.Outlivers = strings.Split(options["names"], "+")
+	}
+	tl.show(nil, stop)
 }
 
 // claim is "call PID SERVER [end]" or "granted PID SERVER".

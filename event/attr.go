@@ -629,6 +629,8 @@ const (
 	SandboxOutlived Key = "watchglass.sandbox.outlived"
 	// SandboxOutlivers is the names of the first of those, as name[pid].
 	SandboxOutlivers Key = "watchglass.sandbox.outlivers"
+	// SandboxLeft is how many of the processes that were alive at the end of a sandbox nobody has ended since.
+	SandboxLeft Key = "watchglass.sandbox.left"
 	// HostName is the node's host name.
 	HostName Key = "host.name"
 	// HostID is the node's machine id.

@@ -40,8 +40,9 @@ func (s *SandboxStart) AppendBody(dst []byte) []byte {
 type SandboxStop struct {
 	// Processes is how many processes were seen in all; Outlived how many were still alive.
 	Processes, Outlived int
-	// Outlivers is the names of the first of those, as name[pid].
+	// Outlivers is the names of the first of those, as name[pid]; Left how many of them nobody has ended since.
 	Outlivers []string
+	Left      int
 }
 
 // Kind implements Payload.
@@ -54,7 +55,8 @@ func (*SandboxStop) Severity() Severity { return SeverityInfo }
 func (s *SandboxStop) AppendAttributes(dst []Attribute) []Attribute {
 	dst = append(dst,
 		Attribute{SandboxProcesses, Int(int64(s.Processes))},
-		Attribute{SandboxOutlived, Int(int64(s.Outlived))})
+		Attribute{SandboxOutlived, Int(int64(s.Outlived))},
+		Attribute{SandboxLeft, Int(int64(s.Left))})
 	return appendStrings(dst, SandboxOutlivers, s.Outlivers)
 }
 

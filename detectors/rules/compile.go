@@ -121,6 +121,7 @@ func (c *compiler) compile(d *declaration) (*Rule, error) {
 	if err := c.resolution(r, d.Resolved); err != nil {
 		return nil, err
 	}
+	r.rule.MemoryBound = r.memoryBound()
 	for i := range d.Tests {
 		if err := c.checkTest(&d.Tests[i]); err != nil {
 			return nil, err
@@ -172,7 +173,6 @@ func (c *compiler) metadata(r *Rule, d *declaration) error {
 	r.rule = event.Rule{
 		ID: d.ID.string, UUID: d.UUID.string, Version: d.Version.string, Title: d.Title.string, Severity: severity,
 		FalsePositives: d.FalsePositives, Runbook: d.Runbook,
-		MemoryBound: "per sandbox max_entries groups and as many findings; max_sandboxes sandboxes; least recently used first",
 	}
 	if r.rule.Version == "" {
 		r.rule.Version = "1"
@@ -373,8 +373,19 @@ func (c *compiler) resolution(r *Rule, d *resolved) error {
 		return err
 	}
 	r.resolved = &st
-	r.rule.MemoryBound = "per sandbox max_entries groups with 16 open findings each, and as many findings; max_sandboxes sandboxes; least recently used first"
 	return nil
+}
+
+// memoryBound says how much the rule remembers, and with what that goes.
+func (r *Rule) memoryBound() string {
+	groups, owner := "groups", "session that made it last"
+	if r.resolved != nil {
+		groups = "groups with 16 open findings each,"
+	}
+	if r.scope == scopeTree || r.scope == scopeProcess {
+		owner = "process tree"
+	}
+	return "per sandbox max_entries " + groups + " and as many findings; max_sandboxes sandboxes; least recently used first; all goes with the " + owner
 }
 
 func (c *compiler) absence(r *Rule, a *absence) error {
