@@ -18,6 +18,7 @@
 #include "lib/compat.h"
 #include "lib/descriptor.h"
 #include "lib/event.h"
+#include "lib/failed.h"
 #include "lib/filerecord.h"
 #include "lib/hook.h"
 #include "lib/path.h"
@@ -192,8 +193,24 @@ static __always_inline void open_failed(struct open_record *record, const struct
 		record->open.marks |= FILE_HANDLE;
 		return;
 	}
-	claim_read(0, open->path, open->directory, FILE_WALK);
+	claim_finish(0, open->directory, FILE_WALK);
 	open_record_claim(record, 0);
+}
+
+/*
+ * open_failed_repeated reads what an open that failed asked for, once, into the first claim slot, and counts it where it
+ * needs no record.
+ */
+static __always_inline bool open_failed_repeated(const struct finished *done,
+						 struct repeat_key *key,
+						 const struct open_call *open)
+{
+	struct claim *claim = claim_text(0, open->path);
+
+	if (!claim || !repeats_counted)
+		return false;
+	failed_key(key, claim, (__u32)-done->result, open->asked, open->directory);
+	return key->mix && repeat_count(done->sandbox, FILE_OPEN, key);
 }
 
 /* open_key makes out which open this is. Its mix is 0 for one that is always told. */
@@ -246,6 +263,9 @@ __noinline int open_report(void)
 		file = descriptor_file((__u32)done->result);
 	if (repeats_counted && file && done->call != CALL_OPEN_HANDLE &&
 	    open_repeated(done, &key, file, &open))
+		return 0;
+	if (done->result < 0 && done->call != CALL_OPEN_HANDLE &&
+	    open_failed_repeated(done, &key, &open))
 		return 0;
 	record = open_record_begin(done->sandbox, FILE_OPEN);
 	if (!record)
@@ -700,6 +720,15 @@ __noinline int opened_report(__u64 sandbox)
 		if (key.mix && repeat_count(sandbox, FILE_OPEN, &key))
 			return 0;
 	}
+	if (hook_failed(file) && opened->call != CALL_OPEN_HANDLE) {
+		claim = claim_kernel_text(0, (struct filename *)opened->name);
+		if (claim && repeats_counted) {
+			failed_key(&key, claim, (__u32) - (__s32)opened->file, opened->asked,
+				   opened->directory);
+			if (key.mix && repeat_count(sandbox, FILE_OPEN, &key))
+				return 0;
+		}
+	}
 	record = open_record_begin(sandbox, FILE_OPEN);
 	if (!record)
 		return 0;
@@ -711,8 +740,8 @@ __noinline int opened_report(__u64 sandbox)
 		open_record_file(record, file);
 	} else {
 		record->open.error = (__u32) - (__s32)opened->file;
-		claim = claim_kernel(0, (struct filename *)opened->name, opened->directory,
-				     FILE_WALK);
+		claim_finish(0, opened->directory, FILE_WALK);
+		claim = opened->call == CALL_OPEN_HANDLE ? NULL : claim_slot(0);
 		if (claim) {
 			record->open.path_flags |= claim->flags;
 			record->open.path_size =

@@ -233,6 +233,7 @@ const (
 	fileVarNativeCalls         = "native_calls"
 	fileVarProbeIndex          = "probe_index"
 	fileVarRepeatsCounted      = "repeats_counted"
+	fileVarSiphashKey          = "siphash_key"
 	fileVarSyscallHandedOn     = "syscall_handed_on"
 	fileVarTransfersCounted    = "transfers_counted"
 )
@@ -352,6 +353,7 @@ type fileVariableSpecs struct {
 	NativeCalls      *ebpf.VariableSpec `ebpf:"native_calls"`
 	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
 	RepeatsCounted   *ebpf.VariableSpec `ebpf:"repeats_counted"`
+	SiphashKey       *ebpf.VariableSpec `ebpf:"siphash_key"`
 	SyscallHandedOn  *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
@@ -462,6 +464,7 @@ type fileVariables struct {
 	NativeCalls      *ebpf.Variable `ebpf:"native_calls"`
 	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
 	RepeatsCounted   *ebpf.Variable `ebpf:"repeats_counted"`
+	SiphashKey       *ebpf.Variable `ebpf:"siphash_key"`
 	SyscallHandedOn  *ebpf.Variable `ebpf:"syscall_handed_on"`
 	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
 }

@@ -280,6 +280,8 @@ func helperActions() map[string]helperAction {
 		"many":            helperMany,
 		"calls":           helperCalls,
 		"calls and wait":  helperCallsAndWait,
+		"fail slowly":     helperFailSlowly,
+		"fail and open":   helperFailAndOpen,
 		"calls 32":        helperCalls32,
 
 		"exec by thread":     helperExecByThread,

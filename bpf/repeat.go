@@ -3,8 +3,11 @@
 package bpf
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -21,7 +24,7 @@ const (
 )
 
 // repeats is the opens that the kernel side counts instead of telling each: of files that are not watched, by a
-// process that opened one before. It is used by the goroutine of Run alone.
+// process that opened one before, or failed to in the same way. It is used by the goroutine of Run alone.
 type repeats struct {
 	kernel  *ebpf.Map
 	watched func(path string) bool
@@ -55,7 +58,11 @@ func newRepeats(kernel *ebpf.Map, watched func(string) bool, clock *clock) *repe
 // note takes an open that was told. When it was told before, the kernel counts it from now on.
 func (t *repeats) note(r *Record) {
 	open, ok := r.Payload.(*event.FileOpen)
-	if !ok || r.mix == 0 || open.Raced || open.Claimed || t.isWatched(open) {
+	if !ok || r.mix == 0 || open.Raced || open.Claimed && open.Error == 0 || t.isWatched(open) {
+		return
+	}
+	// Of one that failed the path is what was asked for: where that does not say which file it is, each is told.
+	if open.Error != 0 && (!path.IsAbs(open.Path) || t.watched(path.Clean(open.Path))) {
 		return
 	}
 	key := fileRepeatKey{Mix: r.mix, Inode: open.Inode, Start: r.Task.Start, Device: open.Device, Pid: r.Task.PID}
@@ -72,6 +79,17 @@ func (t *repeats) note(r *Record) {
 	}
 	known.counted, known.told = true, 0
 	t.counted[key.Start] = append(t.counted[key.Start], key)
+}
+
+// setHashKey gives the kernel side a key that nobody in a sandbox knows. Without one it tells each open that fails.
+func setHashKey(variables map[string]*ebpf.Variable) error {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // documented never to fail
+	key := [2]uint64{binary.NativeEndian.Uint64(random[:8]) | 1, binary.NativeEndian.Uint64(random[8:])}
+	if err := variables["siphash_key"].Set(key); err != nil {
+		return fmt.Errorf("setting the key of hashes: %w", err)
+	}
+	return nil
 }
 
 func (t *repeats) isWatched(open *event.FileOpen) bool {

@@ -144,6 +144,9 @@ func TestRepeatsAreBounded(t *testing.T) {
 		{Path: "/decoy", Asked: "/secret"},
 		{Path: "/raced", Raced: true},
 		{Path: "/claimed", Claimed: true},
+		{Path: "/secret", Claimed: true, Error: 2},
+		{Path: "/x/../secret", Claimed: true, Error: 2},
+		{Path: "nowhere", Claimed: true, Error: 2},
 	} {
 		watched.note(&Record{mix: 1, Payload: open})
 	}

@@ -251,6 +251,9 @@ func (t *Tracer) openRepeats() {
 		c := t.probes[i].collection
 		if t.cfg.Watched != nil && c != nil && c.Maps["repeats"] != nil {
 			t.repeats = newRepeats(c.Maps["repeats"], t.cfg.Watched, t.dec.clock)
+			if err := setHashKey(c.Variables); err != nil {
+				t.log.Warn("failed opens are told one by one", "error", err)
+			}
 		}
 	}
 	if t.repeats == nil || t.pins == nil {

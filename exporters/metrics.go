@@ -178,7 +178,7 @@ func (m *Metrics) observe(ev *event.Event) {
 	case *event.FileOpen:
 		counter := m.opens.WithLabelValues(class(p.Class), access(p.Access), openResult(p.Error))
 		if ev.Payload.Severity() > event.SeverityDebug {
-			count(counter, ev)
+			countTimes(counter, ev, p.Times())
 		} else {
 			counter.Add(float64(p.Times()))
 		}
@@ -263,11 +263,16 @@ func (m *Metrics) connectResult(e event.Errno) string {
 
 // count adds one with the event's identity as exemplar.
 func count(counter prometheus.Counter, ev *event.Event) {
+	countTimes(counter, ev, 1)
+}
+
+// countTimes is count of an event that tells of so many.
+func countTimes(counter prometheus.Counter, ev *event.Event, times uint64) {
 	if adder, ok := counter.(prometheus.ExemplarAdder); ok {
-		adder.AddWithExemplar(1, identity(ev))
+		adder.AddWithExemplar(float64(times), identity(ev))
 		return
 	}
-	counter.Inc()
+	counter.Add(float64(times))
 }
 
 func (m *Metrics) addBuildInfo() {

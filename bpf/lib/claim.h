@@ -25,11 +25,13 @@
 /* CLAIM_SLOTS: a call names at most two paths. */
 #define CLAIM_SLOTS 2
 
-/* claim is one text, and what is known of it (enum path_flags). */
+/* claim is one text, and what is known of it (enum path_flags). mix is lib/failed.h's, which makes it out of the text. */
 struct claim {
 	__u32 size;
 	__u32 flags;
-	__u8 bytes[PATH_END];
+	__u64 mix;
+	/* With room for a word of zeros behind the longest. */
+	__u8 bytes[PATH_END + 8];
 };
 
 struct {
@@ -98,6 +100,20 @@ static __always_inline void claim_directory(struct claim *claim, __s32 directory
 }
 
 /*
+ * claim_finish makes the path in a slot absolute, using the slot of path_walks that is named. A global function: verified
+ * once, not in each of its callers.
+ */
+__noinline int claim_finish(__u32 slot, __s32 directory, __u32 walk_slot)
+{
+	struct claim *claim = claim_slot(slot);
+
+	if (!claim)
+		return -1;
+	claim_directory(claim, directory, walk_slot);
+	return claim->size;
+}
+
+/*
  * claim_read reads the path at an address of the caller's into the slot and makes it absolute, using the
  * slot of path_walks that is named. A global function: verified once, not in each of its callers.
  */
@@ -111,9 +127,8 @@ __noinline int claim_read(__u32 slot, __u64 path, __s32 directory, __u32 walk_sl
 	return claim->size;
 }
 
-/* claim_kernel puts a path that the kernel has copied into a claim slot, made absolute. */
-static __always_inline struct claim *claim_kernel(__u32 slot, struct filename *name,
-						  __s32 directory, __u32 walk_slot)
+/* claim_kernel_text puts a path that the kernel has copied into a claim slot as it is. */
+static __always_inline struct claim *claim_kernel_text(__u32 slot, struct filename *name)
 {
 	struct claim *claim = claim_slot(slot);
 	const char *text = BPF_CORE_READ(name, name);
@@ -127,7 +142,17 @@ static __always_inline struct claim *claim_kernel(__u32 slot, struct filename *n
 	if (size <= 0)
 		return claim;
 	claim->size = (__u32)(size - 1) & PATH_BYTES;
-	claim_directory(claim, directory, walk_slot);
+	return claim;
+}
+
+/* claim_kernel is that, made absolute. */
+static __always_inline struct claim *claim_kernel(__u32 slot, struct filename *name,
+						  __s32 directory, __u32 walk_slot)
+{
+	struct claim *claim = claim_kernel_text(slot, name);
+
+	if (claim && claim->size)
+		claim_directory(claim, directory, walk_slot);
 	return claim;
 }
 

@@ -32,6 +32,21 @@ static __always_inline struct dentry *mix_name(__u64 *mix, struct dentry *dentry
 	return (struct dentry *)DIRECT_ADDRESS(struct dentry, dentry, d_parent);
 }
 
+/* mix_directory mixes in what the current task's path of its current directory depends on, as mix_file does of a file. */
+static __always_inline __u64 mix_directory(__u64 mix)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct dentry *dentry;
+
+	mix = mix_word(mix, DIRECT_ADDRESS(struct fs_struct, task->fs, pwd.mnt));
+	mix = mix_word(mix, DIRECT_ADDRESS(struct fs_struct, task->fs, root.dentry));
+	dentry = (struct dentry *)DIRECT_ADDRESS(struct fs_struct, task->fs, pwd.dentry);
+	dentry = mix_name(&mix, dentry);
+	dentry = mix_name(&mix, dentry);
+	mix_name(&mix, dentry);
+	return mix;
+}
+
 /* mix_file mixes in what the current task's path of a file depends on. */
 static __always_inline __u64 mix_file(__u64 mix, struct file *file)
 {
