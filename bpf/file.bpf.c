@@ -578,14 +578,15 @@ static __always_inline bool call_transfers(__u32 kind)
 	return kind >= CALL_TRANSFERS && kind < CALL_AT;
 }
 
-/* call_report tells of a call of a sandbox by its arguments and result. */
-static __always_inline void call_report(const struct pt_regs *regs, const struct syscall_call *call,
-					__u32 kind, __u64 sandbox, long ret)
+/* call_finished notes a call of a sandbox by its arguments and result. */
+static __always_inline struct finished *call_finished(const struct pt_regs *regs,
+						      const struct syscall_call *call, __u32 kind,
+						      __u64 sandbox, long ret)
 {
 	struct finished *done = finished_slot();
 
 	if (!done)
-		return;
+		return NULL;
 	done->arguments[0] = syscall_argument(regs, call->compat, 0);
 	done->arguments[1] = syscall_argument(regs, call->compat, 1);
 	done->arguments[2] = syscall_argument(regs, call->compat, 2);
@@ -595,6 +596,17 @@ static __always_inline void call_report(const struct pt_regs *regs, const struct
 	done->sandbox = sandbox;
 	done->call = kind;
 	done->compat = call->compat ? call->number : 0;
+	return done;
+}
+
+/* call_report tells of a call of a sandbox. */
+static __always_inline void call_report(const struct pt_regs *regs, const struct syscall_call *call,
+					__u32 kind, __u64 sandbox, long ret)
+{
+	struct finished *done = call_finished(regs, call, kind, sandbox, ret);
+
+	if (!done)
+		return;
 	if (kind == CALL_MMAP)
 		map_report();
 	else if (call_transfers(kind))
@@ -825,11 +837,36 @@ int BPF_PROG(file_on_open_root, const struct path *root, const char *name, int f
 }
 
 /*
- * Reports the calls that change names and files, as file_on_sys_exit does; and the opens that failed before
- * file_on_filp_open: for want of a descriptor, for arguments that make no sense, for a name that cannot be read.
- * Hangs on the functions that do the work of those calls, each of 64-bit and 32-bit callers alike: see plan.go.
- * What calls them otherwise, io_uring above all, is in none of the system calls.
+ * Reports the opens that failed before file_on_filp_open: for want of a descriptor, for arguments that make no sense, for a
+ * name that cannot be read. Hangs on the functions that do the work of those calls, each of 64-bit and 32-bit callers
+ * alike: see plan.go. What calls them otherwise, io_uring above all, is in none of the system calls.
+ * Why not one program with the next: each is loaded once for each function, and the kernel verifies all that it may do.
  */
+SEC("fexit/do_sys_openat2")
+int file_on_open_return(void *ctx)
+{
+	const struct pt_regs *regs = hook_registers();
+	struct syscall_call call = syscall_finished(regs);
+	__u32 kind = call_kind(&call);
+	__u64 sandbox;
+	__u64 ret = 0;
+
+	if (hook_proved(ctx, regs) || !call_opens(kind))
+		return 0;
+	bpf_get_func_ret(ctx, &ret);
+	/* All of them return an int, or what fits one. */
+	if (kind != CALL_OPEN_HANDLE && (int)ret >= 0)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || told_take() || !hook_enter(sandbox, FILE_OPEN))
+		return 0;
+	if (call_finished(regs, &call, kind, sandbox, (int)ret))
+		open_report();
+	hook_leave();
+	return 0;
+}
+
+/* Reports the calls that change names and files, as file_on_sys_exit does. Hangs as file_on_open_return. */
 SEC("fexit/do_unlinkat")
 int file_on_return(void *ctx)
 {
@@ -839,21 +876,18 @@ int file_on_return(void *ctx)
 	__u64 sandbox;
 	__u64 ret = 0;
 
-	if (hook_proved(ctx, regs) || !kind || kind == CALL_MMAP || call_transfers(kind))
+	if (hook_proved(ctx, regs) || !call_changes(kind))
 		return 0;
 	bpf_get_func_ret(ctx, &ret);
-	/* All of them return an int, or what fits one. */
-	if (call_opens(kind) && kind != CALL_OPEN_HANDLE && (int)ret >= 0)
-		return 0;
 	sandbox = sandbox_current();
-	if (!sandbox || (call_opens(kind) && told_take()))
+	if (!sandbox)
 		return 0;
-	if (hook_enter(sandbox, call_opens(kind) ? FILE_OPEN : FILE_CHANGE)) {
-		call_report(regs, &call, kind, sandbox, (int)ret);
+	if (hook_enter(sandbox, FILE_CHANGE)) {
+		if (call_finished(regs, &call, kind, sandbox, (int)ret) && !change_resolved())
+			change_report();
 		hook_leave();
 	}
-	if (call_changes(kind))
-		resolved_drop();
+	resolved_drop();
 	return 0;
 }
 
@@ -1064,6 +1098,7 @@ SEC("fexit/do_sendfile")
 int file_on_transfer(__u64 *ctx)
 {
 	const struct pt_regs *regs;
+	struct finished *done;
 	struct syscall_call call;
 	__u64 ret = 0;
 	__u64 sandbox;
@@ -1084,8 +1119,8 @@ int file_on_transfer(__u64 *ctx)
 		return 0;
 	if (kind == CALL_CLOSE)
 		transfer_close((__u32)syscall_argument(regs, call.compat, 0));
-	else
-		call_report(regs, &call, kind, sandbox, (long)ret);
+	else if ((done = call_finished(regs, &call, kind, sandbox, (long)ret)))
+		transfer_report(done);
 	hook_leave();
 	return 0;
 }

@@ -203,6 +203,7 @@ const (
 	fileProgFileOnFilpOpen     = "file_on_filp_open"
 	fileProgFileOnMmap         = "file_on_mmap"
 	fileProgFileOnMoved        = "file_on_moved"
+	fileProgFileOnOpenReturn   = "file_on_open_return"
 	fileProgFileOnOpenRoot     = "file_on_open_root"
 	fileProgFileOnPath         = "file_on_path"
 	fileProgFileOnPathEntry    = "file_on_path_entry"
@@ -284,6 +285,7 @@ type fileProgramSpecs struct {
 	FileOnFilpOpen     *ebpf.ProgramSpec `ebpf:"file_on_filp_open"`
 	FileOnMmap         *ebpf.ProgramSpec `ebpf:"file_on_mmap"`
 	FileOnMoved        *ebpf.ProgramSpec `ebpf:"file_on_moved"`
+	FileOnOpenReturn   *ebpf.ProgramSpec `ebpf:"file_on_open_return"`
 	FileOnOpenRoot     *ebpf.ProgramSpec `ebpf:"file_on_open_root"`
 	FileOnPath         *ebpf.ProgramSpec `ebpf:"file_on_path"`
 	FileOnPathEntry    *ebpf.ProgramSpec `ebpf:"file_on_path_entry"`
@@ -477,6 +479,7 @@ type filePrograms struct {
 	FileOnFilpOpen     *ebpf.Program `ebpf:"file_on_filp_open"`
 	FileOnMmap         *ebpf.Program `ebpf:"file_on_mmap"`
 	FileOnMoved        *ebpf.Program `ebpf:"file_on_moved"`
+	FileOnOpenReturn   *ebpf.Program `ebpf:"file_on_open_return"`
 	FileOnOpenRoot     *ebpf.Program `ebpf:"file_on_open_root"`
 	FileOnPath         *ebpf.Program `ebpf:"file_on_path"`
 	FileOnPathEntry    *ebpf.Program `ebpf:"file_on_path_entry"`
@@ -494,6 +497,7 @@ func (p *filePrograms) Close() error {
 		p.FileOnFilpOpen,
 		p.FileOnMmap,
 		p.FileOnMoved,
+		p.FileOnOpenReturn,
 		p.FileOnOpenRoot,
 		p.FileOnPath,
 		p.FileOnPathEntry,
