@@ -20,7 +20,7 @@ VM_KERNELS ?= 6.1,6.12
 VM_PACKAGES ?= ./bpf/...
 # What the trampoline plan does otherwise. Hanging on a function, and letting go of it, takes its time in an emulated
 # machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
-VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket)$$
+VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket|Transfers|TransferClose|TrampolineRefused)$$
 # What is the architecture's: registers, numbers of calls, 32-bit programs, kernel objects. The rest is the same objects again.
 VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|Network|Notable|Notable32|DNS)$$|^TestCallTables$$
 VM_ARM64_KERNELS ?= 6.12
@@ -68,6 +68,11 @@ test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.
 	go run ./test/vm -arch arm64 -kernel $(VM_ARM64_KERNELS) -plan $(VM_ARM64_PLAN) -run '$(VM_ARM64)' ./bpf & arm64=$$!; \
 		go run ./test/vm -kernel 6.12 -run '^TestKernelClockJump$$' ./collector || failed=1; \
 		wait $$arm64 && [[ -z $${failed:-} ]]
+
+.PHONY: test-vm-trampoline
+test-vm-trampoline: ## All of the probes' kernel tests under the plan trampoline, on other kernels, under qemu
+	@$(INSTALL) vm
+	go run ./test/vm -kernel $(VM_KERNELS) -shares 4 -plan trampoline ./bpf
 
 .PHONY: test-vm-arm64
 test-vm-arm64: ## All of the probes' kernel tests on arm64 kernels, under qemu (VM_ARM64_KERNELS=6.1,6.12)

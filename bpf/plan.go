@@ -63,9 +63,9 @@ func (p Plan) choose() (Plan, string, error) {
 	case err == nil:
 		return PlanTrampoline, "the kernel lets programs hang on its functions", nil
 	case p == PlanTrampoline:
-		return p, "", fmt.Errorf("following the hook plan %s: %w: %s", p, ErrNoTrampolines, firstLine(err))
+		return p, "", fmt.Errorf("following the hook plan %s: %w, which Linux allows since %s: %s", p, ErrNoTrampolines, hangsSince, firstLine(err))
 	default:
-		return PlanTracepoint, "programs cannot hang on kernel functions (fexit): " + firstLine(err), nil
+		return PlanTracepoint, "programs cannot hang on kernel functions (fexit, since Linux " + hangsSince + "): " + firstLine(err), nil
 	}
 }
 

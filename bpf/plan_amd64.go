@@ -7,6 +7,9 @@ import "golang.org/x/sys/unix"
 // hasX32 is whether there is the calling convention x32.
 const hasX32 = true
 
+// hangsSince is the Linux from which on programs can hang on kernel functions.
+const hangsSince = "5.5"
+
 // entryPrefixes is what stands before a call's name in those of the functions that it enters by, that of 64-bit callers
 // first.
 func entryPrefixes() []string {

@@ -5,6 +5,9 @@ package bpf
 // hasX32 is whether there is the calling convention x32.
 const hasX32 = false
 
+// hangsSince is the Linux from which on programs can hang on kernel functions.
+const hangsSince = "6.4"
+
 // entryPrefixes is what stands before a call's name in those of the functions that it enters by, that of 64-bit callers
 // first.
 func entryPrefixes() []string {
