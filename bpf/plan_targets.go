@@ -32,7 +32,9 @@ func fileTrampolines() trampolines {
 		}
 		return t
 	}
-	ends := func(functions, calls string, proofs ...proof) target { return returns("file_on_return", functions, calls, proofs...) }
+	ends := func(functions, calls string, proofs ...proof) target {
+		return returns("file_on_return", functions, calls, proofs...)
+	}
 	resolves := func(program, functions string) target {
 		return target{program: program, functions: words(functions), optional: true}
 	}
