@@ -76,6 +76,12 @@ func networkCalls() map[string]uint8 {
 	}
 }
 
+// callSends is what a call is to the network probe that sends, and is none of its operations (CALL_SENDS).
+const callSends = 0x40
+
+// sendingCalls is the calls that send by a socket, and may name whom they send to.
+func sendingCalls() []string { return []string{"sendto", "sendmsg", "sendmmsg"} }
+
 // callTable is what a probe makes of each system call, by the number of 64-bit calls, which x32 shares, and of 32-bit ones.
 type callTable [2][maxRoutes]uint8
 

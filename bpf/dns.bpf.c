@@ -17,6 +17,7 @@
 #include "lib/connection.h"
 #include "lib/event.h"
 #include "lib/flow.h"
+#include "lib/ring.h"
 #include "lib/sandbox.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -71,7 +72,9 @@ struct packet {
 	__u16 port;
 	/* Whether the sandbox sent it. */
 	__u8 sent;
-	__u8 reserved[3];
+	/* Whether that came through io_uring. */
+	__u8 ring;
+	__u8 reserved[2];
 };
 
 struct packet_tiny {
@@ -208,7 +211,9 @@ static __always_inline struct flow *datagram_begin(struct __sk_buff *skb, struct
 	flow->peer = key->peer;
 	packet_end(skb, &flow->local, !sent, sent ? udp->source : udp->dest);
 	flow->protocol = IPPROTO_UDP;
-	flow->inbound = !sent;
+	flow->marks = sent ? 0 : FLOW_INBOUND;
+	if (sent && (socket->ring || ring_entered()))
+		flow->marks |= FLOW_URING;
 	flow->header = socket->owner;
 	flow->header.time = bpf_ktime_get_boot_ns();
 	peer = socket->peers;
@@ -264,6 +269,7 @@ __noinline int datagram_show(struct __sk_buff *skb, __u32 offset)
 	head.header.time = bpf_ktime_get_boot_ns();
 	head.header.probe = probe_index;
 	head.header.kind = DNS_DATAGRAM;
+	head.ring = socket->ring || ring_entered();
 	head.stream = key.cookie;
 	head.offset = flow->shown++;
 	head.peer = key.peer;
@@ -320,6 +326,7 @@ __noinline int dns_message(struct __sk_buff *skb, __u32 offset, __u32 sent)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct packet head = {.sent = (__u8)sent};
+	struct datagrams *socket;
 	struct udphdr udp;
 	__u64 cgroup, sandbox;
 	__u32 size;
@@ -337,8 +344,11 @@ __noinline int dns_message(struct __sk_buff *skb, __u32 offset, __u32 sent)
 		return 0;
 	event_header_begin(&head.header, sandbox, DNS_MESSAGE);
 	head.header.cgroup = cgroup;
-	if (sent && sandbox_of(sandbox_cgroup_of(task)) == sandbox)
+	if (sent && sandbox_of(sandbox_cgroup_of(task)) == sandbox) {
 		event_header_task(&head.header, task);
+		socket = datagram_socket(skb);
+		head.ring = (socket && socket->ring) || ring_entered();
+	}
 	head.port = bpf_ntohs(sent ? udp.source : udp.dest);
 	packet_peer(skb, &head, sent ? udp.dest : udp.source);
 	packet_send(skb, &head, DNS_MESSAGE, offset, size);
@@ -385,6 +395,11 @@ static __always_inline void stream_show(struct __sk_buff *skb, const struct conn
 	head->header.kind = DNS_STREAM;
 	head->stream = bpf_get_socket_cookie(skb);
 	head->offset = before;
+	/* What is sent again, or once there is room, is sent in anybody's name. */
+	head->ring =
+		connection->ring ||
+		(head->sent && (__u32)bpf_get_current_task_btf()->tgid == connection->owner.pid &&
+		 ring_entered());
 	head->port = bpf_ntohs(head->sent ? tcp.source : tcp.dest);
 	packet_peer(skb, head, head->sent ? tcp.dest : tcp.source);
 	packet_send(skb, head, DNS_STREAM, offset, size);

@@ -43,7 +43,7 @@ func decodeDNS(r *Record, kind uint16, data []byte) error {
 	if err != nil {
 		return err
 	}
-	ends := Ends{Peer: addrPort(head.Peer.Address, head.Peer.Port), LocalPort: head.Port, Sent: head.Sent != 0}
+	ends := Ends{Peer: addrPort(head.Peer.Address, head.Peer.Port), LocalPort: head.Port, Sent: head.Sent != 0, Via: viaRing(head.Ring != 0)}
 	if kind == dnsKindStream {
 		r.Payload = &Stream{Ends: ends, ID: head.Stream, Offset: head.Offset, Bytes: append([]byte(nil), bytes...)}
 		return nil

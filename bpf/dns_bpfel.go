@@ -43,7 +43,8 @@ type dnsPacket struct {
 	}
 	Port     uint16
 	Sent     uint8
-	Reserved [3]uint8
+	Ring     uint8
+	Reserved [2]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -58,6 +59,8 @@ const (
 	dnsMapSandboxes       = "sandboxes"
 	dnsMapStrayCounts     = "stray_counts"
 	dnsMapStrays          = "strays"
+	dnsMapSyscallHandlers = "syscall_handlers"
+	dnsMapSyscallScopes   = "syscall_scopes"
 	dnsMapUnlabelled      = "unlabelled"
 	dnsProgDnsOnEgress    = "dns_on_egress"
 	dnsProgDnsOnIngress   = "dns_on_ingress"
@@ -68,6 +71,7 @@ const (
 	dnsVarEventSlot       = "event_slot"
 	dnsVarEventWakeBytes  = "event_wake_bytes"
 	dnsVarProbeIndex      = "probe_index"
+	dnsVarSyscallHandedOn = "syscall_handed_on"
 )
 
 // loadDns returns the embedded CollectionSpec for dns.
@@ -128,6 +132,8 @@ type dnsMapSpecs struct {
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
 	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
@@ -135,13 +141,14 @@ type dnsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsVariableSpecs struct {
-	AbiPacket      *ebpf.VariableSpec `ebpf:"abi_packet"`
-	EventBudgets   *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds     *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits    *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot      *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	ProbeIndex     *ebpf.VariableSpec `ebpf:"probe_index"`
+	AbiPacket       *ebpf.VariableSpec `ebpf:"abi_packet"`
+	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 }
 
 // dnsObjects contains all objects after they have been loaded into the kernel.
@@ -172,6 +179,8 @@ type dnsMaps struct {
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
+	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
 	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 }
 
@@ -185,6 +194,8 @@ func (m *dnsMaps) Close() error {
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
+		m.SyscallHandlers,
+		m.SyscallScopes,
 		m.Unlabelled,
 	)
 }
@@ -193,13 +204,14 @@ func (m *dnsMaps) Close() error {
 //
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsVariables struct {
-	AbiPacket      *ebpf.Variable `ebpf:"abi_packet"`
-	EventBudgets   *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds     *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits    *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot      *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes *ebpf.Variable `ebpf:"event_wake_bytes"`
-	ProbeIndex     *ebpf.Variable `ebpf:"probe_index"`
+	AbiPacket       *ebpf.Variable `ebpf:"abi_packet"`
+	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
+	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
+	SyscallHandedOn *ebpf.Variable `ebpf:"syscall_handed_on"`
 }
 
 // dnsPrograms contains all programs after they have been loaded into the kernel.

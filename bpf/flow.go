@@ -23,7 +23,11 @@ func prepareNetwork(spec *ebpf.CollectionSpec, cfg *Config) error {
 	if err := spec.Variables["flow_interval"].Set(uint64(cfg.FlowInterval)); err != nil {
 		return fmt.Errorf("setting flow_interval: %w", err)
 	}
-	return newCallTable(networkCalls()).prepare(spec)
+	calls := networkCalls()
+	for _, name := range sendingCalls() {
+		calls[name] = callSends
+	}
+	return newCallTable(calls).prepare(spec)
 }
 
 // sweepFlows has the kernel tell of the connections that go on, when that is due: as records of the ring.

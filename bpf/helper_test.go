@@ -268,6 +268,7 @@ func helperActions() map[string]helperAction {
 		"race":            helperRace,
 		"replace":         helperReplace,
 		"ring":            helperRing,
+		"ring socket":     helperRingSocket,
 		"socket":          helperSocket,
 		"open deep":       helperOpenDeep,
 		"open slowly":     helperOpenSlowly,

@@ -18,8 +18,8 @@
  *   network_on_sendmsg4/6   the first datagram to a destination of a socket that is not connected
  *
  * Misses: what goes over packet and raw sockets, of which the making is told. Datagrams to a unix socket
- * that is not connected. The result of a sendmsg. A connect through io_uring of UDP, or of TCP where it
- * fails before a SYN was built; accepts, binds and listens through io_uring.
+ * that is not connected. The result of a sendmsg. What comes through io_uring ends in the uring probe, which tells what no
+ * socket state shows of it.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -27,11 +27,16 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#define SOCKET_KIND NETWORK_SOCKET
+#define CONNECT_KIND NETWORK_CONNECT
+
+#include "lib/attempt.h"
 #include "lib/connection.h"
 #include "lib/descriptor.h"
 #include "lib/event.h"
 #include "lib/flow.h"
 #include "lib/hook.h"
+#include "lib/ring.h"
 #include "lib/sandbox.h"
 #include "lib/socket.h"
 #include "lib/syscall.h"
@@ -39,11 +44,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Macros of the kernel, which BTF does not carry. */
-#define EPERM 1
 #define EAGAIN 11
-#define EACCES 13
-#define EINPROGRESS 115
-#define ERESTARTSYS 512
 #define ECONNRESET 104
 #define ETIMEDOUT 110
 #define COMPAT_SYS_SOCKETCALL 102
@@ -57,53 +58,39 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* How long a flow goes on before what went over it so far is told, in nanoseconds; the loader sets it. */
 const volatile __u64 flow_interval;
 
-enum connect_flags {
-	/* The program closed the socket before there was a result. */
-	CONNECT_ABANDONED = 1,
-	/* The address is the caller's word: the kernel refused before it copied it to where we look. */
-	CONNECT_CLAIMED = 2,
-	/* The result is older than the record, by nobody knows how much: there is no latency. */
-	CONNECT_LATE = 4,
-};
-
-/* connect is one attempt to reach a peer. */
-struct connect {
-	struct event_header header;
-	__u64 latency;
-	struct endpoint peer;
-	struct endpoint local;
-	/* A positive error number; 0 for success. */
-	__u16 error;
-	__u8 protocol;
-	__u8 flags;
-};
-
-/* attempt is what the connect(2) in progress of one thread asked for. */
-struct attempt {
-	struct endpoint peer;
-	__u8 protocol;
-	/* Whether socket states report the result, so that the end of the system call need not. */
-	__u8 started;
-};
-
-/* attempts is by thread. LRU: what io_uring leaves behind is pushed out by what comes. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, __u64);
-	__type(value, struct attempt);
-} attempts SEC(".maps");
+/* CALLS is above every number below; a multiple of two, for the mask. */
+#define CALLS 1024
+/* CALL_MANY is a call that is any of the operations, by its first argument. */
+#define CALL_MANY 0x80
+/* CALL_SENDS is a call that sends, which is none of the operations. */
+#define CALL_SENDS 0x40
 
 /*
- * accepted is who accepted a connection, by socket, until it closes. LRU: what is closed before it is
- * accepted leaves nothing, what is pushed out has a flow without a process.
+ * Which operation each call is, by number: that of 64-bit calls, which x32 shares, and of 32-bit calls. The loader fills
+ * them from the one table by name (call_tables.go): the rest, and what sends, is not handed on to this probe.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, __u64);
-	__type(value, struct event_header);
-} accepted SEC(".maps");
+const volatile __u8 native_calls[CALLS];
+const volatile __u8 compat_calls[CALLS];
+
+/*
+ * asked_by_ring says whether what connects or sends for the current task was asked for through io_uring: then the task is
+ * in no call that does either.
+ */
+static __always_inline bool asked_by_ring(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct syscall_call call;
+
+	if (!ring_used(task))
+		return false;
+	if (ring_thread(task))
+		return true;
+	call = syscall_finished((const struct pt_regs *)bpf_task_pt_regs(task));
+	if (call.number >= CALLS)
+		return true;
+	return !(call.compat ? compat_calls[call.number & (CALLS - 1)]
+			     : native_calls[call.number & (CALLS - 1)]);
+}
 
 /* destinations is what was reported already. A destination pushed out by others is reported again. */
 struct {
@@ -141,23 +128,8 @@ static __always_inline void endpoints_of_socket(const struct sock *sk, struct en
 	local->port = sk->__sk_common.skc_num;
 }
 
-/* protocol_told is the transport that events name: an MPTCP connection is told as the TCP it starts with. */
-static __always_inline __u8 protocol_told(__u32 protocol)
-{
-	switch (protocol) {
-	case IPPROTO_TCP:
-	case IPPROTO_MPTCP:
-		return IPPROTO_TCP;
-	case IPPROTO_UDP:
-	case IPPROTO_UDPLITE:
-		return IPPROTO_UDP;
-	default:
-		return 0;
-	}
-}
-
 /* datagrams_own notes whose a UDP socket is, the first time that it connects or sends, and has its datagrams counted. */
-static __always_inline void datagrams_own(struct bpf_sock_addr *ctx, __u64 sandbox)
+static __always_inline void datagrams_own(struct bpf_sock_addr *ctx, __u64 sandbox, bool ring)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct datagrams *socket;
@@ -169,6 +141,7 @@ static __always_inline void datagrams_own(struct bpf_sock_addr *ctx, __u64 sandb
 		event_lose(sandbox, NETWORK_FLOW);
 		return;
 	}
+	socket->ring = ring;
 	if (socket->cookie)
 		return;
 	event_header_fill(&socket->owner, sandbox, NETWORK_FLOW);
@@ -202,17 +175,48 @@ int network_on_release(struct bpf_sock *ctx)
 	return 1;
 }
 
+/* endpoint_same says whether two ends are the same. */
+static __always_inline bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->port == b->port && !__builtin_memcmp(a->address, b->address, sizeof(a->address));
+}
+
+/*
+ * attempt_untold tells of a connect whose place another one takes before its result is known. Where socket states will
+ * report it there is nothing to tell.
+ */
+static __always_inline void attempt_untold(__u64 sandbox, const struct attempt *attempt, __u8 flags)
+{
+	struct connect found = {
+		.peer = attempt->peer,
+		.protocol = attempt->protocol,
+		.flags = CONNECT_ABANDONED | flags,
+	};
+
+	if (!attempt->started)
+		connect_emit(sandbox, &found);
+}
+
 static __always_inline void attempt_note(struct bpf_sock_addr *ctx, __u64 sandbox,
 					 const struct endpoint *peer)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
 	struct attempt attempt = {.peer = *peer, .protocol = protocol_told(ctx->protocol)};
+	__u64 key = bpf_get_current_pid_tgid();
+	bool ring = asked_by_ring();
+	struct attempt *before;
 
 	if (!attempt.protocol)
 		return;
-	bpf_map_update_elem(&attempts, &thread, &attempt, BPF_ANY);
+	attempt.socket = bpf_get_socket_cookie(ctx);
+	if (ring) {
+		key = attempt_of_ring(attempt.socket);
+		before = bpf_map_lookup_elem(&attempts, &key);
+		if (before && !endpoint_same(&before->peer, peer))
+			attempt_untold(sandbox, before, CONNECT_URING);
+	}
+	bpf_map_update_elem(&attempts, &key, &attempt, BPF_ANY);
 	if (attempt.protocol == IPPROTO_UDP)
-		datagrams_own(ctx, sandbox);
+		datagrams_own(ctx, sandbox, ring);
 }
 
 /*
@@ -260,22 +264,14 @@ static __always_inline bool destination_first(struct bpf_sock_addr *ctx,
 	return bpf_map_update_elem(&destinations, &destination, &seen, BPF_NOEXIST) == 0;
 }
 
-/* connect_emit reports a connect whose caller is the current task. */
-static __always_inline void connect_emit(__u64 sandbox, const struct connect *found)
+/* datagram_by_ring marks what the socket exchanges with a peer, if it does already. */
+static __always_inline void datagram_by_ring(struct bpf_sock_addr *ctx, const struct endpoint *peer)
 {
-	struct connect *record =
-		event_reserve_as(sandbox, EVENT_KEPT | NETWORK_CONNECT, sizeof(*record));
+	struct destination key = {.cookie = bpf_get_socket_cookie(ctx), .peer = *peer};
+	struct flow *flow = bpf_map_lookup_elem(&datagram_flows, &key);
 
-	if (!record)
-		return;
-	event_header_fill(&record->header, sandbox, NETWORK_CONNECT);
-	record->latency = found->latency;
-	record->peer = found->peer;
-	record->local = found->local;
-	record->error = found->error;
-	record->protocol = found->protocol;
-	record->flags = found->flags;
-	event_submit(record);
+	if (flow)
+		flow->marks |= FLOW_URING;
 }
 
 static __always_inline void sendmsg_report(struct bpf_sock_addr *ctx, __u64 sandbox,
@@ -285,7 +281,11 @@ static __always_inline void sendmsg_report(struct bpf_sock_addr *ctx, __u64 sand
 
 	if (found.protocol != IPPROTO_UDP)
 		return;
-	datagrams_own(ctx, sandbox);
+	if (asked_by_ring())
+		found.flags = CONNECT_URING;
+	datagrams_own(ctx, sandbox, found.flags != 0);
+	if (found.flags)
+		datagram_by_ring(ctx, peer);
 	if (destination_first(ctx, peer))
 		connect_emit(sandbox, &found);
 }
@@ -326,7 +326,7 @@ int network_on_sendmsg6(struct bpf_sock_addr *ctx)
 /* connection_begin notes the owner of a connection at its first SYN, which is built in the caller's context. */
 static __always_inline void connection_begin(struct sock *sk)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
+	__u64 key = bpf_get_current_pid_tgid();
 	__u64 sandbox = sandbox_current();
 	struct connection *connection;
 	struct attempt *attempt;
@@ -342,7 +342,11 @@ static __always_inline void connection_begin(struct sock *sk)
 	connection->started = bpf_ktime_get_boot_ns();
 	__builtin_memset(&connection->sent, 0,
 			 sizeof(*connection) - offsetof(struct connection, sent));
-	attempt = bpf_map_lookup_elem(&attempts, &thread);
+	if (asked_by_ring()) {
+		connection->ring = 1;
+		key = attempt_of_ring((__u64)sk->__sk_common.skc_cookie.counter);
+	}
+	attempt = bpf_map_lookup_elem(&attempts, &key);
 	if (attempt)
 		attempt->started = 1;
 }
@@ -388,7 +392,7 @@ static __always_inline void connection_report(struct sock *sk, struct connection
 	endpoints_of_socket(sk, &record->peer, &record->local);
 	record->error = error;
 	record->protocol = IPPROTO_TCP;
-	record->flags = flags;
+	record->flags = connection->ring ? flags | CONNECT_URING : flags;
 	event_submit(record);
 }
 
@@ -422,6 +426,23 @@ static __always_inline __u64 flow_told(__u64 *told, __u64 now)
 	return before < now ? before : now;
 }
 
+/* ring_socket says whether some of a connection went through io_uring, and forgets it at its end. */
+static __always_inline bool ring_socket(const struct sock *sk, const struct connection *connection,
+					bool end)
+{
+	__u64 key = (__u64)sk;
+	__u64 *used = bpf_map_lookup_elem(&ring_sockets, &key);
+	bool by_ring;
+
+	if (!used)
+		return false;
+	/* Earlier than the connection, it was another one, whose place in memory this one has. */
+	by_ring = *used >= connection->started;
+	if (end)
+		bpf_map_delete_elem(&ring_sockets, &key);
+	return by_ring;
+}
+
 /*
  * flow_report tells what went over a connection: payload only.
  * bytes_sent counts payload with what was sent again, so that is taken off; bytes_acked would count
@@ -451,6 +472,7 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 		if (end != FLOW_CONTINUES)
 			bpf_map_delete_elem(&accepted, &key);
 	}
+	record->header.probe = probe_index;
 	record->header.kind = NETWORK_FLOW;
 	record->header.time = now;
 	record->duration = now - connection->started;
@@ -467,7 +489,9 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 	record->rtt = tcp->srtt_us >> 3;
 	record->protocol = IPPROTO_TCP;
 	record->end = end;
-	record->inbound = connection->inbound;
+	record->marks = connection->inbound ? FLOW_INBOUND : 0;
+	if (ring_socket(sk, connection, end != FLOW_CONTINUES) || connection->ring)
+		record->marks |= FLOW_URING;
 	record->shown = 0;
 	event_submit(record);
 }
@@ -477,7 +501,7 @@ static __always_inline void connection_end(struct sock *sk, struct connection *c
 					   int state)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	__u64 thread = bpf_get_current_pid_tgid();
+	__u64 key = bpf_get_current_pid_tgid();
 	struct attempt *attempt;
 
 	if (!connection->established && tcp && tcp->bytes_acked) {
@@ -493,8 +517,10 @@ static __always_inline void connection_end(struct sock *sk, struct connection *c
 		connection_report(sk, connection, (__u16)sk->sk_err, 0);
 		return;
 	}
-	/* No error in the socket: either connect(2) is just failing, and its end will know, or this is a close. */
-	attempt = bpf_map_lookup_elem(&attempts, &thread);
+	/* No error in the socket: either a connect is just failing, and its end will know, or this is a close. */
+	if (connection->ring)
+		key = attempt_of_ring((__u64)sk->__sk_common.skc_cookie.counter);
+	attempt = bpf_map_lookup_elem(&attempts, &key);
 	if (attempt && attempt->started)
 		attempt->started = 0;
 	else
@@ -580,25 +606,6 @@ int network_on_iterate(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-/* socket_call is a finished call on a socket. */
-struct socket_call {
-	/* enum socket_operation; 0 for all other calls. */
-	__u64 operation;
-	__u64 arguments[3];
-};
-
-/* CALLS is above every number below; a multiple of two, for the mask. */
-#define CALLS 512
-/* CALL_MANY is a call that is any of the operations, by its first argument. */
-#define CALL_MANY 0x80
-
-/*
- * Which operation each call is, by number: that of 64-bit calls, which x32 shares, and of 32-bit calls. The loader fills
- * them from the one table by name (call_tables.go): the rest is not handed on to this probe.
- */
-const volatile __u8 native_calls[CALLS];
-const volatile __u8 compat_calls[CALLS];
-
 /* call_operation is what a system call does to a socket, 0 for all others. It looks at registers alone. */
 static __always_inline __u32 call_operation(const struct syscall_call *call,
 					    const struct pt_regs *regs)
@@ -610,7 +617,7 @@ static __always_inline __u32 call_operation(const struct syscall_call *call,
 	operation = call->compat ? compat_calls[call->number & (CALLS - 1)]
 				 : native_calls[call->number & (CALLS - 1)];
 	if (operation != CALL_MANY)
-		return operation;
+		return operation & ~CALL_SENDS;
 	switch (syscall_argument(regs, 1, 0)) {
 	case SOCKETCALL_SOCKET:
 		return SOCKET_CREATE;
@@ -650,137 +657,43 @@ static __always_inline bool call_arguments(const struct syscall_call *call,
 	return true;
 }
 
-/* claimed_report reports a connect that was refused before the kernel copied its address to the protocol. */
-static __always_inline void claimed_report(__u64 sandbox, const struct socket_call *made,
-					   __u8 protocol, __u16 error)
+/* socket_called is the socket that a finished call made, or was made on. */
+static __always_inline struct sock *socket_called(const struct socket_call *made, long ret)
 {
-	struct connect found = {.error = error, .flags = CONNECT_CLAIMED, .protocol = protocol};
-	struct sockaddr_in6 address = {};
-	struct sockaddr_in address4 = {};
-
-	if (bpf_probe_read_user(&address4, sizeof(address4), (void *)made->arguments[1]))
-		return;
-	if (address4.sin_family == AF_INET) {
-		endpoint_set4(&found.peer, address4.sin_addr.s_addr, bpf_ntohs(address4.sin_port));
-	} else if (address4.sin_family == AF_INET6) {
-		if (bpf_probe_read_user(&address, sizeof(address), (void *)made->arguments[1]))
-			return;
-		__builtin_memcpy(found.peer.address, &address.sin6_addr,
-				 sizeof(found.peer.address));
-		found.peer.port = bpf_ntohs(address.sin6_port);
-	} else {
-		return;
-	}
-	connect_emit(sandbox, &found);
+	return socket_of(made->operation == SOCKET_ACCEPT && ret >= 0 ? (__u32)ret
+								      : (__u32)made->arguments[0]);
 }
 
-/* socket_worth says whether a call is worth a record: ordinary sockets are told when they are used. */
-static __always_inline bool socket_worth(const struct socket_event *record)
+/* attempt_is_of says whether an attempt is that of a socket: that of MPTCP is noted of the one that it starts with. */
+static __always_inline bool attempt_is_of(const struct attempt *attempt, const struct sock *sk)
 {
-	__u32 type = record->type & SOCK_TYPE_MASK;
-
-	switch (record->operation) {
-	case SOCKET_CREATE:
-		return record->family != AF_UNIX &&
-		       ((record->family != AF_INET && record->family != AF_INET6) ||
-			type == SOCK_RAW);
-	case SOCKET_CONNECT:
-		return record->family != AF_INET && record->family != AF_INET6;
-	}
-	return true;
-}
-
-/* socket_fill fills in a record, all but its header, from the kernel's socket where there is one. */
-static __always_inline void socket_fill(struct socket_event *record, const struct socket_call *made,
-					long ret)
-{
-	bool is_new = made->operation == SOCKET_CREATE || made->operation == SOCKET_ACCEPT;
-	struct sock *sk = socket_of(is_new && ret >= 0 ? (__u32)ret : (__u32)made->arguments[0]);
-
-	record->operation = made->operation;
-	record->error = ret < 0 ? (__u32)-ret : 0;
-	if (made->operation == SOCKET_CREATE) {
-		record->family = (__u16)made->arguments[0];
-		record->type = (__u16)(made->arguments[1] & SOCK_TYPE_MASK);
-		record->protocol = (__u16)made->arguments[2];
-		return;
-	}
-	if (sk)
-		socket_describe(record, sk);
-	if (made->operation == SOCKET_LISTEN)
-		record->backlog = (__u32)made->arguments[1];
-	/* Of what failed, and of families whose sockets tell nothing, only the caller's word remains. */
-	if ((made->operation == SOCKET_BIND || made->operation == SOCKET_CONNECT) &&
-	    (ret < 0 || (record->family != AF_UNIX && record->family != AF_INET &&
-			 record->family != AF_INET6)))
-		socket_claim(record, made->arguments[1], made->arguments[2]);
-}
-
-/* acceptor_note remembers who accepted a TCP connection, for when it ends. */
-static __always_inline void acceptor_note(__u64 sandbox, __u32 fd)
-{
-	struct sock *sk = socket_of(fd);
-	struct event_header header;
-	__u64 key = (__u64)sk;
-
-	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return;
-	event_header_fill(&header, sandbox, NETWORK_FLOW);
-	bpf_map_update_elem(&accepted, &key, &header, BPF_ANY);
-}
-
-/* socket_rooms is where a record is put together: larger than a program's stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct socket_event);
-} socket_rooms SEC(".maps");
-
-/* socket_report tells of a call on a socket that no other record tells. */
-static __always_inline void socket_report(__u64 sandbox, const struct socket_call *made, long ret)
-{
-	__u32 zero = 0;
-	struct socket_event *record = bpf_map_lookup_elem(&socket_rooms, &zero);
-
-	if (!record)
-		return;
-	__builtin_memset(&record->operation, 0,
-			 sizeof(*record) - offsetof(struct socket_event, operation));
-	socket_fill(record, made, ret);
-	if (!socket_worth(record))
-		return;
-	if (made->operation == SOCKET_ACCEPT && ret >= 0)
-		acceptor_note(sandbox, (__u32)ret);
-	event_header_fill(&record->header, sandbox, NETWORK_SOCKET);
-	event_output_as(sandbox, EVENT_KEPT | NETWORK_SOCKET, record, sizeof(*record));
+	return sk && (attempt_cookie(sk) == attempt->socket ||
+		      BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP);
 }
 
 /* connect_finished tells the result of a connect that no socket state shows. */
 static __always_inline void connect_finished(__u64 sandbox, const struct socket_call *made,
 					     long ret)
 {
+	struct sock *sk = socket_of((__u32)made->arguments[0]);
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct connect found = {};
 	struct attempt *attempt;
-	struct sock *sk;
 
 	attempt = bpf_map_lookup_elem(&attempts, &thread);
+	if (attempt && !attempt_is_of(attempt, sk)) {
+		/*
+		 * Of another socket: one that a thread has put another one's descriptor over since, or one that no
+		 * connect(2) ended. It is told, and so is what this one was.
+		 */
+		attempt_untold(sandbox, attempt, 0);
+		bpf_map_delete_elem(&attempts, &thread);
+		attempt = NULL;
+	}
 	if (!attempt) {
-		sk = socket_of((__u32)made->arguments[0]);
-		found.protocol = sk ? protocol_told(BPF_CORE_READ(sk, sk_protocol)) : 0;
-		if (!found.protocol)
-			socket_report(sandbox, made, ret);
-		else if (ret == -EPERM || ret == -EACCES)
-			claimed_report(sandbox, made, found.protocol, (__u16)-ret);
+		connect_without(sandbox, made, sk, ret);
 		return;
 	}
-	found.peer = attempt->peer;
-	found.protocol = attempt->protocol;
-	found.error = ret < 0 ? (__u16)-ret : 0;
-	if (found.protocol == IPPROTO_UDP ||
-	    (ret < 0 && !attempt->started && ret != -EINPROGRESS && ret != -ERESTARTSYS))
-		connect_emit(sandbox, &found);
+	connect_result(sandbox, attempt, ret, 0);
 	bpf_map_delete_elem(&attempts, &thread);
 }
 
@@ -793,7 +706,7 @@ static __always_inline void socket_finished(__u64 sandbox, const struct socket_c
 	if (made->operation == SOCKET_CONNECT)
 		connect_finished(sandbox, made, ret);
 	else
-		socket_report(sandbox, made, ret);
+		socket_report(sandbox, made, socket_called(made, ret), ret);
 }
 
 /* network_finished tells of a finished call. */
@@ -910,5 +823,8 @@ ABI_STRUCT(connect);
 ABI_STRUCT(flow);
 ABI_STRUCT(destination);
 ABI_ENUM(flow_end);
+ABI_ENUM(flow_marks);
+ABI_ENUM(connect_flags);
+ABI_ENUM(socket_marks);
 ABI_ENUM(socket_operation);
 ABI_STRUCT(socket_event);

@@ -20,12 +20,6 @@ const (
 	networkKindSocket  = 3
 )
 
-// Flags of a connect (enum connect_flags).
-const (
-	connectAbandoned = 1 << iota
-	connectClaimed
-)
-
 // decodeNetwork decodes a record of the network probe.
 func decodeNetwork(r *Record, kind uint16, data []byte) error {
 	switch kind {
@@ -54,8 +48,9 @@ func decodeConnect(r *Record, data []byte) error {
 		Peer:      addrPort(connect.Peer.Address, connect.Peer.Port),
 		Local:     localAddrPort(connect.Local.Address, connect.Local.Port),
 		Error:     event.Errno(connect.Error),
-		Claimed:   connect.Flags&connectClaimed != 0,
-		Abandoned: connect.Flags&connectAbandoned != 0,
+		Claimed:   connect.Flags&uint8(networkConnectFlagsCONNECT_CLAIMED) != 0,
+		Abandoned: connect.Flags&uint8(networkConnectFlagsCONNECT_ABANDONED) != 0,
+		Via:       viaRing(connect.Flags&uint8(networkConnectFlagsCONNECT_URING) != 0),
 		Latency:   time.Duration(connect.Latency),
 	})
 	return nil
@@ -81,7 +76,9 @@ func decodeFlow(r *Record, data []byte) error {
 		Duration: time.Duration(flow.Duration),
 
 		SentPackets: flow.SentPackets, ReceivedPackets: flow.ReceivedPackets, Retransmits: flow.Retransmits,
-		RTT: time.Duration(flow.Rtt) * time.Microsecond, End: flowEnd(flow.End), Inbound: flow.Inbound != 0,
+		RTT: time.Duration(flow.Rtt) * time.Microsecond, End: flowEnd(flow.End),
+		Inbound:    flow.Marks&uint8(networkFlowMarksFLOW_INBOUND) != 0,
+		Via:        viaRing(flow.Marks&uint8(networkFlowMarksFLOW_URING) != 0),
 		Continuing: networkFlowEnd(flow.End) == networkFlowEndFLOW_CONTINUES,
 	})
 	return nil
@@ -96,8 +93,13 @@ func flowEnd(end uint8) string {
 	return ""
 }
 
-// socketClaimed is a flag of a socket record (enum socket_marks).
-const socketClaimed = 1
+// viaRing is how an operation reached the kernel, by whether that was through io_uring.
+func viaRing(ring bool) event.Via {
+	if ring {
+		return event.ViaURing
+	}
+	return ""
+}
 
 func decodeSocket(r *Record, data []byte) error {
 	s, _, err := view[networkSocketEvent](data)
@@ -117,7 +119,9 @@ func decodeSocket(r *Record, data []byte) error {
 		Operation: operations[s.Operation-1], Family: familyName(s.Family), Type: socketType(s.Type), Protocol: s.Protocol,
 		Local: boundAddrPort(s.Local.Address, s.Local.Port), Peer: localAddrPort(s.Peer.Address, s.Peer.Port),
 		Name: socketName(r.memory, &s), PeerPID: s.PeerPid, Backlog: s.Backlog,
-		Claimed: s.Flags&socketClaimed != 0, Error: event.Errno(s.Error),
+		Claimed: s.Flags&uint32(networkSocketMarksSOCKET_CLAIMED) != 0, Error: event.Errno(s.Error),
+		Via:        viaRing(s.Flags&uint32(networkSocketMarksSOCKET_URING) != 0),
+		Unfinished: s.Flags&uint32(networkSocketMarksSOCKET_UNFINISHED) != 0,
 	})
 	return nil
 }

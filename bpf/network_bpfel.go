@@ -41,6 +41,15 @@ type networkConnect struct {
 	Flags    uint8
 }
 
+type networkConnectFlags uint32
+
+const (
+	networkConnectFlagsCONNECT_ABANDONED networkConnectFlags = 1
+	networkConnectFlagsCONNECT_CLAIMED   networkConnectFlags = 2
+	networkConnectFlagsCONNECT_LATE      networkConnectFlags = 4
+	networkConnectFlagsCONNECT_URING     networkConnectFlags = 8
+)
+
 type networkDestination struct {
 	_        structs.HostLayout
 	Cookie   uint64
@@ -87,7 +96,7 @@ type networkFlow struct {
 	Local           networkEndpoint
 	Protocol        uint8
 	End             uint8
-	Inbound         uint8
+	Marks           uint8
 	Shown           uint8
 }
 
@@ -101,6 +110,13 @@ const (
 	networkFlowEndFLOW_ABORTED   networkFlowEnd = 5
 	networkFlowEndFLOW_CONTINUES networkFlowEnd = 6
 	networkFlowEndFLOW_IDLE      networkFlowEnd = 7
+)
+
+type networkFlowMarks uint32
+
+const (
+	networkFlowMarksFLOW_INBOUND networkFlowMarks = 1
+	networkFlowMarksFLOW_URING   networkFlowMarks = 2
 )
 
 type networkSocketEvent struct {
@@ -140,6 +156,14 @@ type networkSocketEvent struct {
 	Reserved  [2]uint8
 }
 
+type networkSocketMarks uint32
+
+const (
+	networkSocketMarksSOCKET_CLAIMED    networkSocketMarks = 1
+	networkSocketMarksSOCKET_URING      networkSocketMarks = 2
+	networkSocketMarksSOCKET_UNFINISHED networkSocketMarks = 4
+)
+
 type networkSocketOperation uint32
 
 const (
@@ -163,6 +187,7 @@ const (
 	networkMapEventCounts           = "event_counts"
 	networkMapEvents                = "events"
 	networkMapHookBusy              = "hook_busy"
+	networkMapRingSockets           = "ring_sockets"
 	networkMapSandboxes             = "sandboxes"
 	networkMapSocketRooms           = "socket_rooms"
 	networkMapStrayCounts           = "stray_counts"
@@ -185,11 +210,14 @@ const (
 	networkProgNetworkOnSocket      = "network_on_socket"
 	networkProgNetworkOnSysExit     = "network_on_sys_exit"
 	networkVarAbiConnect            = "abi_connect"
+	networkVarAbiConnectFlags       = "abi_connect_flags"
 	networkVarAbiDestination        = "abi_destination"
 	networkVarAbiEndpoint           = "abi_endpoint"
 	networkVarAbiFlow               = "abi_flow"
 	networkVarAbiFlowEnd            = "abi_flow_end"
+	networkVarAbiFlowMarks          = "abi_flow_marks"
 	networkVarAbiSocketEvent        = "abi_socket_event"
+	networkVarAbiSocketMarks        = "abi_socket_marks"
 	networkVarAbiSocketOperation    = "abi_socket_operation"
 	networkVarCompatCalls           = "compat_calls"
 	networkVarEventBudgets          = "event_budgets"
@@ -276,6 +304,7 @@ type networkMapSpecs struct {
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
+	RingSockets     *ebpf.MapSpec `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	SocketRooms     *ebpf.MapSpec `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
@@ -290,11 +319,14 @@ type networkMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkVariableSpecs struct {
 	AbiConnect         *ebpf.VariableSpec `ebpf:"abi_connect"`
+	AbiConnectFlags    *ebpf.VariableSpec `ebpf:"abi_connect_flags"`
 	AbiDestination     *ebpf.VariableSpec `ebpf:"abi_destination"`
 	AbiEndpoint        *ebpf.VariableSpec `ebpf:"abi_endpoint"`
 	AbiFlow            *ebpf.VariableSpec `ebpf:"abi_flow"`
 	AbiFlowEnd         *ebpf.VariableSpec `ebpf:"abi_flow_end"`
+	AbiFlowMarks       *ebpf.VariableSpec `ebpf:"abi_flow_marks"`
 	AbiSocketEvent     *ebpf.VariableSpec `ebpf:"abi_socket_event"`
+	AbiSocketMarks     *ebpf.VariableSpec `ebpf:"abi_socket_marks"`
 	AbiSocketOperation *ebpf.VariableSpec `ebpf:"abi_socket_operation"`
 	CompatCalls        *ebpf.VariableSpec `ebpf:"compat_calls"`
 	EventBudgets       *ebpf.VariableSpec `ebpf:"event_budgets"`
@@ -339,6 +371,7 @@ type networkMaps struct {
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
 	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
+	RingSockets     *ebpf.Map `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	SocketRooms     *ebpf.Map `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
@@ -359,6 +392,7 @@ func (m *networkMaps) Close() error {
 		m.EventCounts,
 		m.Events,
 		m.HookBusy,
+		m.RingSockets,
 		m.Sandboxes,
 		m.SocketRooms,
 		m.StrayCounts,
@@ -374,11 +408,14 @@ func (m *networkMaps) Close() error {
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkVariables struct {
 	AbiConnect         *ebpf.Variable `ebpf:"abi_connect"`
+	AbiConnectFlags    *ebpf.Variable `ebpf:"abi_connect_flags"`
 	AbiDestination     *ebpf.Variable `ebpf:"abi_destination"`
 	AbiEndpoint        *ebpf.Variable `ebpf:"abi_endpoint"`
 	AbiFlow            *ebpf.Variable `ebpf:"abi_flow"`
 	AbiFlowEnd         *ebpf.Variable `ebpf:"abi_flow_end"`
+	AbiFlowMarks       *ebpf.Variable `ebpf:"abi_flow_marks"`
 	AbiSocketEvent     *ebpf.Variable `ebpf:"abi_socket_event"`
+	AbiSocketMarks     *ebpf.Variable `ebpf:"abi_socket_marks"`
 	AbiSocketOperation *ebpf.Variable `ebpf:"abi_socket_operation"`
 	CompatCalls        *ebpf.Variable `ebpf:"compat_calls"`
 	EventBudgets       *ebpf.Variable `ebpf:"event_budgets"`

@@ -41,7 +41,7 @@ func probes() []probe {
 			load: loadProcess, prepare: prepareProcess, decode: decodeProcess, required: true,
 		},
 		{name: "file", kinds: fileKinds(), load: loadFile, prepare: prepareFile, decode: decodeFile, trampolines: fileTrampolines()},
-		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: decodeFile},
+		{name: "uring", kinds: ringKinds(), load: loadUring, prepare: prepareURing, decode: decodeRing},
 		{
 			name: "network", kinds: []string{string(event.KindNetworkConnect), string(event.KindNetworkFlow), string(event.KindNetworkSocket)},
 			load: loadNetwork, prepare: prepareNetwork, decode: decodeNetwork, trampolines: networkTrampolines(),
@@ -62,6 +62,7 @@ func sharedMaps() []string {
 		"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors",
 		"plain_files", "small_uses",
 		"unlabelled", "syscall_scopes", "syscall_handlers", "datagram_sockets", "datagram_flows",
+		"attempts", "accepted", "ring_sockets",
 	}
 }
 

@@ -89,8 +89,9 @@ type Ends struct {
 	// Peer is the other end, LocalPort the port on this side.
 	Peer      netip.AddrPort
 	LocalPort uint16
-	// Sent is true when the sandbox sent it.
+	// Sent is true when the sandbox sent it; Via is how, where that is known.
 	Sent bool
+	Via  event.Via
 }
 
 // DNSMessage is a DNS message that a socket of the sandbox sent or received. The record's Task is who sent a

@@ -17,15 +17,21 @@ import (
 // Numbers of io_uring's interface (linux/io_uring.h).
 const (
 	ringOpSendMsg   = 9
+	ringOpAccept    = 13
 	ringOpConnect   = 16
 	ringOpOpenat    = 18
 	ringOpSend      = 26
+	ringOpRecv      = 27
 	ringOpOpenat2   = 28
 	ringOpRenameat  = 35
 	ringOpUnlinkat  = 36
 	ringOpMkdirat   = 37
 	ringOpSymlinkat = 38
 	ringOpLinkat    = 39
+	ringOpSocket    = 45
+	ringOpFtruncate = 55
+	ringOpBind      = 56
+	ringOpListen    = 57
 
 	ringSetupPoll   = 1 << 1
 	ringEnterEvents = 1 << 0
@@ -34,6 +40,11 @@ const (
 
 	ringEntryAsync       = 1 << 4
 	ringEntrySkipSuccess = 1 << 6
+
+	ringAcceptMultishot = 1 << 0
+
+	ringRegisterFiles = 2
+	ringSlotAny       = 0xffffffff
 
 	ringOffsetSubmit   = 0
 	ringOffsetComplete = 0x8000000
@@ -123,6 +134,16 @@ func (r *ring) keep(p unsafe.Pointer, value any) uint64 {
 // do submits one operation and waits for its result, an error of its number for a failure. Of one that skips
 // success nothing is waited for but a moment.
 func (r *ring) do(entry ringEntry) (int, error) {
+	if err := r.start(entry); err != nil {
+		return 0, err
+	}
+	result, err := r.await(entry.Flags&ringEntrySkipSuccess != 0)
+	runtime.KeepAlive(r.kept)
+	return result, err
+}
+
+// start submits one operation.
+func (r *ring) start(entry ringEntry) error {
 	tail := word(r.submit, r.params.Submit.Tail)
 	index := *tail & *word(r.submit, r.params.Submit.Mask)
 	*(*ringEntry)(unsafe.Pointer(&r.entries[uintptr(index)*unsafe.Sizeof(entry)])) = entry
@@ -137,12 +158,23 @@ func (r *ring) do(entry ringEntry) (int, error) {
 	}
 	if submit != 0 || flags != 0 {
 		if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), submit, 0, flags, 0, 0); errno != 0 {
-			return 0, fmt.Errorf("io_uring_enter: %s", errno.Error())
+			return fmt.Errorf("io_uring_enter: %s", errno.Error())
 		}
 	}
-	result, err := r.await(entry.Flags&ringEntrySkipSuccess != 0)
-	runtime.KeepAlive(r.kept)
-	return result, err
+	return nil
+}
+
+// table gives the ring a table for so many files that have no descriptors.
+func (r *ring) table(files int) error {
+	none := make([]int32, files)
+	for i := range none {
+		none[i] = -1
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), ringRegisterFiles, uintptr(unsafe.Pointer(&none[0])), uintptr(files), 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("io_uring_register: %s", errno.Error())
+	}
+	return nil
 }
 
 func (r *ring) await(silent bool) (int, error) {

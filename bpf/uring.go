@@ -8,6 +8,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 // prepareURing leaves of the programs those that this kernel has hooks for, and tells which mount namespace
@@ -63,9 +65,21 @@ func hookParameters(kernel *btf.Spec, hook string) (int, error) {
 	return len(proto.Params) - 1, nil
 }
 
-// ringKinds is the names of the kinds of records about files that came through a ring.
+// decodeRing decodes a record of the uring probe: those about files, and after them those about sockets.
+func decodeRing(r *Record, kind uint16, data []byte) error {
+	switch uringRingKind(kind) {
+	case uringRingKindRING_SOCKET:
+		return decodeSocket(r, data)
+	case uringRingKindRING_CONNECT:
+		return decodeConnect(r, data)
+	default:
+		return decodeFile(r, kind, data)
+	}
+}
+
+// ringKinds is the names of the kinds of records about what came through a ring.
 func ringKinds() []string {
-	kinds := fileKinds()
+	kinds := append(fileKinds(), string(event.KindNetworkSocket), string(event.KindNetworkConnect))
 	for i := range kinds {
 		kinds[i] += " by io_uring"
 	}

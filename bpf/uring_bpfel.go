@@ -49,6 +49,42 @@ type uringChange struct {
 	SecondSize uint32
 }
 
+type uringConnect struct {
+	_      structs.HostLayout
+	Header struct {
+		_           structs.HostLayout
+		Time        uint64
+		Sandbox     uint64
+		Cgroup      uint64
+		Start       uint64
+		ParentStart uint64
+		Pid         uint32
+		Tid         uint32
+		ParentPid   uint32
+		Vpid        uint32
+		Uid         uint32
+		Gid         uint32
+		Probe       uint16
+		Kind        uint16
+		Flags       uint32
+		Comm        [16]uint8
+	}
+	Latency uint64
+	Peer    struct {
+		_       structs.HostLayout
+		Address [16]uint8
+		Port    uint16
+	}
+	Local struct {
+		_       structs.HostLayout
+		Address [16]uint8
+		Port    uint16
+	}
+	Error    uint16
+	Protocol uint8
+	Flags    uint8
+}
+
 type uringOpen struct {
 	_      structs.HostLayout
 	Header struct {
@@ -85,12 +121,70 @@ type uringOpen struct {
 	Reserved  uint32
 }
 
+type uringRingKind uint32
+
+const (
+	uringRingKindRING_SOCKET  uringRingKind = 5
+	uringRingKindRING_CONNECT uringRingKind = 6
+)
+
+type uringSocketEvent struct {
+	_      structs.HostLayout
+	Header struct {
+		_           structs.HostLayout
+		Time        uint64
+		Sandbox     uint64
+		Cgroup      uint64
+		Start       uint64
+		ParentStart uint64
+		Pid         uint32
+		Tid         uint32
+		ParentPid   uint32
+		Vpid        uint32
+		Uid         uint32
+		Gid         uint32
+		Probe       uint16
+		Kind        uint16
+		Flags       uint32
+		Comm        [16]uint8
+	}
+	Operation uint16
+	Family    uint16
+	Type      uint16
+	Protocol  uint16
+	Error     uint32
+	Flags     uint32
+	Backlog   uint32
+	PeerPid   uint32
+	Cid       uint32
+	Port      uint32
+	Local     struct {
+		_       structs.HostLayout
+		Address [16]uint8
+		Port    uint16
+	}
+	Peer struct {
+		_       structs.HostLayout
+		Address [16]uint8
+		Port    uint16
+	}
+	NameSize uint16
+	Name     [128]uint8
+	Reserved [2]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	uringMapAccepted               = "accepted"
+	uringMapAccepts                = "accepts"
+	uringMapAttempts               = "attempts"
 	uringMapChangeRecords          = "change_records"
 	uringMapClaims                 = "claims"
+	uringMapConnections            = "connections"
+	uringMapDatagramFlows          = "datagram_flows"
+	uringMapDatagramSockets        = "datagram_sockets"
 	uringMapEventCounts            = "event_counts"
 	uringMapEvents                 = "events"
 	uringMapHostSearches           = "host_searches"
@@ -100,8 +194,11 @@ const (
 	uringMapPendingCalls           = "pending_calls"
 	uringMapPendingRooms           = "pending_rooms"
 	uringMapPlainFiles             = "plain_files"
+	uringMapRingCalls              = "ring_calls"
+	uringMapRingSockets            = "ring_sockets"
 	uringMapSandboxes              = "sandboxes"
 	uringMapSmallUses              = "small_uses"
+	uringMapSocketRooms            = "socket_rooms"
 	uringMapStrayCounts            = "stray_counts"
 	uringMapStrays                 = "strays"
 	uringMapTransferRooms          = "transfer_rooms"
@@ -113,7 +210,10 @@ const (
 	uringProgUringOnSubmitReq      = "uring_on_submit_req"
 	uringProgUringOnSubmitSqe      = "uring_on_submit_sqe"
 	uringVarAbiChange              = "abi_change"
+	uringVarAbiConnect             = "abi_connect"
 	uringVarAbiOpen                = "abi_open"
+	uringVarAbiRingKind            = "abi_ring_kind"
+	uringVarAbiSocketEvent         = "abi_socket_event"
 	uringVarEventBudgets           = "event_budgets"
 	uringVarEventKinds             = "event_kinds"
 	uringVarEventLimits            = "event_limits"
@@ -176,8 +276,14 @@ type uringProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uringMapSpecs struct {
+	Accepted        *ebpf.MapSpec `ebpf:"accepted"`
+	Accepts         *ebpf.MapSpec `ebpf:"accepts"`
+	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
 	ChangeRecords   *ebpf.MapSpec `ebpf:"change_records"`
 	Claims          *ebpf.MapSpec `ebpf:"claims"`
+	Connections     *ebpf.MapSpec `ebpf:"connections"`
+	DatagramFlows   *ebpf.MapSpec `ebpf:"datagram_flows"`
+	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
@@ -187,8 +293,11 @@ type uringMapSpecs struct {
 	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
 	PendingRooms    *ebpf.MapSpec `ebpf:"pending_rooms"`
 	PlainFiles      *ebpf.MapSpec `ebpf:"plain_files"`
+	RingCalls       *ebpf.MapSpec `ebpf:"ring_calls"`
+	RingSockets     *ebpf.MapSpec `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
+	SocketRooms     *ebpf.MapSpec `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
@@ -202,7 +311,10 @@ type uringMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type uringVariableSpecs struct {
 	AbiChange        *ebpf.VariableSpec `ebpf:"abi_change"`
+	AbiConnect       *ebpf.VariableSpec `ebpf:"abi_connect"`
 	AbiOpen          *ebpf.VariableSpec `ebpf:"abi_open"`
+	AbiRingKind      *ebpf.VariableSpec `ebpf:"abi_ring_kind"`
+	AbiSocketEvent   *ebpf.VariableSpec `ebpf:"abi_socket_event"`
 	EventBudgets     *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds       *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits      *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -233,8 +345,14 @@ func (o *uringObjects) Close() error {
 //
 // It can be passed to loadUringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uringMaps struct {
+	Accepted        *ebpf.Map `ebpf:"accepted"`
+	Accepts         *ebpf.Map `ebpf:"accepts"`
+	Attempts        *ebpf.Map `ebpf:"attempts"`
 	ChangeRecords   *ebpf.Map `ebpf:"change_records"`
 	Claims          *ebpf.Map `ebpf:"claims"`
+	Connections     *ebpf.Map `ebpf:"connections"`
+	DatagramFlows   *ebpf.Map `ebpf:"datagram_flows"`
+	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
 	HostSearches    *ebpf.Map `ebpf:"host_searches"`
@@ -244,8 +362,11 @@ type uringMaps struct {
 	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
 	PendingRooms    *ebpf.Map `ebpf:"pending_rooms"`
 	PlainFiles      *ebpf.Map `ebpf:"plain_files"`
+	RingCalls       *ebpf.Map `ebpf:"ring_calls"`
+	RingSockets     *ebpf.Map `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	SmallUses       *ebpf.Map `ebpf:"small_uses"`
+	SocketRooms     *ebpf.Map `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
 	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
@@ -256,8 +377,14 @@ type uringMaps struct {
 
 func (m *uringMaps) Close() error {
 	return _UringClose(
+		m.Accepted,
+		m.Accepts,
+		m.Attempts,
 		m.ChangeRecords,
 		m.Claims,
+		m.Connections,
+		m.DatagramFlows,
+		m.DatagramSockets,
 		m.EventCounts,
 		m.Events,
 		m.HostSearches,
@@ -267,8 +394,11 @@ func (m *uringMaps) Close() error {
 		m.PendingCalls,
 		m.PendingRooms,
 		m.PlainFiles,
+		m.RingCalls,
+		m.RingSockets,
 		m.Sandboxes,
 		m.SmallUses,
+		m.SocketRooms,
 		m.StrayCounts,
 		m.Strays,
 		m.TransferRooms,
@@ -283,7 +413,10 @@ func (m *uringMaps) Close() error {
 // It can be passed to loadUringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uringVariables struct {
 	AbiChange        *ebpf.Variable `ebpf:"abi_change"`
+	AbiConnect       *ebpf.Variable `ebpf:"abi_connect"`
 	AbiOpen          *ebpf.Variable `ebpf:"abi_open"`
+	AbiRingKind      *ebpf.Variable `ebpf:"abi_ring_kind"`
+	AbiSocketEvent   *ebpf.Variable `ebpf:"abi_socket_event"`
 	EventBudgets     *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds       *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits      *ebpf.Variable `ebpf:"event_limits"`

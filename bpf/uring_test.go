@@ -23,6 +23,8 @@ type ringCase struct {
 	open  *event.FileOpen
 	want  *event.FileChange
 	err   event.Errno
+	// since is the 6.x that the kernel has it since, 0 for all.
+	since int
 }
 
 const currentDirectory = unix.AT_FDCWD
@@ -62,6 +64,30 @@ func ringCases() []ringCase {
 			name: "openat that says nothing", open: &event.FileOpen{Path: "@/plain", Access: read, Claimed: true, Unfinished: true},
 			entry: func(r *ring, dir string) ringEntry {
 				return ringEntry{Op: ringOpOpenat, Flags: ringEntrySkipSuccess, FD: currentDirectory, Address: r.path(dir + "/plain")}
+			},
+		},
+		{
+			name: "openat without a descriptor", open: &event.FileOpen{Path: "@/plain", Access: read | write},
+			entry: func(r *ring, dir string) ringEntry {
+				return ringEntry{Op: ringOpOpenat, FD: currentDirectory, Address: r.path(dir + "/./plain"), OpFlags: unix.O_RDWR, FileIndex: 2}
+			},
+		},
+		{
+			name: "openat without a descriptor, anywhere", open: &event.FileOpen{Path: "@/plain", Access: read},
+			entry: func(r *ring, dir string) ringEntry {
+				return ringEntry{Op: ringOpOpenat, FD: currentDirectory, Address: r.path(dir + "/plain"), FileIndex: ringSlotAny}
+			},
+		},
+		{
+			name: "ftruncate", since: 9, want: &event.FileChange{Operation: event.FileTruncate, Path: "@/plain", Length: 9},
+			entry: func(_ *ring, dir string) ringEntry {
+				return ringEntry{Op: ringOpFtruncate, FD: openFor(dir + "/plain"), Offset: 9}
+			},
+		},
+		{
+			name: "ftruncate that says nothing", since: 9, want: &event.FileChange{Operation: event.FileTruncate, Path: "@/plain", Length: 9, Unfinished: true},
+			entry: func(_ *ring, dir string) ringEntry {
+				return ringEntry{Op: ringOpFtruncate, Flags: ringEntrySkipSuccess, FD: openFor(dir + "/plain"), Offset: 9}
 			},
 		},
 		{
@@ -118,6 +144,15 @@ func ringCases() []ringCase {
 	}
 }
 
+// openFor is a file to be written to, -1 where it cannot be opened.
+func openFor(path string) int32 {
+	fd, err := unix.Open(path, unix.O_RDWR, 0)
+	if err != nil {
+		return -1
+	}
+	return int32(fd)
+}
+
 // ringModes is how a ring can be driven: by io_uring_enter, by the kernel's workers, by its own kernel thread.
 func ringModes() map[string]struct {
 	setup uint32
@@ -145,9 +180,15 @@ func helperRing(args []string) (string, error) {
 	defer r.close()
 	cases := ringCases()
 	c := cases[slices.IndexFunc(cases, func(c ringCase) bool { return c.name == name })]
+	if err := r.table(4); err != nil {
+		return "", err
+	}
 	entry := c.entry(r, dir)
 	entry.Flags |= mode.entry
 	_, err = r.do(entry)
+	if c.since != 0 && errnoOf(err) == unix.EINVAL {
+		return notInThisKernel, nil
+	}
 	if errno := errnoOf(err); err != nil && event.Errno(errno) != c.err || err == nil && c.err != 0 {
 		return "", fmt.Errorf("got error %w, want number %d", err, c.err)
 	}
@@ -176,6 +217,7 @@ func TestKernelRing(t *testing.T) {
 				dir := makeFiles(t)
 				helper := w.run(helperRun{action: "ring", args: []string{c.name, mode, dir}})
 				requireRing(t, helper.said)
+				requireSince(t, helper.said, c.since)
 				c.check(t, w, helper.pid, dir)
 			})
 		}
@@ -228,7 +270,8 @@ func (c *ringCase) check(t *testing.T, w *watch, pid uint32, dir string) {
 		}
 		want := *c.want
 		want.Path, want.Target, want.Error = in(want.Path), in(want.Target), c.err
-		want.Claimed, want.Via = true, event.ViaURing
+		want.Claimed, want.Via = want.Operation != event.FileTruncate, event.ViaURing
+		want.Inode, want.Device, want.Mode = got.Inode, got.Device, got.Mode
 		if *got != want {
 			t.Errorf("got  %+v,\nwant %+v", *got, want)
 		}

@@ -30,11 +30,21 @@ type question struct {
 	kind      string
 }
 
-// asked is a question that waits.
+// asked is a question that waits. Of more than 128 bytes each would have memory of its own in the map.
 type asked struct {
 	question
 	at  time.Time
 	who *event.Process
+	// ring is whether it was sent through io_uring.
+	ring bool
+}
+
+// via is how it was sent.
+func (a *asked) via() event.Via {
+	if a.ring {
+		return event.ViaURing
+	}
+	return ""
 }
 
 // questions is the questions of one sandbox that wait for an answer, oldest first.
@@ -62,7 +72,7 @@ func (q *questions) ask(m *bpf.DNSMessage, who *event.Process, at time.Time) []a
 	if len(q.waiting) >= maxQuestions {
 		given = q.take(func(*asked) bool { return len(q.waiting) >= maxQuestions })
 	}
-	q.waiting[key] = asked{key, at, who}
+	q.waiting[key] = asked{key, at, who, m.Via == event.ViaURing}
 	if len(q.order) == cap(q.order) && q.gone > len(q.order)/2 {
 		// The room of those that are gone is used again.
 		kept := copy(q.order, q.order[q.gone:])
@@ -139,7 +149,7 @@ func (p *Pipeline) dns(state *sandboxState, r *bpf.Record, m *bpf.DNSMessage) {
 		told.Addresses[i] = answer.Addr
 	}
 	if found {
-		told.Latency = r.Time.Sub(a.at)
+		told.Latency, told.Via = r.Time.Sub(a.at), a.via()
 	}
 	p.publish(p.made.event(r, event.Event{
 		Time: r.Time, Sandbox: state.sandbox, Process: a.who, Truncated: r.Truncated, Payload: told,
@@ -154,7 +164,7 @@ func (p *Pipeline) unanswered(state *sandboxState, now time.Time) {
 func (p *Pipeline) tellUnanswered(state *sandboxState, over []asked) {
 	for _, a := range over {
 		p.publish(&event.Event{Time: a.at, Sandbox: state.sandbox, Process: a.who, Payload: &event.DNSQuery{
-			Name: a.name, Type: a.kind, Transport: a.transport, Server: a.server,
+			Name: a.name, Type: a.kind, Transport: a.transport, Server: a.server, Via: a.via(),
 		}})
 	}
 }
@@ -181,7 +191,7 @@ func (p *Pipeline) stream(state *sandboxState, r *bpf.Record, s *bpf.Stream) {
 	if request == nil {
 		return
 	}
-	request.Transport, request.Peer = event.TransportTCP, s.Peer
+	request.Transport, request.Peer, request.Via = event.TransportTCP, s.Peer, s.Via
 	p.requested(state, r, request)
 }
 

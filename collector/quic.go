@@ -384,6 +384,6 @@ func (p *Pipeline) datagram(state *sandboxState, r *bpf.Record, d *bpf.Datagram)
 	if request == nil {
 		return
 	}
-	request.Transport, request.Peer = event.TransportUDP, d.Peer
+	request.Transport, request.Peer, request.Via = event.TransportUDP, d.Peer, d.Via
 	p.requested(state, r, request)
 }

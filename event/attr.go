@@ -444,7 +444,8 @@ const (
 	// ViaKey is how the operation reached the kernel, where that was no ordinary system call: io_uring, handle
 	// (open_by_handle_at).
 	ViaKey Key = "watchglass.via"
-	// Unfinished is true when there is no result, because the kernel had no room to wait for it.
+	// Unfinished is true when there is no result: the kernel had no room to wait for it, or the program wanted to hear of
+	// none.
 	Unfinished Key = "watchglass.unfinished"
 	// ErrorType is the errno name of a failed operation, for example ENOENT.
 	ErrorType Key = "error.type"

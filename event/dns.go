@@ -32,6 +32,8 @@ type DNSQuery struct {
 	Addresses DNSAddressList
 	// Latency is from the question to the answer; 0 when one of them was not seen.
 	Latency time.Duration
+	// Via is ViaURing when the question was sent through io_uring.
+	Via Via
 }
 
 // Kind implements Payload.
@@ -61,7 +63,7 @@ func (d *DNSQuery) AppendAttributes(dst []Attribute) []Attribute {
 	if d.Latency > 0 {
 		dst = append(dst, Attribute{NetworkLatency, Seconds(d.Latency)})
 	}
-	return dst
+	return appendString(dst, ViaKey, string(d.Via))
 }
 
 // DNSAddressList is the addresses of an answer.

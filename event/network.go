@@ -79,6 +79,8 @@ type NetworkConnect struct {
 	Abandoned bool
 	// Latency is the time to the result; 0 when there is none (UDP).
 	Latency time.Duration
+	// Via is ViaURing when it came through io_uring.
+	Via Via
 }
 
 // Kind implements Payload.
@@ -105,7 +107,7 @@ func (n *NetworkConnect) AppendAttributes(dst []Attribute) []Attribute {
 	if n.Latency > 0 {
 		dst = append(dst, Attribute{NetworkLatency, Seconds(n.Latency)})
 	}
-	return dst
+	return appendString(dst, ViaKey, string(n.Via))
 }
 
 // AppendBody implements Payload.
@@ -145,6 +147,8 @@ type NetworkFlow struct {
 	Continuing bool
 	// Inbound is true when the peer connected. The process is then who accepted it; none when nobody did.
 	Inbound bool
+	// Via is ViaURing when it was made or accepted, or some of it went, through io_uring.
+	Via Via
 }
 
 // Kind implements Payload.
@@ -168,7 +172,8 @@ func (n *NetworkFlow) AppendAttributes(dst []Attribute) []Attribute {
 	}
 	dst = appendTrue(dst, NetworkContinuing, n.Continuing)
 	dst = appendTrue(dst, NetworkInbound, n.Inbound)
-	return appendString(dst, NetworkEndReason, n.End)
+	dst = appendString(dst, NetworkEndReason, n.End)
+	return appendString(dst, ViaKey, string(n.Via))
 }
 
 // AppendBody implements Payload.

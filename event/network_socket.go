@@ -52,6 +52,10 @@ type NetworkSocket struct {
 	Claimed bool
 	// Error is the error number of a failure, 0 for success.
 	Error Errno
+	// Via is ViaURing when it came through io_uring; Unfinished is then true when the program asked for no word of its
+	// success, so that there is no result.
+	Via        Via
+	Unfinished bool
 }
 
 // Kind implements Payload.
@@ -110,7 +114,9 @@ func (n *NetworkSocket) AppendAttributes(dst []Attribute) []Attribute {
 		dst = append(dst, Attribute{SocketBacklog, Int(int64(n.Backlog))})
 	}
 	dst = appendTrue(dst, NetworkPeerClaimed, n.Claimed)
-	return appendString(dst, ErrorType, n.Error.Name())
+	dst = appendString(dst, ErrorType, n.Error.Name())
+	dst = appendString(dst, ViaKey, string(n.Via))
+	return appendTrue(dst, Unfinished, n.Unfinished)
 }
 
 // AppendBody implements Payload.
@@ -158,6 +164,8 @@ type NetworkRequest struct {
 	ALPN []string
 	// Method is HTTP's method.
 	Method string
+	// Via is ViaURing when the connection was made, or that was said, through io_uring.
+	Via Via
 }
 
 // Kind implements Payload.
@@ -171,7 +179,8 @@ func (n *NetworkRequest) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendPeer(dst, n.Transport, n.Peer, n.Local, n.Name, n.Source)
 	dst = append(dst, Attribute{NetworkProtocolName, String(n.Protocol)})
 	dst = appendStrings(dst, TLSNextProtocols, n.ALPN)
-	return appendString(dst, HTTPRequestMethod, n.Method)
+	dst = appendString(dst, HTTPRequestMethod, n.Method)
+	return appendString(dst, ViaKey, string(n.Via))
 }
 
 // AppendBody implements Payload.

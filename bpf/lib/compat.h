@@ -98,6 +98,69 @@ static __always_inline __s64 compat_file_references(struct file *file)
 }
 
 /*
+ * The files that a ring holds without a descriptor: an array of the ring until 6.12, since 6.13 nodes ("io_uring/rsrc: get
+ * rid of the empty node and dummy_ubuf", and those before). May go when the minimum is 6.13.
+ */
+struct io_fixed_file___612 {
+	unsigned long file_ptr;
+} __attribute__((preserve_access_index));
+
+struct io_file_table___612 {
+	struct io_fixed_file___612 *files;
+} __attribute__((preserve_access_index));
+
+struct io_ring_ctx___612 {
+	struct io_file_table___612 file_table;
+	unsigned int nr_user_files;
+	unsigned int reserved;
+} __attribute__((preserve_access_index));
+
+/* The lowest bits of the address of such a file are flags of the kernel's (FFS_MASK). */
+#define COMPAT_RING_FILE_MASK (~7ull)
+
+/* compat_ring_file is the file at a place in a ring's table, or NULL. */
+static __always_inline struct file *compat_ring_file(struct io_ring_ctx *ring, __u32 place)
+{
+	struct io_ring_ctx___612 *old = (void *)ring;
+	struct io_rsrc_node *node = NULL;
+	__u64 file;
+
+	if (bpf_core_field_exists(old->file_table.files)) {
+		if (place >= BPF_CORE_READ(old, nr_user_files))
+			return NULL;
+		file = direct_word((__u64)BPF_CORE_READ(old, file_table.files) +
+				   (__u64)place * bpf_core_type_size(struct io_fixed_file___612));
+		return (struct file *)(file & COMPAT_RING_FILE_MASK);
+	}
+	if (!bpf_core_field_exists(node->file_ptr) ||
+	    place >= BPF_CORE_READ(ring, file_table.data.nr))
+		return NULL;
+	node = (struct io_rsrc_node *)direct_word(
+		(__u64)BPF_CORE_READ(ring, file_table.data.nodes) + (__u64)place * sizeof(node));
+	return node ? (struct file *)(BPF_CORE_READ(node, file_ptr) & COMPAT_RING_FILE_MASK) : NULL;
+}
+
+/*
+ * The address that a bind through io_uring names: in memory of the request, which until some day in 2026 began with more
+ * (struct io_async_msghdr) and holds nothing but the address since then, stable kernels included. BTF does not tell
+ * which; but the longer form begins with an address of the kernel's, whose lowest bits are no family. May go when all
+ * kernels are of the shorter form.
+ */
+static __always_inline __u64 compat_ring_address(void *data)
+{
+	struct io_async_msghdr *message = data;
+	__u16 family = 0;
+
+	if (!data || bpf_probe_read_kernel(&family, sizeof(family), data))
+		return 0;
+	if (family == 1 || family == 2 || family == 10)
+		return (__u64)data;
+	if (!bpf_core_field_exists(message->addr))
+		return 0;
+	return (__u64)data + bpf_core_field_offset(struct io_async_msghdr, addr);
+}
+
+/*
  * The last thread of a process: tp_btf/sched_process_exit says since 6.16 in a second argument whether it is the thread
  * ("exit: move and extend sched_process_exit() tracepoint"). Before that only a count tells, which two threads that end
  * at the same moment may both find to be 0. A program that reads an argument which is not there does not load; the

@@ -14,6 +14,12 @@
 
 #include "event.h"
 
+enum network_kind {
+	NETWORK_CONNECT = 1,
+	NETWORK_FLOW = 2,
+	NETWORK_SOCKET = 3,
+};
+
 /* endpoint is an address and port; IPv4 in its v4-mapped form. The port is in host order. */
 struct endpoint {
 	__u8 address[16];
@@ -41,7 +47,9 @@ struct connection {
 	__u8 established;
 	/* The peer connected: nobody owns it until it is accepted. */
 	__u8 inbound;
-	__u8 reserved[6];
+	/* It was made through io_uring. */
+	__u8 ring;
+	__u8 reserved[5];
 };
 
 struct {

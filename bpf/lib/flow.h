@@ -14,12 +14,6 @@
 #include "connection.h"
 #include "event.h"
 
-enum network_kind {
-	NETWORK_CONNECT = 1,
-	NETWORK_FLOW = 2,
-	NETWORK_SOCKET = 3,
-};
-
 /* How a flow ended. */
 enum flow_end {
 	/* Closed here first, or by the peer. */
@@ -32,6 +26,13 @@ enum flow_end {
 	/* It goes on: what went over it so far. Nothing went over it for some time, of one without an end of its own. */
 	FLOW_CONTINUES = 6,
 	FLOW_IDLE = 7,
+};
+
+enum flow_marks {
+	/* The peer began it. */
+	FLOW_INBOUND = 1,
+	/* Some of it went through io_uring. */
+	FLOW_URING = 2,
 };
 
 /* flow is what went over a TCP connection, or between a UDP socket and a peer. */
@@ -53,7 +54,8 @@ struct flow {
 	__u8 protocol;
 	/* enum flow_end. */
 	__u8 end;
-	__u8 inbound;
+	/* enum flow_marks. */
+	__u8 marks;
 	/* How many datagrams were shown to user space. */
 	__u8 shown;
 };
@@ -68,7 +70,8 @@ struct datagrams {
 	__u64 cookie;
 	__u32 peers;
 	struct endpoint ends[DATAGRAM_PEERS];
-	__u32 reserved;
+	/* Whether the last connect or send that named a peer came through io_uring. */
+	__u32 ring;
 };
 
 struct {
