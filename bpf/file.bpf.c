@@ -22,8 +22,10 @@
 #include "lib/filerecord.h"
 #include "lib/hook.h"
 #include "lib/path.h"
+#include "lib/pending.h"
 #include "lib/repeat.h"
 #include "lib/resolved.h"
+#include "lib/ring.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
 #include "lib/transfer.h"
@@ -698,7 +700,8 @@ struct opened {
 	__s32 directory;
 	__u32 asked;
 	__u32 call;
-	__u32 reserved;
+	/* enum file_marks, for one that came through io_uring. */
+	__u32 marks;
 };
 
 struct {
@@ -728,7 +731,7 @@ __noinline int opened_report(__u64 sandbox)
 		return 0;
 	file = (struct file *)opened->file;
 	if (repeats_counted && !hook_failed(file) && opened->call != CALL_OPEN_HANDLE) {
-		open_key(&key, file, opened->asked);
+		open_key(&key, file, opened->asked | (__u64)opened->marks << 32);
 		if (key.mix && repeat_count(sandbox, FILE_OPEN, &key))
 			return 0;
 	}
@@ -746,6 +749,7 @@ __noinline int opened_report(__u64 sandbox)
 		return 0;
 	record->open.mix = key.mix;
 	record->open.asked = opened->asked;
+	record->open.marks = opened->marks;
 	if (opened->call == CALL_OPEN_HANDLE)
 		record->open.marks |= FILE_HANDLE;
 	if (!hook_failed(file)) {
@@ -765,11 +769,26 @@ __noinline int opened_report(__u64 sandbox)
 }
 
 /*
- * Reports every open that a system call made, with its result, in place of file_on_sys_exit.
+ * open_of_ring says whether an open comes through io_uring: by the path that the uring probe noted, which is let go of where
+ * the open succeeds; what found no room there by where it is done. What fails there may be tried again, and its end is the
+ * uring probe's to tell.
+ */
+static __always_inline bool open_of_ring(const struct filename *name, const struct file *file)
+{
+	if (!ring_used(bpf_get_current_task_btf()))
+		return false;
+	if (hook_failed(file) ? pending_open_noted((__u64)name) : pending_opened((__u64)name))
+		return true;
+	return ring_entered();
+}
+
+/*
+ * Reports every open that a system call made, with its result, and each through io_uring that succeeded, in place of
+ * file_on_sys_exit.
  * Why here: the name is the kernel's copy, also of what failed, and the file is not yet behind a descriptor
  * where another thread could replace it. Why not lsm/file_open: it sees no open that failed before.
- * Execs open their program here too, and so do the kernel's own opens and those through io_uring: none of
- * them is in an open's system call. Since 6.1 at least, under this name.
+ * Execs open their program here too, and so do the kernel's own opens: none of them is in an open's system call. Since 6.1
+ * at least, under this name.
  * Misses: what fails before it comes here, see file_on_return.
  */
 SEC("fexit/do_filp_open")
@@ -779,9 +798,15 @@ int BPF_PROG(file_on_filp_open, int directory, struct filename *name,
 	const struct pt_regs *regs = hook_registers();
 	struct syscall_call call = syscall_finished(regs);
 	__u32 kind = call_kind(&call);
+	bool ring = open_of_ring(name, file);
 	struct opened *opened;
 	__u64 sandbox;
 
+	if (ring) {
+		if (hook_failed(file))
+			return 0;
+		kind = CALL_OPENAT;
+	}
 	if (hook_proved(ctx, regs) || !call_opens(kind) || kind == CALL_OPEN_HANDLE)
 		return 0;
 	sandbox = sandbox_current();
@@ -798,6 +823,7 @@ int BPF_PROG(file_on_filp_open, int directory, struct filename *name,
 		opened->directory = directory;
 		opened->asked = flags->open_flag;
 		opened->call = kind;
+		opened->marks = ring ? FILE_URING : 0;
 		opened_report(sandbox);
 	}
 	hook_leave();
@@ -830,6 +856,7 @@ int BPF_PROG(file_on_open_root, const struct path *root, const char *name, int f
 		opened->file = (__u64)file;
 		opened->asked = flags;
 		opened->call = CALL_OPEN_HANDLE;
+		opened->marks = 0;
 		opened_report(sandbox);
 	}
 	hook_leave();

@@ -183,6 +183,8 @@ const (
 	fileMapOpenedFiles         = "opened_files"
 	fileMapOtherTransfers      = "other_transfers"
 	fileMapPathWalks           = "path_walks"
+	fileMapPendingCalls        = "pending_calls"
+	fileMapPendingOpens        = "pending_opens"
 	fileMapPlainFiles          = "plain_files"
 	fileMapRepeats             = "repeats"
 	fileMapResolvedChanges     = "resolved_changes"
@@ -312,6 +314,8 @@ type fileMapSpecs struct {
 	OpenedFiles     *ebpf.MapSpec `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
+	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
+	PendingOpens    *ebpf.MapSpec `ebpf:"pending_opens"`
 	PlainFiles      *ebpf.MapSpec `ebpf:"plain_files"`
 	Repeats         *ebpf.MapSpec `ebpf:"repeats"`
 	ResolvedChanges *ebpf.MapSpec `ebpf:"resolved_changes"`
@@ -391,6 +395,8 @@ type fileMaps struct {
 	OpenedFiles     *ebpf.Map `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
+	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
+	PendingOpens    *ebpf.Map `ebpf:"pending_opens"`
 	PlainFiles      *ebpf.Map `ebpf:"plain_files"`
 	Repeats         *ebpf.Map `ebpf:"repeats"`
 	ResolvedChanges *ebpf.Map `ebpf:"resolved_changes"`
@@ -422,6 +428,8 @@ func (m *fileMaps) Close() error {
 		m.OpenedFiles,
 		m.OtherTransfers,
 		m.PathWalks,
+		m.PendingCalls,
+		m.PendingOpens,
 		m.PlainFiles,
 		m.Repeats,
 		m.ResolvedChanges,

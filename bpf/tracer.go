@@ -189,7 +189,7 @@ func (t *Tracer) openProbes() {
 			continue
 		}
 		// What did load and attach stays: half of a probe's events are better than none.
-		if err := errors.Join(p.refused, t.attach(p)); err != nil {
+		if err := errors.Join(p.refused, t.divideOpens(p), t.attach(p)); err != nil {
 			p.err = fmt.Errorf("attaching probe %s: %w", p.name, explain(err))
 			continue
 		}

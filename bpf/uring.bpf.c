@@ -44,6 +44,7 @@ enum ring_kind {
 #include "lib/filerecord.h"
 #include "lib/flow.h"
 #include "lib/path.h"
+#include "lib/pending.h"
 #include "lib/sandbox.h"
 #include "lib/socket.h"
 #include "lib/transfer.h"
@@ -109,37 +110,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 	 RING_OP(IORING_RECV) | RING_OP(IORING_SEND_ZC) | RING_OP(IORING_SENDMSG_ZC) |             \
 	 RING_OP(IORING_RECV_ZC))
 
-/* URING_PENDING bounds the operations that wait for their result. */
-#define URING_PENDING 512
-/* URING_TEXT is the longest path that is kept until then; a longer one is cut, and marked. */
-#define URING_TEXT 1024
-#define URING_TEXT_MASK 1023
-
-/* pending is an operation that was submitted. */
-struct pending {
-	struct event_header header;
-	/* enum file_operation; 0 for an open. */
-	__u32 operation;
-	__u32 opcode;
-	__u32 asked;
-	__u32 mode;
-	__u64 length;
-	__u32 path_flags;
-	__u32 path_size;
-	__u32 second_size;
-	/* One more than the place in the ring's table that the opened file is to have, 0 for a descriptor. */
-	__u32 slot;
-	__u8 path[URING_TEXT];
-	__u8 second[URING_TEXT];
-};
-
-/* pending_calls is by the kernel's request, preallocated: what submits may not sleep, and comes in batches. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, URING_PENDING);
-	__type(key, __u64);
-	__type(value, struct pending);
-} pending_calls SEC(".maps");
+/*
+ * Whether the file probe tells opens that succeeded, by hanging on the function that opens files; then only those that
+ * failed are left to tell. User space sets it once it knows.
+ */
+volatile __u32 opens_told;
 
 /* pending_rooms is where one is put together: larger than a program's stack. */
 struct {
@@ -167,6 +142,16 @@ static __always_inline __u32 pending_text(struct pending *pending, __u8 *text,
 	return size;
 }
 
+/* name_relative says whether a path begins elsewhere than at the root. */
+static __always_inline bool name_relative(struct filename *name)
+{
+	const char *text = BPF_CORE_READ(name, name);
+	char first = 0;
+
+	bpf_probe_read_kernel(&first, sizeof(first), text);
+	return first != '/';
+}
+
 __noinline int pending_path(__u64 name, __s32 directory)
 {
 	__u32 zero = 0;
@@ -176,6 +161,7 @@ __noinline int pending_path(__u64 name, __s32 directory)
 	if (!pending || !claim)
 		return -1;
 	pending->path_size = pending_text(pending, pending->path, claim);
+	pending->relative = name_relative((struct filename *)name);
 	return 0;
 }
 
@@ -205,7 +191,8 @@ static __always_inline bool request_decode(struct pending *pending, struct io_ki
 	case IORING_OPENAT2:
 		pending->asked = (__u32)BPF_CORE_READ(open, how.flags);
 		pending->slot = BPF_CORE_READ(open, file_slot);
-		pending_path((__u64)BPF_CORE_READ(open, filename), BPF_CORE_READ(open, dfd));
+		pending->name = (__u64)BPF_CORE_READ(open, filename);
+		pending_path(pending->name, BPF_CORE_READ(open, dfd));
 		return true;
 	case IORING_UNLINKAT:
 		pending->operation =
@@ -269,7 +256,9 @@ static __always_inline void pending_open(struct pending *pending, struct open_re
 				    pending->path, pending->path_size & URING_TEXT_MASK);
 		return;
 	}
-	record->open.marks |= FILE_CLAIMED;
+	/* The path is the kernel's copy; where it begins another thread may have changed. */
+	if (pending->relative || !request || result >= 0)
+		record->open.marks |= FILE_CLAIMED;
 	record->open.path_flags = pending->path_flags;
 	record->open.path_size =
 		tail_append(record->tail, 0, pending->path, pending->path_size & URING_TEXT_MASK);
@@ -322,6 +311,25 @@ static __always_inline void pending_tell(struct pending *pending, struct io_kioc
 	open->open.error = result < 0 ? (__u32)-result : 0;
 	pending_open(pending, open, request, result);
 	open_record_submit(sandbox, open, FILE_OPEN);
+}
+
+/* pending_elsewhere says whether the file probe tells of an operation, unless it fails. */
+static __always_inline bool pending_elsewhere(const struct pending *pending)
+{
+	return opens_told && !pending->operation;
+}
+
+/* pending_over tells of an operation that is over, or of which no more will be known, unless the file probe has. */
+static __always_inline void pending_over(struct pending *pending, struct io_kiocb *request,
+					 __s32 result)
+{
+	if (!pending_elsewhere(pending)) {
+		pending_tell(pending, request, result);
+		return;
+	}
+	bpf_map_delete_elem(&pending_opens, &pending->name);
+	if (result < 0)
+		pending_tell(pending, request, result);
 }
 
 /*
@@ -620,7 +628,7 @@ static __always_inline void request_noted(struct io_kiocb *request, __u32 opcode
 	/* Its result was never told, and the kernel uses the request for another operation. */
 	forgotten = bpf_map_lookup_elem(&pending_calls, &key);
 	if (forgotten)
-		pending_tell(forgotten, NULL, 0);
+		pending_over(forgotten, NULL, 0);
 	pending = bpf_map_lookup_elem(&pending_rooms, &zero);
 	if (!pending)
 		return;
@@ -630,8 +638,15 @@ static __always_inline void request_noted(struct io_kiocb *request, __u32 opcode
 	pending->opcode = opcode;
 	if (!request_decode(pending, request))
 		return;
-	if (silent || bpf_map_update_elem(&pending_calls, &key, pending, BPF_ANY))
+	/* Of what fails there is always word. */
+	if (silent && !pending_elsewhere(pending)) {
 		pending_tell(pending, NULL, 0);
+		return;
+	}
+	if (bpf_map_update_elem(&pending_calls, &key, pending, BPF_ANY))
+		pending_over(pending, NULL, 0);
+	else if (pending_elsewhere(pending))
+		bpf_map_update_elem(&pending_opens, &pending->name, &key, BPF_ANY);
 }
 
 /* request_submitted looks at what an operation of a sandbox asks for. */
@@ -732,7 +747,7 @@ static __always_inline int request_completed(struct io_kiocb *request, __s32 res
 
 	pending = bpf_map_lookup_elem(&pending_calls, &key);
 	if (pending) {
-		pending_tell(pending, request, result);
+		pending_over(pending, request, result);
 		bpf_map_delete_elem(&pending_calls, &key);
 		return 0;
 	}

@@ -43,6 +43,24 @@ func prepareURing(spec *ebpf.CollectionSpec, cfg *Config) error {
 	return prepareFile(spec, cfg)
 }
 
+// divideOpens tells the uring probe, which is attached after the file probe, whether that one tells of opens that succeed:
+// it does where it hangs on the function that opens files, which is where io_uring opens them too.
+func (t *Tracer) divideOpens(p *loadedProbe) error {
+	if p.name != "uring" {
+		return nil
+	}
+	told := uint32(0)
+	for i := range t.probes {
+		if other := &t.probes[i]; other.name == "file" && other.attached && other.plan == PlanTrampoline {
+			told = 1
+		}
+	}
+	if err := p.collection.Variables["opens_told"].Set(told); err != nil {
+		return fmt.Errorf("setting opens_told: %w", err)
+	}
+	return nil
+}
+
 // hookParameters is how many values a tracepoint passes, 0 where the kernel has none of the name.
 func hookParameters(kernel *btf.Spec, hook string) (int, error) {
 	var typedef *btf.Typedef

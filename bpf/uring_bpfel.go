@@ -192,6 +192,7 @@ const (
 	uringMapOtherTransfers         = "other_transfers"
 	uringMapPathWalks              = "path_walks"
 	uringMapPendingCalls           = "pending_calls"
+	uringMapPendingOpens           = "pending_opens"
 	uringMapPendingRooms           = "pending_rooms"
 	uringMapPlainFiles             = "plain_files"
 	uringMapRingCalls              = "ring_calls"
@@ -220,6 +221,7 @@ const (
 	uringVarEventSlot              = "event_slot"
 	uringVarEventWakeBytes         = "event_wake_bytes"
 	uringVarHostMounts             = "host_mounts"
+	uringVarOpensTold              = "opens_told"
 	uringVarProbeIndex             = "probe_index"
 	uringVarTransfersCounted       = "transfers_counted"
 )
@@ -291,6 +293,7 @@ type uringMapSpecs struct {
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
 	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
+	PendingOpens    *ebpf.MapSpec `ebpf:"pending_opens"`
 	PendingRooms    *ebpf.MapSpec `ebpf:"pending_rooms"`
 	PlainFiles      *ebpf.MapSpec `ebpf:"plain_files"`
 	RingCalls       *ebpf.MapSpec `ebpf:"ring_calls"`
@@ -321,6 +324,7 @@ type uringVariableSpecs struct {
 	EventSlot        *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes   *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	HostMounts       *ebpf.VariableSpec `ebpf:"host_mounts"`
+	OpensTold        *ebpf.VariableSpec `ebpf:"opens_told"`
 	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
 	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
@@ -360,6 +364,7 @@ type uringMaps struct {
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
 	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
+	PendingOpens    *ebpf.Map `ebpf:"pending_opens"`
 	PendingRooms    *ebpf.Map `ebpf:"pending_rooms"`
 	PlainFiles      *ebpf.Map `ebpf:"plain_files"`
 	RingCalls       *ebpf.Map `ebpf:"ring_calls"`
@@ -392,6 +397,7 @@ func (m *uringMaps) Close() error {
 		m.OtherTransfers,
 		m.PathWalks,
 		m.PendingCalls,
+		m.PendingOpens,
 		m.PendingRooms,
 		m.PlainFiles,
 		m.RingCalls,
@@ -423,6 +429,7 @@ type uringVariables struct {
 	EventSlot        *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes   *ebpf.Variable `ebpf:"event_wake_bytes"`
 	HostMounts       *ebpf.Variable `ebpf:"host_mounts"`
+	OpensTold        *ebpf.Variable `ebpf:"opens_told"`
 	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
 	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
 }
