@@ -269,6 +269,7 @@ func helperActions() map[string]helperAction {
 		"replace":         helperReplace,
 		"ring":            helperRing,
 		"ring socket":     helperRingSocket,
+		"race ring":       helperRaceRing,
 		"socket":          helperSocket,
 		"open deep":       helperOpenDeep,
 		"open slowly":     helperOpenSlowly,

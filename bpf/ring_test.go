@@ -183,7 +183,8 @@ func (r *ring) await(silent bool) (int, error) {
 		patience = 50 * time.Millisecond
 	}
 	head := word(r.complete, r.params.Complete.Head)
-	for end := time.Now().Add(patience); atomic.LoadUint32(word(r.complete, r.params.Complete.Tail)) == *head; {
+	end, looks := time.Now().Add(patience), 0
+	for ; atomic.LoadUint32(word(r.complete, r.params.Complete.Tail)) == *head; looks++ {
 		if time.Now().After(end) {
 			if silent {
 				return 0, nil
@@ -192,7 +193,9 @@ func (r *ring) await(silent bool) (int, error) {
 		}
 		// Work of the operation may wait for the task to enter the kernel.
 		_, _, _ = unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 0, 0, ringEnterEvents, 0, 0)
-		time.Sleep(time.Millisecond)
+		if runtime.Gosched(); looks > 100 {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	index := *head & *word(r.complete, r.params.Complete.Mask)
 	result := int32(binary.NativeEndian.Uint32(r.complete[r.params.Complete.Entry+index*16+8:]))
