@@ -45,3 +45,12 @@ func TestPage(t *testing.T) {
 		}
 	}
 }
+
+// TestMedianInterval checks the places against the exact probabilities of the binomial distribution.
+func TestMedianInterval(t *testing.T) {
+	for n, want := range map[int][2]int{1: {0, 0}, 2: {0, 1}, 5: {0, 4}, 6: {0, 5}, 9: {1, 7}, 15: {3, 11}, 20: {5, 14}, 30: {9, 20}} {
+		if low, high := medianInterval(n); low != want[0] || high != want[1] {
+			t.Errorf("of %d values: %d to %d, want %d to %d", n, low, high, want[0], want[1])
+		}
+	}
+}

@@ -5,7 +5,7 @@
 // It owns the workloads and the page. It must not judge: budgets are tests, and times are only
 // comparable within one run, so the page gives ratios of runs that alternate.
 //
-//	go run ./test/bench [-out docs/performance.md] [-repetitions 7] [-quick] [-detection]
+//	go run ./test/bench [-out docs/performance.md] [-repetitions 15] [-quick] [-detection]
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 	}
 	var o options
 	flag.StringVar(&o.out, "out", "docs/performance.md", "the page to write")
-	flag.IntVar(&o.repetitions, "repetitions", 7, "how often each workload runs in each state")
+	flag.IntVar(&o.repetitions, "repetitions", 15, "how often each workload runs in each state")
 	flag.BoolVar(&o.slowdowns, "slowdowns", false, "only the workloads; print the page instead of writing it")
 	flag.BoolVar(&o.detection, "detection", false, "only what detectors cost and how long findings take; only that section of the page is written")
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the work: to try the benchmark itself")
@@ -63,6 +63,7 @@ type results struct {
 	memory    []goBenchmark
 	decode    []goBenchmark
 	pipeline  []goBenchmark
+	sustained []goBenchmark
 	encode    []goBenchmark
 	request   []goBenchmark
 	work      []goBenchmark
@@ -121,6 +122,7 @@ func (r *results) runBenchmarks(ctx context.Context) error {
 		{"memory in the kernel", &r.memory, "^BenchmarkMemory$", "./bpf", []string{"-benchtime", "1x"}},
 		{"decoding", &r.decode, "^BenchmarkDecode$", "./bpf", []string{"-cpu", "1"}},
 		{"the pipeline", &r.pipeline, "^BenchmarkPipeline$", "./collector", []string{"-cpu", "1"}},
+		{"what is sustained", &r.sustained, "^BenchmarkKernelSustained$", "./bpf/tests", []string{"-benchtime", "1x", "-cpu", "1"}},
 		{"encoding", &r.encode, "^BenchmarkEncode$", "./exporters/otlp", []string{"-cpu", "1"}},
 		{"requests", &r.request, "^BenchmarkRequest$", "./exporters/otlp", []string{"-cpu", "1"}},
 	} {

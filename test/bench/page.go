@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -68,17 +69,22 @@ notable calls together.
 }
 
 func writeSlowdowns(b *strings.Builder, slowdowns []slowdown) {
-	b.WriteString(`
+	repetitions := 0
+	for i := range slowdowns {
+		repetitions = max(repetitions, len(slowdowns[i].times[stateNone]))
+	}
+	fmt.Fprintf(b, `
 ## Slowdown of real work
 
-Time with a collector (` + "`watchglass collect`" + `, all events written to a JSON file) by the time without one, runs
+Time with a collector (%s, all events written to a JSON file) by the time without one, runs
 of the three states taking turns: *wall* by the clock, with the collector working on the same processors;
-*CPU* of the workload alone, which other work on the machine disturbs less. Median of the repetitions'
-ratios; smallest and largest in brackets, so that the noise can be seen.
+*CPU* of the workload alone, which other work on the machine disturbs less. Median of the ratios of %d repetitions; in
+brackets the interval that holds the true median with a confidence of 95 %%, by the ratios' order (of fewer than six
+repetitions the smallest and the largest). *Outside* is what every other process of the node pays: the node's tax.
 
-| work | time | without | collector watches another sandbox | collector watches this one | events | lost |
+| work | time | without | outside of every sandbox | inside | events | lost |
 |---|---|---:|---:|---:|---:|---:|
-`)
+`, "`watchglass collect`", repetitions)
 	for i := range slowdowns {
 		s := &slowdowns[i]
 		for _, clock := range []struct {
@@ -108,7 +114,24 @@ func ratioText(ratios []float64) string {
 	if len(ratios) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.3f [%.3f, %.3f]", ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
+	low, high := medianInterval(len(ratios))
+	return fmt.Sprintf("%.3f [%.3f, %.3f]", ratios[len(ratios)/2], ratios[low], ratios[high])
+}
+
+// medianInterval is the places, among n ordered values, between which the median of what they are drawn from lies with a
+// confidence of at least 95 %: as many are below it as heads in n tosses of a coin. Of too few values it is all of them.
+func medianInterval(n int) (low, high int) {
+	const doubt = 0.05
+	// probability is that of exactly k heads, below that of at most so many.
+	probability, below := math.Pow(0.5, float64(n)), 0.0
+	for k := 0; k < n/2; k++ {
+		if below += probability; 2*below > doubt {
+			return max(k-1, 0), n - 1 - max(k-1, 0)
+		}
+		low = k
+		probability *= float64(n-k) / float64(k+1)
+	}
+	return low, n - 1 - low
 }
 
 func writeUser(b *strings.Builder, r *results) {
@@ -131,6 +154,18 @@ are put together from records, here a thousand. Detectors and what destinations 
 			fmt.Fprintf(b, "| %s | %s | %.0f | %.0f | %.0f | %.0f |\n", stage.name, record,
 				m.metrics["ns/op"], m.metrics["events/s"], m.metrics["B/op"], m.metrics["allocs/op"])
 		}
+	}
+	b.WriteString(`
+From the ring through decoding and attribution, on one core, in the default configuration: sixteen sandboxes make opens at
+a steady rate for three seconds, by a program of their own, on the other processors. What a second of processor time does
+holds the garbage collector's part.
+
+| opens/s made | events/s | lost | events/s of processor time |
+|---:|---:|---:|---:|
+`)
+	for _, m := range r.sustained {
+		_, rate, _ := strings.Cut(m.name, "/")
+		fmt.Fprintf(b, "| %s | %.0f | %.0f | %.0f |\n", rate, m.metrics["events/s"], m.metrics["lost"], m.metrics["events/cpu-s"])
 	}
 	ratios := make([]float64, 0, len(r.encode))
 	for _, m := range r.encode {
@@ -155,7 +190,7 @@ func writeMemory(b *strings.Builder, r *results) {
 	}
 	fmt.Fprintf(b, "| collector at rest (resident) | %.1f |\n", float64(r.footprint.idle)/1024)
 	fmt.Fprintf(b, "| collector at most, under the workloads above (resident) | %.1f |\n", float64(r.footprint.peak)/1024)
-	b.WriteString("\nThe default configuration: a ring of 8 MiB is most of the maps. Maps with a value for each\n" +
-		"processor grow with their number. How many instructions the verifier goes through for each program\n" +
+	b.WriteString("\nThe default configuration: a ring of 8 MiB is most of the maps. Maps with a value for each processor\n" +
+		"grow with their number: see [kernels.md](kernels.md). How many instructions the verifier goes through for each program\n" +
 		"is in [bpf/testdata/instructions.txt](../bpf/testdata/instructions.txt), which a test holds it to.\n")
 }

@@ -26,8 +26,8 @@ import (
 type state string
 
 const (
-	// stateNone is no collector at all; stateOutside one that watches another sandbox, stateInside one
-	// that watches the workload's.
+	// stateNone is no collector at all; stateOutside one that watches another sandbox, stateInside the same one, in the
+	// sandbox that it watches.
 	stateNone    state = "none"
 	stateOutside state = "outside"
 	stateInside  state = "inside"
@@ -44,6 +44,14 @@ type slowdown struct {
 // duration is how long a workload took: by the clock on the wall, and by the processors' (its children's
 // included, the collector's not), which a busy machine disturbs less.
 type duration struct{ wall, processor time.Duration }
+
+// workloadRun is one run of a workload: in which state, under which collector, and whether its events are counted.
+type workloadRun struct {
+	at        state
+	result    *slowdown
+	collector *collector
+	counted   bool
+}
 
 // footprint is the collector's memory, in KiB: at rest, and at most, after all storms.
 type footprint struct{ idle, peak int64 }
@@ -71,51 +79,78 @@ func (s *session) measure(ctx context.Context, r *results) error {
 		defer os.Remove(dir) //nolint:errcheck // empty by then
 	}
 	for _, w := range workloads() {
-		result := slowdown{workload: w, times: map[state][]duration{}}
-		for i := range s.options.repetitions {
-			progress(fmt.Sprintf("measuring %s: repetition %d of %d", w.name, i+1, s.options.repetitions))
-			// The order changes, so that what happens meanwhile on the machine meets each state alike.
-			states := []state{stateNone, stateOutside, stateInside}
-			for j := range states {
-				at := states[(i+j)%len(states)]
-				if err := s.once(ctx, at, &result, &r.footprint); err != nil {
-					return fmt.Errorf("%s, collector %s: %w", w.name, at, err)
-				}
+		r.slowdowns = append(r.slowdowns, slowdown{workload: w, times: map[state][]duration{}})
+		// Once for nobody: what is read first is not in the page cache.
+		if _, err := s.timeWorkload(ctx, &w, s.unwatched); err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	for i := range s.options.repetitions {
+		progress(fmt.Sprintf("measuring the workloads: repetition %d of %d", i+1, s.options.repetitions))
+		// The order changes, so that what happens meanwhile on the machine meets each state alike.
+		for _, watching := range []bool{i%2 == 0, i%2 == 1} {
+			if err := s.repeat(ctx, i, watching, r); err != nil {
+				return err
 			}
 		}
-		r.slowdowns = append(r.slowdowns, result)
 	}
 	return nil
 }
 
-// once runs a workload once, under a collector of its own.
-func (s *session) once(ctx context.Context, at state, result *slowdown, f *footprint) error {
+// repeat runs every workload once more: without a collector, or in and out of the sandbox that one watches.
+func (s *session) repeat(ctx context.Context, repetition int, watching bool, r *results) (err error) {
 	var c *collector
-	if at != stateNone {
-		var err error
+	if watching {
 		if c, err = s.startCollector(ctx); err != nil {
 			return err
 		}
-		if f.idle == 0 {
-			f.idle = c.memory("VmRSS")
+		defer func() { err = errors.Join(err, c.stop()) }()
+		if r.footprint.idle == 0 {
+			r.footprint.idle = c.memory("VmRSS")
 		}
 	}
+	for j := range r.slowdowns {
+		states := []state{stateNone}
+		switch {
+		case watching && (repetition+j)%2 == 0:
+			states = []state{stateOutside, stateInside}
+		case watching:
+			states = []state{stateInside, stateOutside}
+		}
+		for _, at := range states {
+			// Waiting for what is under way takes longer than most workloads: once is enough.
+			counted := at == stateInside && repetition == s.options.repetitions-1
+			run := workloadRun{at: at, result: &r.slowdowns[j], collector: c, counted: counted}
+			if err := s.once(ctx, &run); err != nil {
+				return fmt.Errorf("%s, collector %s: %w", r.slowdowns[j].workload.name, at, err)
+			}
+		}
+	}
+	if watching {
+		r.footprint.peak = max(r.footprint.peak, c.memory("VmHWM"))
+	}
+	return nil
+}
+
+// once runs a workload once.
+func (s *session) once(ctx context.Context, run *workloadRun) error {
 	cgroup := s.unwatched
-	if at == stateInside {
+	if run.at == stateInside {
 		cgroup = s.watched
 	}
-	took, err := s.timeWorkload(ctx, &result.workload, cgroup)
-	if c != nil {
-		if at == stateInside && err == nil {
-			f.peak = max(f.peak, c.memory("VmHWM"))
-			result.seen, result.lost = c.account()
-		}
-		err = errors.Join(err, c.stop())
+	var seen, lost float64
+	if run.counted {
+		seen, lost = run.collector.account()
 	}
+	took, err := s.timeWorkload(ctx, &run.result.workload, cgroup)
 	if err != nil {
 		return err
 	}
-	result.times[at] = append(result.times[at], took)
+	if run.counted {
+		run.result.seen, run.result.lost = run.collector.account()
+		run.result.seen, run.result.lost = run.result.seen-seen, run.result.lost-lost
+	}
+	run.result.times[run.at] = append(run.result.times[run.at], took)
 	return nil
 }
 
