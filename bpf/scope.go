@@ -119,21 +119,11 @@ func (t *Tracer) untrack(cgroupID uint64) error {
 	sandboxes := t.shared["sandboxes"]
 	// Again until none is found: a cgroup may be made below one that is not taken out yet.
 	for {
-		var members []uint64
-		var cgroup, sandbox uint64
-		entries := sandboxes.Iterate()
-		for entries.Next(&cgroup, &sandbox) {
-			if sandbox == cgroupID {
-				members = append(members, cgroup)
-			}
-		}
-		err := entries.Err()
-		// Changes meanwhile can end a listing early: then what it did not find says nothing.
-		aborted := errors.Is(err, ebpf.ErrIterationAborted)
-		if err != nil && !aborted {
+		members, err := membersOf(sandboxes, cgroupID)
+		if err != nil {
 			return fmt.Errorf("listing watched cgroups: %w", err)
 		}
-		if len(members) == 0 && !aborted {
+		if len(members) == 0 {
 			break
 		}
 		for _, cgroup := range members {
@@ -149,6 +139,29 @@ func (t *Tracer) untrack(cgroupID uint64) error {
 		}
 	}
 	return t.closeCounts(cgroupID)
+}
+
+// membersBatch is how many watched cgroups are looked at by one call: one for each would be ten thousand calls for every
+// sandbox that goes, where so many are watched.
+const membersBatch = 4096
+
+// membersOf is the cgroups that the kernel's map has as a sandbox's.
+func membersOf(sandboxes *ebpf.Map, sandbox uint64) (members []uint64, err error) {
+	cgroups, owners := make([]uint64, membersBatch), make([]uint64, membersBatch)
+	for cursor := (ebpf.MapBatchCursor{}); ; {
+		n, err := sandboxes.BatchLookup(&cursor, cgroups, owners, nil)
+		for i, owner := range owners[:n] {
+			if owner == sandbox {
+				members = append(members, cgroups[i])
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return members, nil // that was all
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // enclosing is the innermost watched sandbox around a directory. The caller holds mu.
