@@ -297,11 +297,7 @@ struct {
 
 static __always_inline void label_failed(void)
 {
-	__u32 zero = 0;
-	__u64 *count = bpf_map_lookup_elem(&unlabelled, &zero);
-
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	__sync_fetch_and_add(unlabelled_count(), 1);
 }
 
 /* label_set notes where a process is; task is its first thread. */

@@ -384,6 +384,7 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 			m.MaxEntries = uint32(size)
 		}
 	}
+	loadDirectly(spec, "unlabelled")
 	if err := t.prepareHandler(spec, p); err != nil {
 		return err
 	}
