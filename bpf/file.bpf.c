@@ -630,12 +630,13 @@ static __always_inline void file_finished(const struct pt_regs *regs, long ret)
 		kind = map_of_data(regs, call.compat, call.number, ret) ? CALL_MMAP_DATA : 0;
 	if (!kind || (call_transfers(kind) && !transfer_worth(kind, ret)))
 		return;
-	sandbox = syscall_sandbox();
-	if (!sandbox)
-		return;
-	if (kind == CALL_CLOSE)
+	if (kind == CALL_CLOSE) {
+		/* What was noted of a descriptor is a sandbox's: there is none to ask for. */
 		transfer_close((__u32)syscall_argument(regs, call.compat, 0));
-	else
+		return;
+	}
+	sandbox = syscall_sandbox();
+	if (sandbox)
 		call_report(regs, &call, kind, sandbox, ret);
 }
 

@@ -150,8 +150,8 @@ static __noinline int syscall_inside(__u64 *ctx)
 	__u32 compat = syscall_compat(regs);
 	long ret = (long)ctx[1];
 	struct syscall_scope *scope;
+	__u64 sandbox = 0;
 	__u32 routes;
-	__u64 sandbox;
 
 	/* Bit 30 is x32's, in 64-bit calls alone. */
 	if (!compat && syscall_x32(number))
@@ -164,10 +164,14 @@ static __noinline int syscall_inside(__u64 *ctx)
 	routes = compat ? routes >> 8 : routes & 0xff;
 	if (!routes)
 		return 0;
-	/* Looked up again, where it is a fact that is told of and no sum. */
-	sandbox = sandbox_current();
+	/* Of a counted call, whoever tells of it looks it up again (syscall_sandbox): that is a fact and no sum. */
+	if (!syscalls_counted) {
+		sandbox = sandbox_current();
+		if (!sandbox)
+			return 0;
+	}
 	scope = syscall_scope();
-	if (!sandbox || !scope)
+	if (!scope)
 		return 0;
 	scope->sandbox = sandbox;
 	scope->waiting = routes;

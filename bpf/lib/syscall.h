@@ -71,7 +71,10 @@ struct syscall_call {
  */
 const volatile __u32 syscall_handed_on;
 
-/* syscall_scope is what the program on the hook found out about the call, and which handlers are still to see it. */
+/*
+ * syscall_scope is what the program on the hook found out about the call, and which handlers are still to see it.
+ * sandbox is 0 until one of them asks: some have nothing to tell.
+ */
 struct syscall_scope {
 	__u64 sandbox;
 	__u32 waiting;
@@ -135,7 +138,11 @@ static __always_inline __u64 syscall_sandbox(void)
 	if (!syscall_handed_on)
 		return sandbox_current();
 	scope = syscall_scope();
-	return scope ? scope->sandbox : 0;
+	if (!scope)
+		return 0;
+	if (!scope->sandbox)
+		scope->sandbox = sandbox_current();
+	return scope->sandbox;
 }
 
 /* syscall_next hands the call on to the next handler, if any is to see it. The last thing that a program does. */
