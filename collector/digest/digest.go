@@ -139,15 +139,19 @@ func New(cfg Config) (*Digester, error) {
 func (d *Digester) Ask(r Request, done func(Result)) Result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if sum := d.sums[version{file: r.File}]; sum != "" && r.settled() {
+	// What may have changed without a trace is another one each time.
+	settled := r.settled()
+	if sum := d.sums[version{file: r.File}]; sum != "" && settled {
 		return Result{SHA256: sum}
 	}
-	if d.asked[r.File] {
+	if settled && d.asked[r.File] {
 		return Result{}
 	}
 	select {
 	case d.queue <- waiting{r, done}:
-		d.asked[r.File] = true
+		if settled {
+			d.asked[r.File] = true
+		}
 		return Result{}
 	default:
 		return Result{Reason: ReasonBusy}
@@ -162,7 +166,9 @@ func (d *Digester) Run(ctx context.Context) {
 			return
 		case w := <-d.queue:
 			result := d.read(ctx, &w.request)
-			d.answered(w.request.File)
+			if w.request.settled() {
+				d.answered(w.request.File)
+			}
 			if ctx.Err() == nil {
 				w.done(result)
 			}

@@ -157,11 +157,17 @@ func TestBounds(t *testing.T) {
 	}
 	file := func(i uint64) File { return File{Inode: i} }
 	none := func(Result) { t.Error("nobody reads") }
-	if got := d.Ask(Request{File: file(1)}, none); got != (Result{}) {
+	first := Request{File: file(1), Executed: int64(time.Hour)}
+	if got := d.Ask(first, none); got != (Result{}) {
 		t.Errorf("the first: %+v", got)
 	}
-	if got := d.Ask(Request{File: file(1)}, none); got != (Result{}) {
+	if got := d.Ask(first, none); got != (Result{}) {
 		t.Errorf("the first again: %+v", got)
+	}
+	// It may have changed in between: nobody else's sum is its.
+	first.Executed = 0
+	if got := d.Ask(first, none); got.Reason != ReasonBusy {
+		t.Errorf("one that has just changed: %+v", got)
 	}
 	if got := d.Ask(Request{File: file(2)}, none); got.Reason != ReasonBusy {
 		t.Errorf("one too many: %+v", got)
