@@ -45,6 +45,8 @@ func (d *Digester) read(ctx context.Context, r *Request) Result {
 type foundFile struct {
 	*os.File
 	stat unix.Stat_t
+	// running is whether a process was found to run it: then it is no other.
+	running bool
 	// moved is whether it is the file, and something of it has changed since that is not its content, as far as its times tell:
 	// it was renamed, or deleted.
 	moved bool
@@ -102,7 +104,7 @@ func verified(fd int, process string, want File, running bool) (*foundFile, erro
 	if !local {
 		return nil, errReason(ReasonFilesystem)
 	}
-	f := &foundFile{}
+	f := &foundFile{running: running}
 	stat := &f.stat
 	if err := unix.Fstat(fd, stat); err != nil {
 		return nil, err
@@ -209,12 +211,11 @@ func (d *Digester) sumOnce(ctx context.Context, file *foundFile, r *Request) (st
 	if device := deviceOf(&file.stat); device != r.File.Device {
 		v.file.Device, v.opened = device, true
 	}
-	certain := !file.moved && r.settled()
-	if sum := d.known(v); sum != "" && certain {
+	if sum := d.known(v); sum != "" && !file.moved && r.settled() {
 		return sum, nil
 	}
 	sum, err := d.sum(ctx, file)
-	if err == nil && certain {
+	if err == nil && !file.moved && r.settled() {
 		d.remember(v, sum)
 	}
 	return sum, err
@@ -243,8 +244,11 @@ func (d *Digester) sum(ctx context.Context, file *foundFile) (string, error) {
 	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
 		return "", err
 	}
-	if versionOf(&stat) != versionOf(&file.stat) || stat.Size != total {
+	before, after := versionOf(&file.stat), versionOf(&stat)
+	if after[1] != before[1] || stat.Size != total || after[0] != before[0] && !file.running {
 		return "", errReason(ReasonChanged)
 	}
+	// It was deleted or renamed meanwhile, as far as its times tell.
+	file.moved = file.moved || after[0] != before[0]
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
