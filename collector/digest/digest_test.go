@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -272,9 +273,16 @@ func TestChangedWhileRead(t *testing.T) {
 	}
 }
 
-// TestMoved: a program that is deleted or renamed while a process runs it is still the one that is run. That nothing else
-// has changed is not certain.
+// TestMoved: a program that is deleted while a process runs it, before it is read or meanwhile, is still the one that is run.
+// That nothing else has changed is not certain.
 func TestMoved(t *testing.T) {
+	for name, early := range map[string]bool{"before it is read": true, "while it is read": false} {
+		t.Run(name, func(t *testing.T) { testMoved(t, early) })
+	}
+}
+
+func testMoved(t *testing.T, early bool) {
+	t.Helper()
 	path, err := exec.LookPath("sleep")
 	if err != nil {
 		t.Skip("there is no sleep")
@@ -294,11 +302,20 @@ func TestMoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if err := os.Remove(own); err != nil {
+	remove := sync.OnceFunc(func() {
+		if err := os.Remove(own); err != nil {
+			t.Error(err)
+		}
+	})
+	if early {
+		remove()
+	}
+	d, err := New(DefaultConfig())
+	if err != nil {
 		t.Fatal(err)
 	}
 	r := Request{File: file, Processes: []uint32{uint32(cmd.Process.Pid)}, Path: own, Executed: file.Changed + int64(time.Hour)}
-	if got := ask(t, running(t, DefaultConfig()), r); got != (Result{SHA256: sumOf(string(text)), Uncertain: true}) {
+	if got := d.read(hookedContext{t.Context(), remove}, &r); got != (Result{SHA256: sumOf(string(text)), Uncertain: true}) {
 		t.Errorf("deleted: %+v", got)
 	}
 }
