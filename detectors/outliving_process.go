@@ -3,6 +3,7 @@
 package detectors
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,21 +111,22 @@ func (d *outlivingProcess) ended(e *event.Event, report func(*event.Finding)) {
 	if e.Process == nil {
 		return
 	}
-	d.alive.Drop(e.Sandbox.ID, d.alive.Key(uint64(e.Process.UID)))
-	for i := range d.over {
-		o := &d.over[i]
-		if o.told.id != "" && o.cause.Sandbox.ID == e.Sandbox.ID && len(d.outlivers(o)) == 0 {
-			d.resolve(e, o, "The last of them has ended.", report)
-		}
+	key := d.alive.Key(uint64(e.Process.UID))
+	w := d.alive.Get(e.Sandbox.ID, key)
+	if w == nil {
+		return
 	}
-	d.over = slices.DeleteFunc(d.over, func(o overSession) bool { return o.session == "" })
+	session := w.session
+	d.alive.Drop(e.Sandbox.ID, key)
+	i := slices.IndexFunc(d.over, func(o overSession) bool { return o.session == session && o.cause.Sandbox.ID == e.Sandbox.ID })
+	if i >= 0 && d.over[i].told.id != "" && len(d.outlivers(&d.over[i])) == 0 {
+		d.resolve(e, &d.over[i], "The last of them has ended.", report)
+		d.over = slices.Delete(d.over, i, i+1)
+	}
 }
 
 func (d *outlivingProcess) sessionOver(e *event.Event, end *event.SessionEnd) {
-	session := end.Session
-	if session == "" {
-		session = end.Conversation
-	}
+	session := cmp.Or(end.Session, end.Conversation)
 	if session == "" {
 		return
 	}
@@ -199,7 +201,7 @@ func (d *outlivingProcess) stopped(e *event.Event, stop *event.SandboxStop, repo
 			d.resolve(e, o, "The sandbox is gone, or no longer watched.", report)
 		}
 	}
-	d.over = slices.DeleteFunc(d.over, func(o overSession) bool { return o.session == "" || o.cause.Sandbox.ID == e.Sandbox.ID })
+	d.over = slices.DeleteFunc(d.over, func(o overSession) bool { return o.cause.Sandbox.ID == e.Sandbox.ID })
 	if stop.Outlived == 0 {
 		return
 	}
@@ -215,13 +217,12 @@ func (d *outlivingProcess) stopped(e *event.Event, stop *event.SandboxStop, repo
 	}
 }
 
-// resolve says that what was found of a session is over, and marks it to be forgotten.
+// resolve says that what was found of a session is over.
 func (d *outlivingProcess) resolve(e *event.Event, o *overSession, why string, report func(*event.Finding)) {
 	report(&event.Finding{
 		ID: o.told.id, Rule: &d.rule, State: event.FindingResolved, Count: 1, Title: o.title,
 		Explanation: "It is over: " + o.title + ". " + why, Evidence: []string{e.UID()},
 	})
-	o.session = ""
 }
 
 // EndSession implements Detector.

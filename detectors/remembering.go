@@ -3,6 +3,8 @@
 package detectors
 
 import (
+	"cmp"
+
 	"github.com/watchglass/watchglass/detectors/internal/memory"
 	"github.com/watchglass/watchglass/event"
 )
@@ -75,10 +77,9 @@ func give[V any](m *memory.Memory[V], e *event.Event, key uint64) {
 // sessionOf is the session that an event is of, "" for none that is known: of claims, the one that they are about.
 func sessionOf(e *event.Event) string {
 	if said, ok := e.Payload.(event.Said); ok {
-		if c := said.Said(); c.Session != "" {
-			return c.Session
-		} else if c.Conversation != "" {
-			return c.Conversation
+		c := said.Said()
+		if session := cmp.Or(c.Session, c.Conversation); session != "" {
+			return session
 		}
 	}
 	session, _ := turn(e.Process)
