@@ -4,7 +4,8 @@ package event
 
 import "slices"
 
-// KindSandboxPosture is what holds a sandbox in, and what does not, as its processes show it soon after its start.
+// KindSandboxPosture is what holds a sandbox in, and what does not, as its processes show it soon after its start, and
+// again when it is another.
 const KindSandboxPosture Kind = "watchglass.sandbox.posture"
 
 // Weakness is one thing that a sandbox's set-up leaves open.
