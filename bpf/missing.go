@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrOldKernel: the kernel lacks what the programs are made of. The message names it, and since when Linux has it.
+// ErrOldKernel says that the kernel lacks what the programs are made of. The message names it, and since when Linux has it.
 var ErrOldKernel = errors.New("this kernel lacks what Watchglass needs: use Linux 6.1 or later")
 
 // since is the Linux that something which programs use came with; what is older than 5.8 is not in the list.

@@ -198,7 +198,7 @@ func (s *hashSession) inMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer read.Close() //nolint:errcheck // it was only executed
+	defer read.Close()
 	if err := unix.Close(fd); err != nil {
 		t.Fatal(err)
 	}
