@@ -439,8 +439,15 @@ type benchedTracer struct {
 // benchTracer starts a tracer that throws its records away.
 func benchTracer(b *testing.B) *benchedTracer {
 	b.Helper()
+	return benchTracerWith(b, func(*Config) {})
+}
+
+// benchTracerWith is benchTracer with another configuration.
+func benchTracerWith(b *testing.B, change func(*Config)) *benchedTracer {
+	b.Helper()
 	cfg := testConfig()
 	cfg.Watched = func(path string) bool { return filepath.Base(path) == "watched" }
+	change(&cfg)
 	tracer, err := Open(cfg)
 	if err != nil {
 		b.Fatal(err)

@@ -282,6 +282,7 @@ func helperActions() map[string]helperAction {
 		"many":            helperMany,
 		"calls":           helperCalls,
 		"calls and wait":  helperCallsAndWait,
+		"thread calls":    helperCallsOfThreads,
 		"fail slowly":     helperFailSlowly,
 		"fail and open":   helperFailAndOpen,
 		"calls 32":        helperCalls32,
