@@ -187,3 +187,36 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestSummaryAllocations pins what a summary of system calls takes, once an interval for each sandbox: its lists, which are
+// its own, and what each process that it names takes.
+func TestSummaryAllocations(t *testing.T) {
+	const chunk = 16
+	for processes, most := range map[int]float64{0: 4, 1: 8} {
+		p := newTestPipeline(t, Settings{Exporters: []ExporterSettings{{Exporter: &counter{}, QueueSize: 1}}})
+		p.handle(made())
+		state := p.sandboxes[10]
+		counts := bpf.SyscallCounts{Sandbox: 10}
+		for i := range 20 {
+			counts.Counts = append(counts.Counts, event.Count{Name: fmt.Sprint("call", i)})
+		}
+		for i := range processes {
+			r := record(uint32(100+i), &bpf.Fork{})
+			p.handle(r)
+			counts.Processes = append(counts.Processes, bpf.ProcessSyscalls{Task: r.Task, Calls: 1, Counts: []event.Count{{Name: "call1", N: 1}}})
+		}
+		now := time.Now()
+		got := testing.AllocsPerRun(50, func() {
+			for range chunk {
+				for i := range counts.Counts {
+					counts.Counts[i].N++
+				}
+				now = now.Add(time.Second)
+				p.publishSyscalls(state, counts, now)
+			}
+		}) / chunk
+		if got != most {
+			t.Errorf("%v allocations for a summary with %d processes, want %v", got, processes, most)
+		}
+	}
+}

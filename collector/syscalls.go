@@ -138,7 +138,16 @@ func (p *Pipeline) beginSyscalls(state *sandboxState) {
 
 // growth is how much each counter grew, most first, and notes the counters in last.
 func growth(last map[string]int64, counts []event.Count) []event.Count {
+	more := 0
+	for _, c := range counts {
+		if c.N > last[c.Name] {
+			more++
+		}
+	}
 	var grown []event.Count
+	if more > 0 {
+		grown = make([]event.Count, 0, more)
+	}
 	for _, c := range counts {
 		if n := c.N - last[c.Name]; n > 0 {
 			grown = append(grown, event.Count{Name: c.Name, N: n})

@@ -54,3 +54,21 @@ func TestMedianInterval(t *testing.T) {
 		}
 	}
 }
+
+// TestStorms does a little of every storm: a benchmark that nobody runs for long must not be broken when somebody does.
+func TestStorms(t *testing.T) {
+	names := []string{"exec", "open", "getppid", "requests"}
+	if hasRedis() {
+		names = append(names, "redis")
+	}
+	for _, name := range names {
+		if err := storm([]string{name, "100", t.TempDir()}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, args := range [][]string{nil, {"exec", "many", ""}, {"none", "1", ""}} {
+		if storm(args) == nil {
+			t.Errorf("storm %q: no error", args)
+		}
+	}
+}
