@@ -84,6 +84,9 @@ func (m *heldMap) describe(t testing.TB, cpus uint64) {
 		t.Fatal(err)
 	}
 	m.name = info.Name
+	if info.Type == ebpf.RingBuf { // kernels before 6.4 multiply keys and values, of which it has none
+		m.memory = max(m.memory, uint64(info.MaxEntries))
+	}
 	value := uint64(info.ValueSize+7) &^ 7
 	if info.Flags&unix.BPF_F_NO_PREALLOC != 0 {
 		const element = 48 // struct htab_elem
