@@ -39,6 +39,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define O_TRUNC 00001000
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
+#define CLOSE_RANGE_CLOEXEC 4
 #define VM_EXEC 4
 /* Of i386 alone. */
 #define COMPAT_SYS_OLD_MMAP 90
@@ -78,6 +79,8 @@ enum call {
 	CALL_DUP2 = 0x1c,
 	/* A mapping that is not to be run. */
 	CALL_MMAP_DATA = 0x1d,
+	/* What ends descriptors from the first argument to the second. */
+	CALL_CLOSE_RANGE = 0x1e,
 	CALL_TRANSFERS = CALL_READ,
 };
 
@@ -535,6 +538,10 @@ static __always_inline void transfer_report(const struct finished *done)
 		if (first != (__u32)done->arguments[1])
 			transfer_close((__u32)done->arguments[1]);
 		return;
+	case CALL_CLOSE_RANGE:
+		if (!(done->arguments[2] & CLOSE_RANGE_CLOEXEC))
+			transfer_close_between(first, (__u32)done->arguments[1]);
+		return;
 	case CALL_MMAP_DATA:
 		room->marks = TRANSFER_MAPPED;
 		transfer_side(room, (__u32)done->arguments[4], 0, 0);
@@ -547,7 +554,7 @@ static __always_inline bool transfer_worth(__u32 kind, long ret)
 {
 	if (!transfers_counted)
 		return false;
-	if (kind == CALL_CLOSE || kind == CALL_DUP2)
+	if (kind == CALL_CLOSE || kind == CALL_DUP2 || kind == CALL_CLOSE_RANGE)
 		return ret >= 0;
 	return ret > 0;
 }

@@ -34,6 +34,7 @@ const (
 	fileCallCALL_CLOSE       fileCall = 27
 	fileCallCALL_DUP2        fileCall = 28
 	fileCallCALL_MMAP_DATA   fileCall = 29
+	fileCallCALL_CLOSE_RANGE fileCall = 30
 	fileCallCALL_TRANSFERS   fileCall = 23
 )
 

@@ -324,6 +324,89 @@ func TestKernelTransferClose(t *testing.T) {
 	}
 }
 
+// closings is the ways to close the only descriptor that a file was written by, and be still there.
+func closings() map[string]func(fd int) error {
+	return map[string]func(fd int) error{
+		"close_range": func(fd int) error {
+			_, _, errno := unix.Syscall(unix.SYS_CLOSE_RANGE, uintptr(fd), uintptr(fd), 0)
+			return errnoError(errno)
+		},
+		"close_range to the end": func(fd int) error {
+			_, _, errno := unix.Syscall(unix.SYS_CLOSE_RANGE, uintptr(fd), uintptr(^uint32(0)), 0)
+			return errnoError(errno)
+		},
+		"duplicated over": func(fd int) error { return unix.Dup3(0, fd, 0) },
+	}
+}
+
+func errnoError(errno unix.Errno) error {
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// helperTransferClosing writes a file, closes it in one of closings, and waits until it may end.
+func helperTransferClosing(args []string) (string, error) {
+	first, err := opened(filepath.Join(args[1], "a"))
+	if err != nil {
+		return "", err
+	}
+	// Beyond those of the runtime's own.
+	fd, err := unix.FcntlInt(uintptr(first), unix.F_DUPFD, 100)
+	if err := errors.Join(err, unix.Close(first)); err != nil {
+		return "", err
+	}
+	if n, err := unix.Write(fd, make([]byte, 100)); err != nil {
+		return "", wantMoved(n, 100, err)
+	}
+	if err := waitForFile(filepath.Join(args[1], "close")); err != nil {
+		return "", err
+	}
+	if err := closings()[args[0]](fd); err != nil {
+		return "", err
+	}
+	return "", waitForFile(filepath.Join(args[1], "end"))
+}
+
+// TestKernelTransferClosings: a file is told when it is closed, in whichever way, and not before.
+func TestKernelTransferClosings(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	for how := range closings() {
+		t.Run(how, func(t *testing.T) {
+			if w.tracer.Plan() == PlanTrampoline && how != "duplicated over" {
+				t.Skip("the trampoline plan does not hang on close_range")
+			}
+			dir := t.TempDir()
+			done := make(chan helperResult, 1)
+			go func() { done <- w.run(helperRun{action: "transfer closing", args: []string{how, dir}}) }()
+			touch := func(name string) {
+				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+			isA := func(r *Record) bool { return ioOf(r) != nil && ioOf(r).Path == filepath.Join(dir, "a") }
+			isOpen := func(r *Record) bool {
+				open, ok := r.Payload.(*event.FileOpen)
+				return ok && open.Path == filepath.Join(dir, "a")
+			}
+			w.await(1, isOpen)
+			time.Sleep(2 * transferSweep)
+			if got := w.seen(isA); len(got) != 0 {
+				t.Errorf("told while it was open: %+v", ioOf(got[0]))
+			}
+			touch("close")
+			found := w.await(1, isA)
+			touch("end")
+			<-done
+			if len(found) != 1 || ioOf(found[0]).Written != 100 || ioOf(found[0]).Open {
+				t.Fatalf("%d events when the file was closed, want 1 of 100 bytes", len(found))
+			}
+		})
+	}
+}
+
 // TestKernelTransferRing: reads and writes through a ring count, in every mode, for the process that made the ring.
 func TestKernelTransferRing(t *testing.T) {
 	requireKernel(t)

@@ -15,7 +15,7 @@
  * have no place to look for what went through.
  *
  * Misses: io_submit(2), which is no system call of its own for each operation; what goes through mappings, of which
- * only that there was one is told. The close of a descriptor by exec, close_range or another process is not
+ * only that there was one is told. The close of a descriptor by exec or another process, and beyond TRANSFER_RANGE at once, is not
  * seen: such a file is told when it is idle, when its number is used again, or when the process ends.
  */
 #ifndef WATCHGLASS_TRANSFER_H
@@ -117,6 +117,9 @@ struct small_use {
 	__u64 own_reads;
 	__u32 device;
 	__u32 marks;
+	/* One more than the highest descriptor that was ever noted of the process. */
+	__u32 top;
+	__u32 reserved;
 };
 
 /* small_uses is kept with the process's first thread, and goes with it: its end tells what it read in all. */
@@ -181,6 +184,7 @@ static __always_inline void transfer_descriptor(struct transfer *transfer,
 		.start = key->start, .pid = key->pid, .descriptor = descriptor};
 	struct transfer_key *before = bpf_map_lookup_elem(&used_descriptors, &used);
 	struct transfer_key old;
+	struct small_use *use;
 
 	transfer->last = descriptor + 1;
 	if (before) {
@@ -190,8 +194,13 @@ static __always_inline void transfer_descriptor(struct transfer *transfer,
 		/* It was closed where nobody looked: by an exec, by close_range, under another thread. */
 		transfer_closed(&old);
 	}
-	if (!bpf_map_update_elem(&used_descriptors, &used, key, BPF_ANY))
-		__sync_fetch_and_add(&transfer->open, 1);
+	if (bpf_map_update_elem(&used_descriptors, &used, key, BPF_ANY))
+		return;
+	__sync_fetch_and_add(&transfer->open, 1);
+	use = bpf_task_storage_get(&small_uses, bpf_get_current_task_btf()->group_leader, NULL,
+				   BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (use && use->top <= descriptor)
+		use->top = descriptor + 1;
 }
 
 /* transfer_rest is the counters of a process's files that have none of their own, and makes key theirs. */
@@ -385,6 +394,31 @@ static __always_inline void transfer_close(__u32 descriptor)
 	key = *before;
 	if (!bpf_map_delete_elem(&used_descriptors, &used))
 		transfer_closed(&key);
+}
+
+/* TRANSFER_RANGE bounds how many descriptors are looked at where many are closed at once. */
+#define TRANSFER_RANGE 1024
+
+static long transfer_range_step(__u32 index, __u32 *first)
+{
+	transfer_close(*first + index);
+	return 0;
+}
+
+/*
+ * transfer_close_between notes that the current process closed all descriptors between two. A process of which none was
+ * noted pays one look-up.
+ */
+static __always_inline void transfer_close_between(__u32 first, __u32 last)
+{
+	struct small_use *use = bpf_task_storage_get(
+		&small_uses, bpf_get_current_task_btf()->group_leader, NULL, 0);
+	__u32 count;
+
+	if (!use || first >= use->top || last < first)
+		return;
+	count = (last < use->top - 1 ? last + 1 : use->top) - first;
+	bpf_loop(count < TRANSFER_RANGE ? count : TRANSFER_RANGE, transfer_range_step, &first, 0);
 }
 
 #endif
