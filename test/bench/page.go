@@ -37,7 +37,17 @@ program on the same hook at the same time; the empty program's time is that of t
 it. Best of 5 repetitions, the ratio is the median of theirs. *Inside* is a process in a watched sandbox,
 *outside* one that is in none. A hook runs for everything: the means of open are over open and close.
 ` + "`syscall_on_sys_exit`" + ` stands on its hook for all probes: its time is that of counting, of files, sockets and
-notable calls together.
+notable calls together. *open-depth-N* is told each time, with the path of N names; *open-repeated* is only counted.
+Both are of a program whose descriptors no other thread can change; with *-threads* of one where another could have put
+another file there, so that the path that was asked for is read from its memory too. *udp-packet* goes from one socket of
+a process to another, *tcp-packet* over a connection whose first bytes have been shown: outside both are of no interest
+to anybody, inside the latter.
+
+Of what an open that is told costs with the close after it, by samples of where the processor was (` + "`perf`" + `, depth 3): 21 %
+is finding out that both are a sandbox's, and counting them; 25 % handing them to the file probe, which looks up the open's sandbox
+and whether anything was noted of the descriptor that is closed; 29 % filling in the record, after a look whether the open need not be
+told, and counting it; 9 % the path; 10 % the ring; 6 % the clock. No part is dear by itself: one call and its return are 7 to 10 ns
+where returns are guarded against speculation.
 
 | work | program | outside: ns | × empty | inside: ns | × empty |
 |---|---|---:|---:|---:|---:|
