@@ -19,6 +19,7 @@ func (p *Pipeline) hash(state *sandboxState, exec *event.ProcessExec, who *event
 		return
 	}
 	request := digest.Request{
+		Sandbox: state.sandbox.ID,
 		File: digest.File{
 			Inode: exec.Inode, Device: exec.Device, Changed: exec.Changed.UnixNano(), Modified: exec.Modified.UnixNano(),
 		},

@@ -18,7 +18,7 @@ import (
 type Config struct {
 	// MaxBytes is the size of the largest file that is read.
 	MaxBytes int64
-	// Files is how many sums are remembered, Waiting how many files may wait to be read.
+	// Files is how many sums are remembered, Waiting how many files may wait to be read: those of one sandbox, half of that.
 	Files, Waiting int
 }
 
@@ -49,6 +49,8 @@ type File struct {
 // Request is a file to be read, and where it may be found.
 type Request struct {
 	File File
+	// Sandbox is the id of whose turn it is.
+	Sandbox string
 	// Processes is whose it is, by id in the initial PID namespace: first the one that executes it, then others that may
 	// have the same root directory. Path is its path as these see it.
 	Processes []uint32
@@ -76,7 +78,7 @@ func (r *Request) settled() bool {
 type Reason string
 
 const (
-	// ReasonBusy means that too many files wait to be read.
+	// ReasonBusy means that too many files of its sandbox wait to be read.
 	ReasonBusy Reason = "busy"
 	// ReasonGone means that it could not be found any more: the process has ended, and nothing is at its path or
 	// something else.
@@ -103,10 +105,12 @@ type Result struct {
 
 // Digester reads files, one after the other. Its methods may be called from any goroutine.
 type Digester struct {
-	cfg   Config
-	queue chan waiting
+	cfg Config
+	// more says that something waits.
+	more chan struct{}
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	turns turns
 	// sums is what was read; order is theirs, oldest first.
 	sums  map[version]string
 	order []version
@@ -131,7 +135,10 @@ func New(cfg Config) (*Digester, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Digester{cfg: cfg, queue: make(chan waiting, cfg.Waiting), sums: map[version]string{}, asked: map[File]bool{}}, nil
+	return &Digester{
+		cfg: cfg, more: make(chan struct{}, 1), turns: turns{room: cfg.Waiting, queues: map[string][]waiting{}},
+		sums: map[version]string{}, asked: map[File]bool{},
+	}, nil
 }
 
 // Ask returns the sum of a file that was read before, or ReasonBusy. Otherwise the result is empty: the file is read, and
@@ -147,33 +154,44 @@ func (d *Digester) Ask(r Request, done func(Result)) Result {
 	if settled && d.asked[r.File] {
 		return Result{}
 	}
-	select {
-	case d.queue <- waiting{r, done}:
-		if settled {
-			d.asked[r.File] = true
-		}
-		return Result{}
-	default:
+	if !d.turns.add(waiting{r, done}) {
 		return Result{Reason: ReasonBusy}
 	}
+	if settled {
+		d.asked[r.File] = true
+	}
+	select {
+	case d.more <- struct{}{}:
+	default: // it was told already
+	}
+	return Result{}
 }
 
 // Run reads what was asked for until ctx ends. What waits then gets no sum.
 func (d *Digester) Run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case w := <-d.queue:
-			result := d.read(ctx, &w.request)
-			if w.request.settled() {
-				d.answered(w.request.File)
+	for ctx.Err() == nil {
+		w, ok := d.next()
+		if !ok {
+			select {
+			case <-ctx.Done():
+			case <-d.more:
 			}
-			if ctx.Err() == nil {
-				w.done(result)
-			}
+			continue
+		}
+		result := d.read(ctx, &w.request)
+		if w.request.settled() {
+			d.answered(w.request.File)
+		}
+		if ctx.Err() == nil {
+			w.done(result)
 		}
 	}
+}
+
+func (d *Digester) next() (waiting, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.turns.next()
 }
 
 func (d *Digester) answered(file File) {

@@ -151,8 +151,54 @@ func TestOwnExecutable(t *testing.T) {
 	}
 }
 
+// TestTurns: a sandbox that executes more than can be read gets its share, and takes nobody else's.
+func TestTurns(t *testing.T) {
+	const room = 16
+	d, err := New(Config{MaxBytes: 1, Files: 1, Waiting: room})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inode := uint64(0)
+	ask := func(sandbox string, files int) (taken int) {
+		for range files {
+			inode++
+			switch got := d.Ask(Request{File: File{Inode: inode}, Sandbox: sandbox}, nil); got {
+			case Result{}:
+				taken++
+			case Result{Reason: ReasonBusy}:
+			default:
+				t.Fatalf("got %+v", got)
+			}
+		}
+		return taken
+	}
+	if got := ask("flood", 1000); got != room/2 {
+		t.Errorf("one sandbox has %d of %d places, want half", got, room)
+	}
+	if got := ask("honest", 2); got != 2 {
+		t.Errorf("beside it another one has %d, want the 2 that it asked for", got)
+	}
+	if got := ask("second flood", 1000); got != 3 {
+		t.Errorf("a second flood has %d, want half of the 6 that are left", got)
+	}
+	var order []string
+	for {
+		w, ok := d.next()
+		if !ok {
+			break
+		}
+		order = append(order, w.request.Sandbox)
+	}
+	if len(order) != room/2+2+3 || order[1] != "honest" || order[4] != "honest" {
+		t.Errorf("they are read in this order: %q", order)
+	}
+	if got := ask("flood", 1000); got != room/2 {
+		t.Errorf("afterwards %d of %d places are free", got, room)
+	}
+}
+
 func TestBounds(t *testing.T) {
-	d, err := New(Config{MaxBytes: 1, Files: 2, Waiting: 1})
+	d, err := New(Config{MaxBytes: 1, Files: 2, Waiting: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
