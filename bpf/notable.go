@@ -5,6 +5,7 @@ package bpf
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -283,7 +284,7 @@ func (a *argument) pointed(words [2]uint64) []event.SyscallArgument {
 	var all []event.SyscallArgument
 	if a.format == formatWide {
 		for i, entry := range a.table {
-			all = append(all, event.SyscallArgument{Name: entry.name, Value: fmt.Sprintf("%#x", words[i]), Claimed: true})
+			all = append(all, event.SyscallArgument{Name: entry.name, Value: hexadecimal(words[i]), Claimed: true})
 		}
 		return all
 	}
@@ -293,7 +294,7 @@ func (a *argument) pointed(words [2]uint64) []event.SyscallArgument {
 	for i, entry := range a.table {
 		if entry.name != "" {
 			value := binary.NativeEndian.Uint32(bytes[4*i:])
-			all = append(all, event.SyscallArgument{Name: entry.name, Value: fmt.Sprintf("%#x", value), Claimed: true})
+			all = append(all, event.SyscallArgument{Name: entry.name, Value: hexadecimal(uint64(value)), Claimed: true})
 		}
 	}
 	return all
@@ -303,21 +304,27 @@ func (a *argument) pointed(words [2]uint64) []event.SyscallArgument {
 func (a *argument) write(value uint64) string {
 	switch a.format {
 	case formatDecimal:
-		return fmt.Sprintf("%d", int32(value))
+		return strconv.FormatInt(int64(int32(value)), 10)
 	case formatOne:
 		for _, v := range a.table {
 			if v.value == uint64(uint32(value)) {
 				return v.name
 			}
 		}
-		return fmt.Sprintf("%#x", uint32(value))
+		return hexadecimal(uint64(uint32(value)))
 	case formatBits:
 		return writeBits(value, a.table)
 	case formatSignal:
 		return event.SignalName(int(int32(value)))
 	case formatHex, formatString, formatPointed, formatWide:
 	}
-	return fmt.Sprintf("%#x", value)
+	return hexadecimal(value)
+}
+
+// hexadecimal is a number with its prefix, by one allocation.
+func hexadecimal(value uint64) string {
+	digits := [len("0x") + 16]byte{'0', 'x'}
+	return string(strconv.AppendUint(digits[:2], value, 16))
 }
 
 // writeBits is the names of the bits of a set, and what is left as a number.
@@ -330,7 +337,7 @@ func writeBits(value uint64, table []named) string {
 		}
 	}
 	if value != 0 || len(names) == 0 {
-		names = append(names, fmt.Sprintf("%#x", value))
+		names = append(names, hexadecimal(value))
 	}
 	return strings.Join(names, "|")
 }

@@ -54,7 +54,9 @@ func credentialChanges(list []line, program string) []string {
 		}
 		said := []string{fmt.Sprint(l.Attributes["watchglass.credentials.cause"])}
 		for _, id := range []struct{ key, name string }{
-			{"process.real_user.id", "real"}, {"watchglass.credentials.user_id", "effective"}, {"process.saved_user.id", "saved"},
+			{"process.real_user.id", "real"},
+			{"watchglass.credentials.user_id", "effective"},
+			{"process.saved_user.id", "saved"},
 			{"watchglass.credentials.group_id", "group"},
 		} {
 			if now, changed := l.Attributes[id.key].(float64); changed {
@@ -98,8 +100,10 @@ func TestKernelRunCredentials(t *testing.T) {
 		{"refused", helper, filepath.Base(self), []string{"setuid real=1234 effective=1234 saved=1234"}},
 		{"a namespace of its own", []string{"unshare", "-U", "true"}, "unshare", []string{"unshare gained namespace"}},
 		{
-			"a namespace of a user's own", []string{"setpriv", "--reuid", "1234", "--clear-groups", "unshare", "-U", "true"},
-			"unshare", []string{"unshare gained namespace"},
+			"a namespace of a user's own",
+			[]string{"setpriv", "--reuid", "1234", "--clear-groups", "unshare", "-U", "true"},
+			"unshare",
+			[]string{"unshare gained namespace"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
