@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // work is the events of an agent's work in the proportions in which they come: of a build mostly opens, some programs,
@@ -74,7 +75,7 @@ func TestWorkAllocatesNothing(t *testing.T) {
 		}
 	}
 	limit := 0.0
-	if raceDetector {
+	if testenv.RaceDetector {
 		limit = 4 // it makes the pools of regular expressions forget, at random
 	}
 	for _, e := range work() {

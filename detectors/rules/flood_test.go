@@ -13,6 +13,7 @@ import (
 
 	"github.com/watchglass/watchglass/detectors"
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // everything is all there is to detect with: the built-in detectors and rules, and a hundred rules of users.
@@ -137,7 +138,7 @@ func floods() map[string]func(n int) event.Payload {
 // sandbox at what detectors remember. All bounds hold, and what another sandbox does all the while is found.
 func TestFlood(t *testing.T) {
 	events := 1_000_000
-	if testing.Short() || raceDetector {
+	if testing.Short() || testenv.RaceDetector {
 		events = 50_000
 	}
 	limits := Limits{MaxSandboxes: 4, MaxEntries: 256}
