@@ -78,6 +78,18 @@ open(os.environ["SECRET"]).read()'`,
 		},
 		{name: "io_uring", script: `"$EVADE" uring "$SECRET"`, want: []string{readSecret}},
 		{
+			// Neither open, read, mkdir, rename, unlink nor connect is called: a thread of the kernel's does it all.
+			name:   "everything by io_uring",
+			script: `"$EVADE" ring "$SECRET"`,
+			want: []string{
+				readSecret, `file\.create mkdir .*/ring-dir by io_uring`, `file\.link symlink .*/symlink → .*credentials by io_uring`,
+				`file\.link .*credentials → .*/hardlink by io_uring`, `file\.rename .*/hardlink → .*/renamed by io_uring`,
+				`file\.delete .*/renamed by io_uring`, `file\.io read 1 B, .*credentials by io_uring`,
+				`network\.connect tcp 127\.0\.0\.1:\d+`, `network\.socket connect unix stream .*handover`,
+			},
+			check: connectsByRing,
+		},
+		{
 			name: "openat2 with RESOLVE flags",
 			script: `cd "$HOME" && $PYTHON -c '
 import ctypes,os,struct
@@ -413,6 +425,19 @@ func lossesAreTheirs(told, other []line) (missing []string) {
 	for _, l := range other {
 		if l.Event == "watchglass.telemetry.loss" {
 			missing = append(missing, "no loss of the one beside: "+l.Body)
+		}
+	}
+	return missing
+}
+
+// connectsByRing: what was connected to is marked as done by a ring, too.
+func connectsByRing(told, _ []line) (missing []string) {
+	for _, l := range told {
+		if l.Event != "watchglass.network.connect" && l.Event != "watchglass.network.socket" {
+			continue
+		}
+		if l.Attributes["watchglass.via"] != "io_uring" {
+			missing = append(missing, "by io_uring: "+l.Body)
 		}
 	}
 	return missing
