@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,14 +37,38 @@ func (t *Tracer) sweepFlows(now time.Time) {
 		return
 	}
 	t.flows.swept = now
+	if err := t.tellFlows(); err != nil && !t.flows.failed {
+		t.flows.failed = true // the first one is worth a line
+		t.log.Error("connections that go on are not told", "error", err)
+	}
+}
+
+// leaveFlows has the kernel tell of all connections that go on, before nobody reads the ring any more: one whose process has
+// ended may be closing still, when the last of a session is a request.
+func (t *Tracer) leaveFlows() error {
+	set := func(left uint32) error {
+		var errs []error
+		for i := range t.probes {
+			if c := t.probes[i].collection; c != nil && c.Variables["flows_left"] != nil {
+				errs = append(errs, c.Variables["flows_left"].Set(left))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	if err := errors.Join(set(1), t.tellFlows(), set(0)); err != nil {
+		return fmt.Errorf("telling of the connections that go on: %w", err)
+	}
+	return nil
+}
+
+// tellFlows has the kernel tell of the connections that have gone on for long enough.
+func (t *Tracer) tellFlows() error {
+	var errs []error
 	for i := range t.probes {
 		p := &t.probes[i]
-		if p.iterator == nil || p.collection.Maps["connections"] == nil {
-			continue
-		}
-		if err := runIterator(p.iterator); err != nil && !t.flows.failed {
-			t.flows.failed = true // the first one is worth a line
-			t.log.Error("connections that go on are not told", "error", err)
+		if p.iterator != nil && p.collection.Maps["connections"] != nil {
+			errs = append(errs, runIterator(p.iterator))
 		}
 	}
+	return errors.Join(errs...)
 }

@@ -36,7 +36,7 @@ func helperTalk(args []string) (string, error) {
 // adds to those before sums up to what went over it.
 func TestKernelFlowContinues(t *testing.T) {
 	requireKernel(t)
-	cfg := DefaultConfig()
+	cfg := testConfig()
 	cfg.FlowInterval = 200 * time.Millisecond
 	w := startWatchWith(t, cfg)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -88,6 +88,46 @@ func TestKernelFlowContinues(t *testing.T) {
 	}
 	if last.Continuing || last.Sent != 150 || last.Received != 30 {
 		t.Errorf("the last event is %+v", *last)
+	}
+}
+
+// TestKernelFlowsLeft: what went over a connection that is open when nobody reads any more is told, whatever the interval.
+func TestKernelFlowsLeft(t *testing.T) {
+	requireKernel(t)
+	for name, interval := range map[string]time.Duration{"before the interval": time.Hour, "without one": 0} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig()
+			cfg.FlowInterval = interval
+			w := startWatchWith(t, cfg)
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			peer, dir := netip.MustParseAddrPort(listener.Addr().String()), t.TempDir()
+			done := make(chan helperResult, 1)
+			go func() { done <- w.run(helperRun{action: "talk", args: []string{peer.String(), dir}}) }()
+			conn, err := listener.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.ReadFull(conn, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			isFlow := func(r *Record) bool { return flowOf(r) != nil && flowOf(r).Peer == peer }
+			if told := w.seen(isFlow); len(told) != 0 {
+				t.Errorf("%d flows are told while it goes on, want none: %+v", len(told), flowOf(told[0]))
+			}
+			w.stop()
+			if told := w.seen(isFlow); len(told) != 1 || !flowOf(told[0]).Continuing || flowOf(told[0]).Sent != 100 {
+				t.Errorf("%d flows are told in the end, want one of 100 bytes that goes on", len(told))
+			}
+			if err := os.WriteFile(filepath.Join(dir, "more"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+		})
 	}
 }
 

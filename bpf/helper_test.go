@@ -59,6 +59,9 @@ type watch struct {
 	cgroup string
 	id     uint64
 
+	// stop ends Run, after which no record comes.
+	stop func()
+
 	mu      sync.Mutex
 	records []*Record
 }
@@ -118,11 +121,14 @@ func startWatchDegraded(t *testing.T, open func() (*Tracer, error)) *watch {
 			w.records = append(w.records, kept(r))
 		})
 	}()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		stop()
 		if err := <-done; err != nil {
 			t.Errorf("running the tracer: %v", err)
 		}
+	})
+	t.Cleanup(func() {
+		w.stop()
 		if err := tracer.Close(); err != nil {
 			t.Errorf("closing the tracer: %v", err)
 		}

@@ -57,6 +57,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* How long a flow goes on before what went over it so far is told, in nanoseconds; the loader sets it. */
 const volatile __u64 flow_interval;
+/* Whether every flow that goes on is told now; user space sets it when it tells what is left, and clears it. */
+volatile __u32 flows_left;
 
 /* CALLS is above every number below; a multiple of two, for the mask. */
 #define CALLS 1024
@@ -596,10 +598,11 @@ int network_on_iterate(struct bpf_iter__bpf_sk_storage_map *ctx)
 	__u64 now = bpf_ktime_get_boot_ns();
 	__u64 since;
 
-	if (!sk || !connection || !flow_interval || !connection->established)
+	if (!sk || !connection || !connection->established ||
+	    sk->__sk_common.skc_state == TCP_CLOSE)
 		return 0;
 	since = connection->told ? connection->told : connection->started;
-	if (now - since < flow_interval || sk->__sk_common.skc_state == TCP_CLOSE)
+	if (!flows_left && (!flow_interval || now - since < flow_interval))
 		return 0;
 	connection->told = now;
 	flow_report(sk, connection, FLOW_CONTINUES);

@@ -226,6 +226,7 @@ const (
 	networkVarEventSlot             = "event_slot"
 	networkVarEventWakeBytes        = "event_wake_bytes"
 	networkVarFlowInterval          = "flow_interval"
+	networkVarFlowsLeft             = "flows_left"
 	networkVarHookProofs            = "hook_proofs"
 	networkVarHookToken             = "hook_token"
 	networkVarNativeCalls           = "native_calls"
@@ -335,6 +336,7 @@ type networkVariableSpecs struct {
 	EventSlot          *ebpf.VariableSpec `ebpf:"event_slot"`
 	EventWakeBytes     *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
 	FlowInterval       *ebpf.VariableSpec `ebpf:"flow_interval"`
+	FlowsLeft          *ebpf.VariableSpec `ebpf:"flows_left"`
 	HookProofs         *ebpf.VariableSpec `ebpf:"hook_proofs"`
 	HookToken          *ebpf.VariableSpec `ebpf:"hook_token"`
 	NativeCalls        *ebpf.VariableSpec `ebpf:"native_calls"`
@@ -424,6 +426,7 @@ type networkVariables struct {
 	EventSlot          *ebpf.Variable `ebpf:"event_slot"`
 	EventWakeBytes     *ebpf.Variable `ebpf:"event_wake_bytes"`
 	FlowInterval       *ebpf.Variable `ebpf:"flow_interval"`
+	FlowsLeft          *ebpf.Variable `ebpf:"flows_left"`
 	HookProofs         *ebpf.Variable `ebpf:"hook_proofs"`
 	HookToken          *ebpf.Variable `ebpf:"hook_token"`
 	NativeCalls        *ebpf.Variable `ebpf:"native_calls"`

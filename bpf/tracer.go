@@ -502,6 +502,9 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 	if t.closed.Load() {
 		return nil
 	}
+	if err := t.leaveFlows(); err != nil {
+		t.log.Error("what went over connections that are not closed is not told", "error", err)
+	}
 	err := t.drain(handle)
 	t.flush(handle)
 	return err
