@@ -60,6 +60,7 @@ func (l *long) say(payload event.Said) {
 
 // ends lets time pass; what the detectors were told to forget meanwhile.
 func (l *long) ends(pass time.Duration) []string {
+	l.p.tick(l.now) // what ended is known to have ended
 	l.now = l.now.Add(pass)
 	l.p.tick(l.now)
 	ended := l.detector.ended

@@ -30,7 +30,7 @@ func (t *Tree) Recall(p *event.Process, sandbox uint64, now time.Time) {
 
 // revive takes the first record of a process that was only recalled: it is alive, or was until now.
 func (t *Tree) revive(n *node, r *bpf.Record) {
-	n.recalled, n.exited, n.start = false, time.Time{}, r.Task.Start
+	n.recalled, n.exited, n.heard, n.start = false, time.Time{}, time.Time{}, r.Task.Start
 	t.exited.remove(n)
 	t.live.push(n)
 	t.pids[n.process.PID] = n

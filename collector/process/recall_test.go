@@ -40,6 +40,7 @@ func TestRecall(t *testing.T) {
 		t.Error("what is alive does not count as seen")
 	}
 	w.now = w.now.Add(time.Minute)
+	w.tree.Expire(w.now.Add(-10 * time.Second))
 	w.tree.Expire(w.now)
 	if n := w.tree.Len(); n != 1 {
 		t.Errorf("%d processes are kept after the grace period, want the one that is alive", n)

@@ -40,7 +40,7 @@ type Config struct {
 	BootID string
 	// Max is the most processes held. At the limit the one that exited longest ago goes first, then the oldest.
 	Max int
-	// Grace is for how long an exited process is kept for records that come late.
+	// Grace is for how long an exited process is kept for records that come late, from when its exit was read.
 	Grace time.Duration
 }
 
@@ -75,6 +75,8 @@ type node struct {
 	// recalled is true while nothing but the events of a collector before tells of it.
 	recalled bool
 	exited   time.Time
+	// heard is when time was looked at first after its exit was read; what is said of it until then may be old.
+	heard time.Time
 	// tree is the root under which it counts.
 	tree event.ProcessID
 	// previous and next are its neighbours in the order that it is in.
@@ -298,7 +300,12 @@ func (t *Tree) Exit(r *bpf.Record) *event.Process {
 
 // Expire forgets the processes whose grace period is over.
 func (t *Tree) Expire(now time.Time) {
-	for n := t.exited.front; n != nil && now.Sub(n.exited) >= t.cfg.Grace; n = t.exited.front {
+	// From when its exit was read: a collector that was held up, or takes over, reads an exit long after it, and then what
+	// other rings have of the process.
+	for n := t.exited.back; n != nil && n.heard.IsZero(); n = n.previous {
+		n.heard = now
+	}
+	for n := t.exited.front; n != nil && now.Sub(n.heard) >= t.cfg.Grace; n = t.exited.front {
 		t.remove(n)
 	}
 }

@@ -120,11 +120,14 @@ func TestLife(t *testing.T) {
 	if got := w.seen(task{pid: 11, parent: 10}); got != ls {
 		t.Errorf("the process of a late record is %+v", got)
 	}
-	w.tree.Expire(w.now.Add(9 * time.Second))
+	// However long ago that was when it was read.
+	read := w.now.Add(time.Hour)
+	w.tree.Expire(read)
+	w.tree.Expire(read.Add(9 * time.Second))
 	if w.tree.Len() != 2 {
 		t.Error("forgotten before the grace period was over")
 	}
-	w.tree.Expire(w.now.Add(10 * time.Second))
+	w.tree.Expire(read.Add(10 * time.Second))
 	if w.tree.Len() != 1 || w.tree.Evicted() != 0 {
 		t.Errorf("%d held, %d evicted", w.tree.Len(), w.tree.Evicted())
 	}
@@ -284,6 +287,7 @@ func TestBurst(t *testing.T) {
 	if n := w.tree.Evicted(); n == 0 || n > 10000-most+1 {
 		t.Errorf("%d evicted", n)
 	}
+	w.tree.Expire(w.now)
 	w.tree.Expire(w.now.Add(time.Minute))
 	if w.tree.Len() != 1 {
 		t.Errorf("%d held in the end", w.tree.Len())
@@ -413,6 +417,7 @@ func BenchmarkShortProcess(b *testing.B) {
 func TestTreesEnd(t *testing.T) {
 	w := newWorld(100)
 	over := func() (roots []event.ProcessID) {
+		w.tree.Expire(w.now)
 		w.now = w.now.Add(11 * time.Second)
 		w.tree.Expire(w.now)
 		for _, o := range w.tree.Over() {
