@@ -59,7 +59,7 @@ func TestKernelManySandboxes(t *testing.T) {
 	for _, i := range []int{0, 1, count / 2, count - 1} {
 		w.ownsWhatRuns(marks, dirs[i], ids[i])
 	}
-	stranger := copyOf(t, "/bin/true", filepath.Join(marks, "stranger"))
+	stranger := markIn(t, marks, "stranger")
 	runIn(t, parent, stranger)
 	w.movesBetween(marks, dirs[1], dirs[count-1], ids[count-1])
 	if got := w.seen(ranAs(stranger)); len(got) != 0 {
@@ -90,13 +90,37 @@ func TestKernelManySandboxes(t *testing.T) {
 	}
 }
 
+// markIn makes a program of a path of its own. Its name stays that of what it does, by which busybox knows.
+func markIn(t *testing.T, marks, name string) string {
+	t.Helper()
+	dir := filepath.Join(marks, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return copyOf(t, "/bin/true", filepath.Join(dir, "true"))
+}
+
+// ranIn looks that a program is told to have run, and in no other sandbox.
+func (w *watch) ranIn(program string, id uint64) {
+	w.t.Helper()
+	told := w.await(1, ranAs(program))
+	if len(told) == 0 {
+		w.t.Errorf("%s ran in sandbox %d and is not told", program, id)
+	}
+	for _, r := range told {
+		if r.Sandbox != id {
+			w.t.Errorf("%s ran in sandbox %d, told is %d", program, id, r.Sandbox)
+		}
+	}
+}
+
 // ownsWhatRuns runs a program in a sandbox, a child of it, and one in a cgroup that is made below.
 func (w *watch) ownsWhatRuns(marks, dir string, id uint64) {
 	w.t.Helper()
 	name := filepath.Base(dir)
-	own := copyOf(w.t, "/bin/true", filepath.Join(marks, name+"-own"))
-	child := copyOf(w.t, "/bin/true", filepath.Join(marks, name+"-child"))
-	below := copyOf(w.t, "/bin/true", filepath.Join(marks, name+"-below"))
+	own := markIn(w.t, marks, name+"-own")
+	child := markIn(w.t, marks, name+"-child")
+	below := markIn(w.t, marks, name+"-below")
 	runIn(w.t, dir, own)
 	runIn(w.t, dir, "/bin/sh", "-c", child+"; exit 0")
 	nested := filepath.Join(dir, "nested")
@@ -108,27 +132,22 @@ func (w *watch) ownsWhatRuns(marks, dir string, id uint64) {
 		w.t.Error(err)
 	}
 	for _, program := range []string{own, child, below} {
-		for _, r := range w.await(1, ranAs(program)) {
-			if r.Sandbox != id {
-				w.t.Errorf("%s ran in sandbox %d, told is %d", program, id, r.Sandbox)
-			}
-		}
+		w.ranIn(program, id)
 	}
 }
 
 // movesBetween moves a process from one sandbox into another.
 func (w *watch) movesBetween(marks, from, to string, id uint64) {
 	w.t.Helper()
-	after := copyOf(w.t, "/bin/true", filepath.Join(marks, "moved"))
+	after := markIn(w.t, marks, "moved")
 	shell, tell := shellIn(w.t, from)
 	moveTo(w.t, to, shell.Process.Pid)
 	tell(after)
-	for _, r := range w.await(1, ranAs(after)) {
-		if r.Sandbox != id {
-			w.t.Errorf("what moved runs in sandbox %d, told is %d", id, r.Sandbox)
-		}
-	}
+	w.ranIn(after, id)
 	moves := w.await(1, of[*event.ProcessMove](shell.Process.Pid))
+	if len(moves) == 0 {
+		w.t.Fatal("the move is not told")
+	}
 	if move, ok := moves[0].Payload.(*event.ProcessMove); !ok || move.Direction != event.MoveBetween || move.ToID != id {
 		w.t.Errorf("told is %+v", moves[0].Payload)
 	}
