@@ -101,7 +101,9 @@ func (b *lockedBuffer) String() string {
 // startCollector starts the daemon with JSON lines and OTLP.
 func startCollector(t *testing.T, otlp string) *collect {
 	t.Helper()
+	// The dashboards show what is off unless somebody asks for it, too.
 	return startCollectorWith(t, fmt.Sprintf(`
+kernel: {syscall_latency: true}
 exporters:
   canary_interval: 1s
   json: {enabled: true, path: EVENTS}
