@@ -99,6 +99,9 @@ func (s Selectors) Root(cgroup string) (root string, ok bool) {
 	elements := strings.Split(cgroup[1:], "/")
 	end := 0
 	for n, e := range elements {
+		if e == "" {
+			return "", false // no cgroup has such a name: it would be the hierarchy's root that matches
+		}
 		end += 1 + len(e)
 		for _, p := range s.patterns {
 			if matchElements(p, elements[:n+1]) {

@@ -77,6 +77,7 @@ func FuzzSelectors(f *testing.F) {
 	f.Add("/kubepods/**/pod*/*", "/kubepods/burstable/pod1/x")
 	f.Add("/a/**/b/**/c", "/a/b/b/x/c")
 	f.Add(`/[a-z]?\*`, "//")
+	f.Add("/*", "//")
 	f.Fuzz(func(t *testing.T, pattern, cgroup string) {
 		s, err := ParseSelectors([]string{pattern})
 		if err != nil {
