@@ -27,7 +27,7 @@ VM_ARM64_KERNELS ?= 6.12
 VM_ARM64_PLAN ?= tracepoint
 FUZZTIME ?= 20s
 # Sessions at once, and the long form: so many sandboxes do benign work for so long.
-CORPUS_PARALLEL ?= 4
+CORPUS_PARALLEL ?= 2
 CORPUS_SANDBOXES ?= 16
 CORPUS_LENGTH ?= 31m
 # Of amd64 and arm64 the one that this machine is not.

@@ -21,8 +21,8 @@ fuzz() {
 	# Rather fuzz than minimise: of large inputs that took nearly all of the time.
 	out=$("$3" -test.run '^$' -test.fuzz "^$4\$" -test.fuzztime "$FUZZTIME" -test.fuzzminimizetime 10x \
 		-test.parallel 1 -test.fuzzcachedir "$FUZZCACHE/$2" 2>&1) || code=$?
-	# Where its time is over at an unlucky moment, that is reported as a failure (until Go 1.27, golang.org/issue/75804): without an input that
-	# fails it is none.
+	# Where its time is over at an unlucky moment, that is reported as a failure (until Go 1.27, golang.org/issue/75804):
+	# without an input that fails it is none.
 	[[ $out == *"context deadline exceeded"* && $out != *"Failing input"* && $out != *panic* ]] && code=0
 	echo "fuzz $2 $4"
 	((code == 0)) && tail -n 2 <<<"$out" || echo "$out"

@@ -33,7 +33,7 @@ var (
 	sandboxes = flag.Int("sandboxes", 0, "so many sandboxes do benign work at once, for -length, after the sessions")
 	length    = flag.Duration("length", 30*time.Minute, "how long a day of benign work is")
 	// Not "parallel": that name is go test's own, which would keep the value.
-	workers = flag.Int("workers", 2*runtime.NumCPU(), "run so many sessions at once: they mostly wait")
+	workers = flag.Int("workers", runtime.NumCPU(), "run so many sessions at once: more of them make each other late, and some go by the clock")
 )
 
 // TestCorpusIsLabelled holds the corpus to its size.
