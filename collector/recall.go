@@ -3,8 +3,6 @@
 package collector
 
 import (
-	"time"
-
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -14,8 +12,7 @@ import (
 func (p *Pipeline) Recall(s *event.Sandbox, before []*event.Process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
 	for _, process := range before {
-		p.tree.Recall(process, s.CgroupID, now)
+		p.tree.Recall(process, s.CgroupID)
 	}
 }

@@ -13,12 +13,12 @@ import (
 // child it then is. The tree's owner must own it. It is kept for the grace period, since it may be over: the first record
 // of it brings it back to life, and those that descend from it keep it as their ancestor in any case. Nothing is
 // entered that the tree has already, nor when it is full.
-func (t *Tree) Recall(p *event.Process, sandbox uint64, now time.Time) {
+func (t *Tree) Recall(p *event.Process, sandbox uint64) {
 	if p.UID == 0 || t.nodes[p.UID] != nil || len(t.nodes) >= t.cfg.Max {
 		return
 	}
 	p.Args = cutArgs(p.Args)
-	n := &node{process: p, sandbox: sandbox, recalled: true, exited: now}
+	n := &node{process: p, sandbox: sandbox, recalled: true, exited: true}
 	if parent := t.nodes[p.ParentUID]; parent != nil && p.ParentUID != 0 && parent.sandbox == sandbox {
 		t.descend(p, n, parent)
 	}
@@ -30,7 +30,7 @@ func (t *Tree) Recall(p *event.Process, sandbox uint64, now time.Time) {
 
 // revive takes the first record of a process that was only recalled: it is alive, or was until now.
 func (t *Tree) revive(n *node, r *bpf.Record) {
-	n.recalled, n.exited, n.heard, n.start = false, time.Time{}, time.Time{}, r.Task.Start
+	n.recalled, n.exited, n.heard, n.start = false, false, time.Time{}, r.Task.Start
 	t.exited.remove(n)
 	t.live.push(n)
 	t.pids[n.process.PID] = n

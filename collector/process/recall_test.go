@@ -21,7 +21,7 @@ func TestRecall(t *testing.T) {
 	for _, p := range []*event.Process{tool.Parent, tool} {
 		was := *p
 		was.Parent = nil
-		w.tree.Recall(&was, sandbox, w.now)
+		w.tree.Recall(&was, sandbox)
 	}
 	found := &bpf.Existing{Executable: "/bin/sh", Args: []string{"what it says itself"}}
 	// Its parent is over, so that the kernel names another.
@@ -52,7 +52,7 @@ func TestRecall(t *testing.T) {
 	// One that runs another program by now is told by the kernel.
 	other := *tool
 	other.UID, other.PID, other.Parent = w.tree.Identity(20, 20_000_000), 20, nil
-	w.tree.Recall(&other, sandbox, w.now)
+	w.tree.Recall(&other, sandbox)
 	if got := w.tree.Existing(w.record(task{pid: 20, parent: 1}, nil), &bpf.Existing{Executable: "/bin/ls", Args: []string{"ls"}}); got.Name != "ls" {
 		t.Errorf("the process is %+v", got)
 	}
@@ -68,7 +68,7 @@ func TestRecallIsBounded(t *testing.T) {
 	w.exec(task{pid: 10, parent: 1}, "/bin/sh sh")
 	stays := w.seen(task{pid: 10, parent: 1})
 	for pid := range uint32(5) {
-		w.tree.Recall(&event.Process{UID: w.tree.Identity(10+pid, 1_000_000*uint64(10+pid)), PID: 10 + pid, Name: "old"}, sandbox, w.now)
+		w.tree.Recall(&event.Process{UID: w.tree.Identity(10+pid, 1_000_000*uint64(10+pid)), PID: 10 + pid, Name: "old"}, sandbox)
 	}
 	if w.tree.Len() != 2 || w.seen(task{pid: 10, parent: 1}) != stays || w.tree.Evicted() != 0 {
 		t.Errorf("%d processes, %d evicted", w.tree.Len(), w.tree.Evicted())

@@ -74,7 +74,7 @@ type node struct {
 	depth, bytes int
 	// recalled is true while nothing but the events of a collector before tells of it.
 	recalled bool
-	exited   time.Time
+	exited   bool
 	// heard is when time was looked at first after its exit was read; what is said of it until then may be old.
 	heard time.Time
 	// tree is the root under which it counts.
@@ -290,8 +290,8 @@ func (t *Tree) Move(r *bpf.Record) *event.Process {
 // Exit notes the end of a process, which is then kept for the grace period.
 func (t *Tree) Exit(r *bpf.Record) *event.Process {
 	n := t.seen(r)
-	if n.exited.IsZero() {
-		n.exited = r.Time
+	if !n.exited {
+		n.exited = true
 		t.live.remove(n)
 		t.exited.push(n)
 	}
@@ -328,7 +328,7 @@ func (t *Tree) Numbered(r *bpf.Record, number uint32) (target *event.Process, it
 	const most = 4096
 	if r.Task.VPID == r.Task.PID {
 		n := t.pids[number]
-		if n == nil || !n.exited.IsZero() {
+		if n == nil || n.exited {
 			return nil, false
 		}
 		return n.process, n.sandbox == r.Sandbox
@@ -371,7 +371,7 @@ func (t *Tree) makeRoom(now time.Time) {
 }
 
 func (t *Tree) remove(n *node) {
-	if n.exited.IsZero() {
+	if !n.exited {
 		t.live.remove(n)
 	} else {
 		t.exited.remove(n)
