@@ -240,17 +240,23 @@ func ringTalk(s *ringSockets) error {
 	return closeEach(fd, accepted)
 }
 
+// connectTo connects to a port of loopback by system calls.
+func connectTo(port int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return -1, err
+	}
+	return fd, unix.Connect(fd, loopbackPort(port))
+}
+
 // ringTalkAlone sends through the ring what was connected and accepted without it.
 func ringTalkAlone(s *ringSockets) error {
 	listener, err := listenOn(4242)
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	fd, err := connectTo(4242)
 	if err != nil {
-		return err
-	}
-	if err := unix.Connect(fd, loopbackPort(4242)); err != nil {
 		return err
 	}
 	accepted, _, err := unix.Accept(listener)
@@ -373,11 +379,8 @@ func ringAcceptMany(s *ringSockets) error {
 		return err
 	}
 	for range 2 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		fd, err := connectTo(4242)
 		if err != nil {
-			return err
-		}
-		if err := unix.Connect(fd, loopbackPort(4242)); err != nil {
 			return err
 		}
 		accepted, err := s.await(false)
@@ -400,11 +403,8 @@ func ringAcceptDirect(s *ringSockets) error {
 	if err := s.table(4); err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	fd, err := connectTo(4242)
 	if err != nil {
-		return err
-	}
-	if err := unix.Connect(fd, loopbackPort(4242)); err != nil {
 		return err
 	}
 	if _, err := s.op(ringOpAccept, listener, func(e *ringEntry) { e.FileIndex = 3 }); err != nil {
@@ -418,11 +418,7 @@ func ringAcceptSilent(s *ringSockets) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return err
-	}
-	if err := unix.Connect(fd, loopbackPort(4242)); err != nil {
+	if _, err := connectTo(4242); err != nil {
 		return err
 	}
 	_, err = s.op(ringOpAccept, listener, func(e *ringEntry) { e.Flags |= ringEntrySkipSuccess })
