@@ -43,7 +43,7 @@ type Config struct {
 	// FileIO turns on counting of what processes read and write of files.
 	FileIO bool
 	// FlowInterval is how long a connection goes on before what went over it so far is told, and then again; 0 tells
-	// its end alone.
+	// its end alone. What is open when Run ends is told so far in any case.
 	FlowInterval time.Duration
 	// Watched says whether a path is of a file whose opens are all told. Of other files a process's repeated opens
 	// are told by a count. Nil tells all opens one by one. It is called from the goroutine of Run.
