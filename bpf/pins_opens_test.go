@@ -3,7 +3,9 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,28 +21,36 @@ import (
 
 // making makes one file after another in a cgroup until it is stopped, each with its number as name.
 type making struct {
-	dir, stop string
-	cmd       *exec.Cmd
+	// stop is a file that ends it, slow one that says from which file on it pauses before each.
+	dir, slow, stop string
+	cmd             *exec.Cmd
 }
 
-// startMaking starts it, with a pause after every ten files: what is made while nobody reads is to fit into the ring.
+// startMaking starts it, with a pause after every ten files, which two cores can follow.
 func startMaking(t *testing.T, cgroup string) *making {
 	t.Helper()
-	m := &making{dir: t.TempDir()}
-	m.stop = filepath.Join(t.TempDir(), "stop")
-	m.cmd = exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", m.dir, m.stop)
+	m, signs := &making{dir: t.TempDir()}, t.TempDir()
+	m.slow, m.stop = filepath.Join(signs, "slow"), filepath.Join(signs, "stop")
+	m.cmd = exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", m.dir, m.slow, m.stop)
 	m.cmd.Env = append(os.Environ(), helperVariable+"=make files")
 	startIn(t, cgroup, m.cmd)
 	t.Cleanup(func() { _ = m.cmd.Process.Kill() })
 	return m
 }
 
-// helperMakeFiles is what startMaking starts: the directory, and the file whose being there ends it.
+// helperMakeFiles is what startMaking starts: the directory, and the files that slow and end it.
 func helperMakeFiles(args []string) (string, error) {
-	dir, stop := args[0], args[1]
+	dir, slow, stop := args[0], args[1], args[2]
 	for i := 0; ; i++ {
 		if _, err := os.Lstat(stop); err == nil {
 			return "made", nil
+		}
+		if from, err := os.ReadFile(slow); err == nil {
+			if from, err := strconv.Atoi(string(from)); err != nil {
+				return "", err
+			} else if i >= from {
+				time.Sleep(slowed)
+			}
 		}
 		fd, err := unix.Open(filepath.Join(dir, strconv.Itoa(i)), unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 		if err != nil {
@@ -66,6 +76,24 @@ func (m *making) reach(t *testing.T, n int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the file %s is not made", last)
 		}
+	}
+}
+
+// made is up to which file, of those from a number on, they are there.
+func (m *making) made(from int) int {
+	for ; ; from++ {
+		if _, err := os.Stat(filepath.Join(m.dir, strconv.Itoa(from))); err != nil {
+			return from
+		}
+	}
+}
+
+// slowFrom has it pause before each from that file on.
+func (m *making) slowFrom(t *testing.T, n int) {
+	t.Helper()
+	next := m.slow + ".next"
+	if err := errors.Join(os.WriteFile(next, []byte(strconv.Itoa(n)), 0o600), os.Rename(next, m.slow)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -103,13 +131,7 @@ func TestKernelPinsOpens(t *testing.T) {
 	if err := r.Track(cgroupID(t, cgroup)); err != nil {
 		t.Fatal(err)
 	}
-	first := 0 // made before anybody watched
-	for ; ; first++ {
-		if _, err := os.Stat(filepath.Join(load.dir, strconv.Itoa(first))); err != nil {
-			break
-		}
-	}
-	first++ // this one may have been under way
+	first := load.made(0) + 1 // of those made before anybody watched the last may have been under way
 	reached := first
 	for _, next := range []struct {
 		name   string
@@ -122,16 +144,18 @@ func TestKernelPinsOpens(t *testing.T) {
 		{"another ring", func(c *Config) { c.RingBytes *= 2 }, event.PinningReplaced},
 		{"the same in the end", nil, event.PinningAdopted},
 	} {
-		reached += 200
-		load.reach(t, reached)
+		load.reach(t, reached+200)
+		reached = load.made(reached)
+		load.slowFrom(t, reached+16*unreadAtMost)
 		r.kill(t)
-		reached += 50
-		load.reach(t, reached) // while nobody reads
+		load.reach(t, reached+50) // while nobody reads
 		if next.change != nil {
 			next.change(&cfg)
 		}
 		t.Log(next.name)
 		r = told.read(t, openPinned(t, cfg, next.want))
+		load.slowFrom(t, math.MaxInt)
+		reached = load.made(reached)
 	}
 	load.reach(t, reached+200)
 	made := load.count(t)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,17 +40,27 @@ func pinDirectory(t *testing.T) string {
 	return filepath.Join(root, "watchglass", "test")
 }
 
+// unreadAtMost is how much of a load may be made at full speed while nobody reads, so that it fits into the ring however
+// long a tracer takes to open; slowed is the time of each one then.
+const (
+	unreadAtMost = 250
+	slowed       = 20 * time.Millisecond
+)
+
 // counting executes one program after another in a cgroup until it is stopped, each with its number as argument, and
 // is the ground truth of how many there were.
 type counting struct {
 	started atomic.Int64
-	stop    chan struct{}
-	ended   sync.WaitGroup
+	// fast is up to which number it does not pause.
+	fast  atomic.Int64
+	stop  chan struct{}
+	ended sync.WaitGroup
 }
 
 func startCounting(t *testing.T, cgroup string) *counting {
 	t.Helper()
 	c := &counting{stop: make(chan struct{})}
+	c.fast.Store(math.MaxInt64)
 	c.ended.Go(func() {
 		for {
 			select {
@@ -63,7 +74,9 @@ func startCounting(t *testing.T, cgroup string) *counting {
 				t.Error(err)
 				return
 			}
-			c.started.Add(1)
+			if c.started.Add(1) > c.fast.Load() {
+				time.Sleep(slowed)
+			}
 		}
 	})
 	return c
@@ -204,13 +217,13 @@ func TestKernelPins(t *testing.T) {
 	} {
 		reached += 100
 		load.reach(t, reached)
+		load.fast.Store(load.started.Load() + unreadAtMost)
 		r.kill(t)
-		reached += 50
+		reached = load.started.Load() + 50
 		load.reach(t, reached) // while nobody reads
 		if next.change != nil {
 			next.change(&cfg)
 		}
-		t.Log(next.name)
 		tracer := openVersion(t, cfg, next.version, next.want)
 		ring := event.RingContinued
 		if next.want == event.PinningReplaced {
@@ -220,7 +233,10 @@ func TestKernelPins(t *testing.T) {
 			got.Version != "test" || got.PID != os.Getpid() || got.Sandboxes != 1 {
 			t.Errorf("of the takeover is told %+v", got)
 		}
+		t.Logf("%s: %d of %d bytes were unread", next.name, tracer.TakenOver().Unread, cfg.RingBytes)
 		r = told.read(t, tracer)
+		load.fast.Store(math.MaxInt64)
+		reached = load.started.Load()
 	}
 	load.reach(t, reached+100)
 	close(load.stop)
