@@ -267,12 +267,22 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	stop()
 	ticker.Wait()
 	p.background.Wait()
+	if p.s.Digest != nil {
+		p.finishHashes(ctx)
+	}
 	p.finish(time.Now())
 
 	for _, o := range p.outputs {
 		o.queue.close()
 	}
 	return errors.Join(append([]error{err}, p.awaitOutputs(exporting)...)...)
+}
+
+// finishHashes reads the programs that still wait for it, in a part of the time that there is to end.
+func (p *Pipeline) finishHashes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.s.ShutdownTimeout/4)
+	defer cancel()
+	p.s.Digest.Finish(ctx)
 }
 
 // limitShutdown sees to it that the pipeline ends in time once it no longer reads: exporters are told to

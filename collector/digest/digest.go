@@ -78,7 +78,7 @@ func (r *Request) settled() bool {
 type Reason string
 
 const (
-	// ReasonBusy means that too many files of its sandbox wait to be read.
+	// ReasonBusy means that too many files of its sandbox wait to be read, or that it still waited when the collector ended.
 	ReasonBusy Reason = "busy"
 	// ReasonGone means that it could not be found any more: the process has ended, and nothing is at its path or
 	// something else.
@@ -108,6 +108,8 @@ type Digester struct {
 	cfg Config
 	// more says that something waits.
 	more chan struct{}
+	// interrupted is what Run was reading when it ended.
+	interrupted []waiting
 
 	mu    sync.Mutex
 	turns turns
@@ -167,7 +169,7 @@ func (d *Digester) Ask(r Request, done func(Result)) Result {
 	return Result{}
 }
 
-// Run reads what was asked for until ctx ends. What waits then gets no sum.
+// Run reads what was asked for until ctx ends. What waits then is Finish's.
 func (d *Digester) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w, ok := d.next()
@@ -178,14 +180,37 @@ func (d *Digester) Run(ctx context.Context) {
 			}
 			continue
 		}
-		result := d.read(ctx, &w.request)
-		if w.request.settled() {
-			d.answered(w.request.File)
-		}
-		if ctx.Err() == nil {
-			w.done(result)
+		if !d.answer(ctx, w) {
+			d.interrupted = append(d.interrupted, w)
 		}
 	}
+}
+
+// Finish is called after Run, when nobody asks any more: it reads what still waits. When ctx ends first, the rest is told
+// to be ReasonBusy.
+func (d *Digester) Finish(ctx context.Context) {
+	left := d.interrupted
+	for w, ok := d.next(); ok; w, ok = d.next() {
+		left = append(left, w)
+	}
+	for _, w := range left {
+		if ctx.Err() != nil || !d.answer(ctx, w) {
+			w.done(Result{Reason: ReasonBusy})
+		}
+	}
+}
+
+// answer reads what was asked for and tells it, unless ctx ends meanwhile.
+func (d *Digester) answer(ctx context.Context, w waiting) bool {
+	result := d.read(ctx, &w.request)
+	if ctx.Err() != nil {
+		return false
+	}
+	if w.request.settled() {
+		d.answered(w.request.File)
+	}
+	w.done(result)
+	return true
 }
 
 func (d *Digester) next() (waiting, bool) {

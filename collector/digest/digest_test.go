@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -383,5 +384,43 @@ func TestLargeIsNotRead(t *testing.T) {
 	r := Request{File: fileOf(t, path), Processes: []uint32{gone, self()}, Path: path}
 	if got := d.read(ctx, &r); got.Reason != ReasonTooLarge {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestFinish: what waits when Run ends is read at the end, also what Run was reading, or told to have no sum.
+func TestFinish(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		d, err := New(DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []Result
+		dir := t.TempDir()
+		for _, name := range []string{"a", "b"} {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, []byte(name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			file := fileOf(t, path)
+			r := Request{File: file, Processes: []uint32{gone, self()}, Path: path, Executed: file.Changed + int64(time.Hour)}
+			if now := d.Ask(r, func(result Result) { got = append(got, result) }); now != (Result{}) {
+				t.Fatalf("at once: %+v", now)
+			}
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if w, ok := d.next(); !ok || d.answer(ended, w) {
+			t.Fatal("a read that was interrupted was told")
+		} else {
+			d.interrupted = append(d.interrupted, w)
+		}
+		d.Run(ended)
+		ctx, want := t.Context(), []Result{{SHA256: sumOf("a")}, {SHA256: sumOf("b")}}
+		if late {
+			ctx, want = ended, []Result{{Reason: ReasonBusy}, {Reason: ReasonBusy}}
+		}
+		if d.Finish(ctx); !slices.Equal(got, want) {
+			t.Errorf("late %v: %+v, want %+v", late, got, want)
+		}
 	}
 }
