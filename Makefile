@@ -20,7 +20,7 @@ VM_KERNELS ?= 6.1,6.12
 VM_PACKAGES ?= ./bpf/...
 # What the trampoline plan does otherwise. Hanging on a function, and letting go of it, takes its time in an emulated
 # machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
-VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket|Transfers|TransferClose|TrampolineRefused)$$
+VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket|Transfers|TransferClos(e|ings)|TrampolineRefused)$$
 # What is the architecture's: registers, numbers of calls, 32-bit programs, kernel objects. The rest is the same objects again.
 VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|Network|Notable|Notable32|DNS)$$|^TestCallTables$$
 VM_ARM64_KERNELS ?= 6.12

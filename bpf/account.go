@@ -9,7 +9,7 @@ import (
 )
 
 // account notes what a record says of the things that the kernel side counts instead of telling each, and tells what
-// was counted of a process that ended before its end is told.
+// was counted of a process, or of the program that it was, before its end is told, or its exec.
 func (t *Tracer) account(r *Record, handle func(*Record)) {
 	_, ended := r.Payload.(*event.ProcessExit)
 	if ended && t.calls != nil {
@@ -24,6 +24,8 @@ func (t *Tracer) account(r *Record, handle func(*Record)) {
 	if t.transfers != nil {
 		if ended {
 			t.transfers.ended(r, handle)
+		} else if _, executed := r.Payload.(*event.ProcessExec); executed {
+			t.transfers.executed(r, handle)
 		}
 		t.transfers.note(r)
 	}

@@ -315,6 +315,8 @@ func helperActions() map[string]helperAction {
 		"quic":             helperQUIC,
 		"transfer":         helperTransfer,
 		"transfer closing": helperTransferClosing,
+		"transfer exec":    helperTransferExec,
+		"transfer on":      helperTransferOn,
 		"transfer slowly":  helperTransferSlowly,
 		"transfer ring":    helperTransferRing,
 		"transfer many":    helperTransferMany,

@@ -20,6 +20,7 @@ const (
 	ringOpAccept    = 13
 	ringOpConnect   = 16
 	ringOpOpenat    = 18
+	ringOpClose     = 19
 	ringOpSend      = 26
 	ringOpRecv      = 27
 	ringOpOpenat2   = 28

@@ -152,6 +152,12 @@ func (t *transfers) ended(exit *Record, handle func(*Record)) {
 	t.end(exit.Task.Start, exit.Time, handle)
 }
 
+// executed tells of the files that a process used as the program that it was: what comes is another's. An exec closes
+// descriptors too, and the kernel side does not look which.
+func (t *transfers) executed(exec *Record, handle func(*Record)) {
+	t.tellProcess(exec.Task.Start, exec.Time, handle, func(f *transferred, _ *fileTransfer) bool { return !f.unnamed })
+}
+
 func (t *transfers) end(start uint64, at time.Time, handle func(*Record)) {
 	t.tellProcess(start, at, handle, func(_ *transferred, counted *fileTransfer) bool {
 		counted.Closed = 1

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -324,6 +325,9 @@ func TestKernelTransferClose(t *testing.T) {
 	}
 }
 
+// noRing is how that begins which a helper says that had no ring.
+const noRing = "no io_uring"
+
 // closings is the ways to close the only descriptor that a file was written by, and be still there.
 func closings() map[string]func(fd int) error {
 	return map[string]func(fd int) error{
@@ -336,6 +340,15 @@ func closings() map[string]func(fd int) error {
 			return errnoError(errno)
 		},
 		"duplicated over": func(fd int) error { return unix.Dup3(0, fd, 0) },
+		"through a ring": func(fd int) error {
+			r, err := newRing(0)
+			if err != nil {
+				return fmt.Errorf("%s: %w", noRing, err)
+			}
+			defer r.close()
+			_, err = r.do(ringEntry{Op: ringOpClose, FD: int32(fd)})
+			return err
+		},
 	}
 }
 
@@ -363,7 +376,9 @@ func helperTransferClosing(args []string) (string, error) {
 	if err := waitForFile(filepath.Join(args[1], "close")); err != nil {
 		return "", err
 	}
-	if err := closings()[args[0]](fd); err != nil {
+	if err := closings()[args[0]](fd); err != nil && strings.HasPrefix(err.Error(), noRing) {
+		return err.Error(), nil
+	} else if err != nil {
 		return "", err
 	}
 	return "", waitForFile(filepath.Join(args[1], "end"))
@@ -375,9 +390,6 @@ func TestKernelTransferClosings(t *testing.T) {
 	w := startWatch(t)
 	for how := range closings() {
 		t.Run(how, func(t *testing.T) {
-			if w.tracer.Plan() == PlanTrampoline && how != "duplicated over" {
-				t.Skip("the trampoline plan does not hang on close_range")
-			}
 			dir := t.TempDir()
 			done := make(chan helperResult, 1)
 			go func() { done <- w.run(helperRun{action: "transfer closing", args: []string{how, dir}}) }()
@@ -399,11 +411,74 @@ func TestKernelTransferClosings(t *testing.T) {
 			touch("close")
 			found := w.await(1, isA)
 			touch("end")
-			<-done
+			requireRing(t, (<-done).said)
 			if len(found) != 1 || ioOf(found[0]).Written != 100 || ioOf(found[0]).Open {
 				t.Fatalf("%d events when the file was closed, want 1 of 100 bytes", len(found))
 			}
 		})
+	}
+}
+
+// helperTransferExec writes a file that its exec closes and one that it does not, and goes on as another program.
+func helperTransferExec(args []string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	closed, e1 := opened(filepath.Join(args[0], "closed"))
+	kept, e2 := opened(filepath.Join(args[0], "kept"))
+	other := filepath.Join(args[0], "other")
+	if err := errors.Join(e1, e2, os.Symlink(self, other), os.Setenv(helperVariable, "transfer on")); err != nil {
+		return "", err
+	}
+	unix.CloseOnExec(closed)
+	for _, fd := range []int{closed, kept} {
+		n, err := unix.Write(fd, make([]byte, 100))
+		if err := wantMoved(n, 100, err); err != nil {
+			return "", err
+		}
+	}
+	return "", unix.Exec(other, []string{other, "-test.run=^TestHelperProcess$", "--", args[0], strconv.Itoa(kept)}, os.Environ())
+}
+
+// helperTransferOn writes, when it may, to a descriptor that it was executed with.
+func helperTransferOn(args []string) (string, error) {
+	fd, err := strconv.Atoi(args[1])
+	if err := errors.Join(err, waitForFile(filepath.Join(args[0], "write"))); err != nil {
+		return "", err
+	}
+	n, err := unix.Write(fd, make([]byte, 50))
+	return "", wantMoved(n, 50, err)
+}
+
+// TestKernelTransferExec: what a process used as the program that it was is told before it is another one, whether the exec
+// closes it or not.
+func TestKernelTransferExec(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	dir := t.TempDir()
+	done := make(chan helperResult, 1)
+	go func() { done <- w.run(helperRun{action: "transfer exec", args: []string{dir}}) }()
+	below := func(r *Record) bool { return ioOf(r) != nil && filepath.Dir(ioOf(r).Path) == dir }
+	w.await(2, below)
+	if err := os.WriteFile(filepath.Join(dir, "write"), nil, 0o600); err != nil {
+		t.Error(err)
+	}
+	helper := <-done
+	w.await(1, of[*event.ProcessExit](int(helper.pid)))
+	var told []string
+	for _, r := range w.seen(func(r *Record) bool { return r.Task.PID == helper.pid }) {
+		if exec, ok := r.Payload.(*event.ProcessExec); ok {
+			told = append(told, "exec of "+filepath.Base(exec.Args[0]))
+		} else if below(r) {
+			told = append(told, fmt.Sprintf("%s of %s by %s", event.AppendBytes(nil, ioOf(r).Written), filepath.Base(ioOf(r).Path), r.Task.Comm))
+		}
+	}
+	self := filepath.Base(os.Args[0])
+	comm := self[:min(len(self), 15)]
+	want := []string{"exec of " + self, "100 B of closed by " + comm, "100 B of kept by " + comm, "exec of other", "50 B of kept by other"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
 	}
 }
 

@@ -61,6 +61,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define IORING_ACCEPT 13
 #define IORING_CONNECT 16
 #define IORING_OPENAT 18
+#define IORING_CLOSE 19
 #define IORING_READ 22
 #define IORING_WRITE 23
 #define IORING_SEND 26
@@ -737,6 +738,15 @@ static __always_inline void request_moved(struct io_kiocb *request, __u32 opcode
 	transfer_add();
 }
 
+/* request_closed notes a descriptor that an operation closed, unless that was a place in the ring's table. */
+static __always_inline void request_closed(struct io_kiocb *request)
+{
+	struct io_close *close = (void *)request;
+
+	if (transfers_counted && !BPF_CORE_READ(close, file_slot))
+		transfer_close((__u32)BPF_CORE_READ(close, fd));
+}
+
 /* request_completed tells of an operation, and counts what one moved. */
 static __always_inline int request_completed(struct io_kiocb *request, __s32 result)
 {
@@ -761,6 +771,8 @@ static __always_inline int request_completed(struct io_kiocb *request, __s32 res
 		request_spoke(request);
 	else if (result > 0)
 		request_moved(request, opcode, result);
+	else if (opcode == IORING_CLOSE && !result)
+		request_closed(request);
 	return 0;
 }
 

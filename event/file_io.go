@@ -12,9 +12,9 @@ const (
 
 // FileIO is what a process read and wrote of a regular file or a block device, counted in the kernel, by system calls
 // and through io_uring, whichever of its descriptors was used. It is told when the process has closed the file, has
-// not used it for half a minute, or ends. Files of which less than 64 KiB was read and nothing written, and which
-// are not watched, are told together, by process, once 64 KiB is reached: then Files says of how many, at least.
-// Less is part of what process.exit tells.
+// not used it for half a minute, executes another program, or ends. Files of which less than 64 KiB was read and
+// nothing written, and which are not watched, are told together, by process, once 64 KiB is reached: then Files says of
+// how many, at least. Less is part of what process.exit tells.
 type FileIO struct {
 	// Path and HostPath are the kernel's, as in FileOpen, when the process used the file first; "" with Files.
 	Path, HostPath string

@@ -15,8 +15,9 @@
  * have no place to look for what went through.
  *
  * Misses: io_submit(2), which is no system call of its own for each operation; what goes through mappings, of which
- * only that there was one is told. The close of a descriptor by exec or another process, and beyond TRANSFER_RANGE at once, is not
- * seen: such a file is told when it is idle, when its number is used again, or when the process ends.
+ * only that there was one is told. The close of a descriptor by another process that shares it, and beyond TRANSFER_RANGE at
+ * once, is not seen: such a file is told when it is idle, when its number is used again, or when the process ends. Nor is that
+ * by an exec, at which user space has everything told.
  */
 #ifndef WATCHGLASS_TRANSFER_H
 #define WATCHGLASS_TRANSFER_H
