@@ -306,6 +306,7 @@ func helperActions() map[string]helperAction {
 		"notable 32":         helperNotable32,
 		"thread moves":       helperThreadMoves,
 		"make files":         helperMakeFiles,
+		"make calls":         helperMakeCalls,
 
 		"memory":           helperMemory,
 		"memory 32":        helperMemory32,

@@ -302,19 +302,24 @@ type hook struct {
 	to     string
 }
 
+// slotted says whether a link to the hook cannot be given another program.
+func (h *hook) slotted() bool {
+	return h.kind == ebpf.Tracing || h.kind == ebpf.LSM || h.attach == ebpf.AttachTraceKprobeMulti
+}
+
 // attachPinned puts a program in the place of the one of the tracer before, so that everything is seen by exactly one of
 // them, or attaches it where there was none. link attaches a program to the hook.
 //
 // Links to cgroups can be given another program. Links to tracepoints and functions cannot, so what is attached
 // there is a program of three instructions which goes on with the one in a slot, by a jump that the kernel
-// patches. It costs an event about a nanosecond.
+// patches. It costs an event about a nanosecond. Where such a link is to many functions, name says to which.
 func (p *pins) attachPinned(name string, h hook, program *ebpf.Program, attach func(*ebpf.Program) (link.Link, error)) (link.Link, error) {
 	file := filepath.Join(p.cfg.Dir, pinHooks, name)
 	old, err := link.LoadPinnedLink(file+pinLink, nil)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("taking over the hook: %w", err)
 	}
-	if h.kind != ebpf.Tracing && h.kind != ebpf.LSM {
+	if !h.slotted() {
 		p.used[name+pinLink] = true
 		if old != nil {
 			if err = old.Update(program); err == nil {

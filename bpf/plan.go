@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"cmp"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -150,9 +151,6 @@ func (p *loadedProbe) follow(spec *ebpf.CollectionSpec) error {
 		}
 	}
 	if p.plan != PlanTrampoline {
-		if m := spec.Maps["resolved_changes"]; m != nil {
-			m.MaxEntries = 1 // nothing is ever in it
-		}
 		return nil
 	}
 	for _, h := range p.hung {
@@ -404,7 +402,8 @@ func (t *Tracer) hangOnEntries(p *loadedProbe) error {
 	if err != nil {
 		return err
 	}
-	l, err := t.attachKept(p, placed{name: name, hook: p.hooks[name], program: p.collection.Programs[name]}, func(program *ebpf.Program) (link.Link, error) {
+	at := placed{name: name + "@" + digestOf(symbols), hook: p.hooks[name], program: p.collection.Programs[name]}
+	l, err := t.attachKept(p, at, func(program *ebpf.Program) (link.Link, error) {
 		return link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols})
 	})
 	if err != nil {
@@ -412,6 +411,15 @@ func (t *Tracer) hangOnEntries(p *loadedProbe) error {
 	}
 	p.hangAt(onEntries, l)
 	return nil
+}
+
+// digestOf is short for a set of functions: a link of the tracer before to another set is none to go on with.
+func digestOf(symbols []string) string {
+	f := form{sha256.New()}
+	for _, symbol := range slices.Sorted(slices.Values(symbols)) {
+		f.say(symbol)
+	}
+	return f.sum()
 }
 
 // entrySymbols is the kernel's functions that system calls enter by, in all calling conventions that it has.

@@ -379,6 +379,10 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 		"sandboxes":    t.cfg.MaxSandboxes,
 		"event_counts": t.cfg.MaxSandboxes + 1,
 	}
+	// By the tracer's plan, which the pins know, and not the probe's: one that cannot follow it has the same maps then.
+	if t.plan != PlanTrampoline {
+		sizes["resolved_changes"] = 1 // nothing is ever in it
+	}
 	for name, size := range sizes {
 		if m := spec.Maps[name]; m != nil {
 			m.MaxEntries = uint32(size)
