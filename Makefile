@@ -94,6 +94,11 @@ bench: ## Benchmarks: in-kernel costs, slowdowns, events a second (writes docs/p
 	@$(INSTALL) go
 	go run ./test/bench
 
+.PHONY: bench-node
+bench-node: ## What the rest of the node pays, in instructions of emulated machines (its section of docs/performance.md)
+	@$(INSTALL) go vm
+	go run ./test/bench -node
+
 .PHONY: bench-reliability
 bench-reliability: ## What is lost when things go wrong, in the long form (writes docs/reliability.md); needs root
 	@$(INSTALL) e2e

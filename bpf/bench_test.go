@@ -465,6 +465,14 @@ func benchTracer(b *testing.B) *benchedTracer {
 // benchTracerWith is benchTracer with another configuration.
 func benchTracerWith(b *testing.B, change func(*Config)) *benchedTracer {
 	b.Helper()
+	t, end := openBenched(b, change)
+	b.Cleanup(end)
+	return t
+}
+
+// openBenched is benchTracerWith for a tracer that ends when the caller says so.
+func openBenched(b *testing.B, change func(*Config)) (t *benchedTracer, end func()) {
+	b.Helper()
 	cfg := testConfig()
 	cfg.Watched = func(path string) bool { return filepath.Base(path) == "watched" }
 	change(&cfg)
@@ -486,13 +494,12 @@ func benchTracerWith(b *testing.B, change func(*Config)) *benchedTracer {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- tracer.Run(ctx, func(*Record) {}) }()
-	b.Cleanup(func() {
+	return &benchedTracer{Tracer: tracer, cgroup: dir}, func() {
 		stop()
 		if err := errors.Join(<-done, tracer.Close(), os.Remove(dir)); err != nil {
 			b.Error(err)
 		}
-	})
-	return &benchedTracer{Tracer: tracer, cgroup: dir}
+	}
 }
 
 // program finds a loaded program and how it was specified.

@@ -332,6 +332,11 @@ func helperActions() map[string]helperAction {
 		"bench exec":        helperBench("exec"),
 		"bench connect":     helperBench("connect"),
 		"bench sendto":      helperBench("sendto"),
+
+		"node getppid":  helperNode(nodeCalls),
+		"node requests": helperNode(nodeRequests),
+		"node build":    helperNode(nodeBuild),
+		"node answer":   helperNodeAnswer,
 	}
 }
 

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -69,6 +71,85 @@ func TestStorms(t *testing.T) {
 	for _, args := range [][]string{nil, {"exec", "many", ""}, {"none", "1", ""}} {
 		if storm(args) == nil {
 			t.Errorf("storm %q: no error", args)
+		}
+	}
+}
+
+// TestSection: a part of the page is written alone and kept when others are.
+func TestSection(t *testing.T) {
+	const one, two section = "one", "two"
+	text := func(s section, what string) string { return s.begin() + what + s.end() }
+	file := filepath.Join(t.TempDir(), "page.md")
+	if kept, err := one.kept(file); kept != "" || err != nil {
+		t.Errorf("of no page is kept %q, %v", kept, err)
+	}
+	if err := one.update(file, text(one, "1")); err == nil {
+		t.Error("a section is put into no page")
+	}
+	if err := os.WriteFile(file, []byte("# page\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "# page\n"
+	for _, step := range []struct {
+		section    section
+		text, want string
+	}{
+		{one, "1\n", "# page\n" + text(one, "1\n")},
+		{two, "2\n", "# page\n" + text(one, "1\n") + text(two, "2\n")},
+		{one, "3\n", "# page\n" + text(one, "3\n") + text(two, "2\n")},
+	} {
+		if err := step.section.update(file, text(step.section, step.text)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want = step.want; string(got) != want {
+			t.Errorf("the page is %q, want %q", got, want)
+		}
+	}
+	for _, s := range []section{one, two} {
+		if kept, err := s.kept(file); err != nil || kept == "" || !strings.Contains(want, kept) {
+			t.Errorf("%q is kept of section %s, %v", kept, s, err)
+		}
+	}
+	if got := one.of("# page\n" + one.begin() + "no end\n"); got != "" {
+		t.Errorf("a section without an end is %q", got)
+	}
+}
+
+// TestNodeSection writes what two machines said of a plan, twice.
+func TestNodeSection(t *testing.T) {
+	says := func(again string) string {
+		var text strings.Builder
+		for kernel := range strings.SplitSeq(nodeKernels, ",") {
+			for _, line := range []string{
+				"=== BINARY bpf",
+				"BenchmarkNode/getppid/none         \t       1\t       200.0 all-ns/op\t       180.0 own-ns/op\t         1.000 x-all\t         1.000 x-own\t 1.002 x-rest",
+				"BenchmarkNode/getppid/tracer       \t       1\t       230.0 all-ns/op\t       189.0 own-ns/op\t         1.150 x-all\t         1.050 x-own\t 1.060 x-rest",
+				"BenchmarkNode/getppid/again        \t       1\t       200.0 all-ns/op\t       180.0 own-ns/op\t         1.000 x-all\t         " + again + " x-own\t 1.000 x-rest",
+				"BenchmarkNode/getppid/empty        \t       1\t       220.0 all-ns/op\t       187.2 own-ns/op\t         1.100 x-all\t         1.040 x-own\t 1.070 x-rest",
+				"BenchmarkNode/getppid/program/file_on_moved@vfs_read \t 1\t 55.0 ns/run\t 2.000 runs/op",
+				"PASS",
+			} {
+				text.WriteString(kernel + "\t" + line + "\n")
+			}
+		}
+		return text.String() + "ok\tkernel 6.1 (linux-image)\tplan trampoline\t1.0s\n"
+	}
+	plans := []nodePlan{{plan: "trampoline", runs: []map[string][]goBenchmark{parseMachines(says("1.001")), parseMachines(says("1.003"))}}}
+	var b strings.Builder
+	writeNode(&b, plans)
+	for _, want := range []string{
+		"| 6.12 | trampoline | getppid | nothing | 180 | ±0.0010 | ±0.0020 | ±0.0000 |",
+		"| 6.1 | trampoline | getppid | the tracer | 189 | 1.0500 | 1.0600 | 1.1500 |",
+		"| 6.12 | trampoline | getppid | an empty program on `sys_exit` | 187 | 1.0400 | 1.0700 | 1.1000 |",
+		"| 6.1 | trampoline | getppid | `file_on_moved@vfs_read` | 2.00 | 55 |",
+		"no ratio differs by more than 0.0020.",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the section has no line %q:\n%s", want, b.String())
 		}
 	}
 }

@@ -5,16 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 )
 
-// The marks of the section about detection, which is measured and written alone with -detection.
-const (
-	detectionBegin = "\n<!-- detection -->\n"
-	detectionEnd   = "<!-- end of detection -->\n"
-)
+// detection is the section about detection, which is measured and written alone with -detection.
+const detection section = "detection"
 
 // measureDetection runs the benchmarks of what detectors cost, and of how long a finding takes.
 func (r *results) measureDetection(ctx context.Context) error {
@@ -31,7 +27,7 @@ func (r *results) measureDetection(ctx context.Context) error {
 }
 
 func writeDetection(b *strings.Builder, r *results) {
-	b.WriteString(detectionBegin)
+	b.WriteString(detection.begin())
 	fmt.Fprintf(b, `
 ## Detection
 
@@ -61,7 +57,7 @@ real-time priority, so that other work on the machine does not count. Half of it
 		fmt.Fprintf(b, "| %d | %.0f | %.0f | %.0f | %.1f | %.1f | %.1f |\n", i+1, m.metrics["events/s"], m.metrics["lost"],
 			m.metrics["findings"], m.metrics["p50-ms"], m.metrics["p99-ms"], m.metrics["max-ms"])
 	}
-	b.WriteString(detectionEnd)
+	b.WriteString(detection.end())
 }
 
 // updateDetection measures the section alone and puts it in its place in the page.
@@ -70,21 +66,7 @@ func updateDetection(ctx context.Context, page string) error {
 	if err := r.measureDetection(ctx); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(page)
-	if err != nil {
-		return fmt.Errorf("reading the page: %w", err)
-	}
-	before, rest, found := strings.Cut(string(text), detectionBegin)
-	if found {
-		_, rest, _ = strings.Cut(rest, detectionEnd)
-	}
 	var b strings.Builder
-	b.WriteString(before)
 	writeDetection(&b, &r)
-	b.WriteString(rest)
-	if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil { //nolint:gosec // for everyone to read
-		return fmt.Errorf("writing the page: %w", err)
-	}
-	progress("wrote the section about detection in " + page)
-	return nil
+	return detection.update(page, b.String())
 }

@@ -5,7 +5,7 @@
 // It owns the workloads and the page. It must not judge: budgets are tests, and times are only
 // comparable within one run, so the page gives ratios of runs that alternate.
 //
-//	go run ./test/bench [-out docs/performance.md] [-repetitions 15] [-quick] [-detection]
+//	go run ./test/bench [-out docs/performance.md] [-repetitions 15] [-quick] [-detection] [-node]
 package main
 
 import (
@@ -31,6 +31,7 @@ func main() {
 	flag.IntVar(&o.repetitions, "repetitions", 15, "how often each workload runs in each state")
 	flag.BoolVar(&o.slowdowns, "slowdowns", false, "only the workloads; print the page instead of writing it")
 	flag.BoolVar(&o.detection, "detection", false, "only what detectors cost and how long findings take; only that section of the page is written")
+	flag.BoolVar(&o.node, "node", false, "only what the rest of the node pays, in instructions of emulated machines; only that section of the page is written")
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the work: to try the benchmark itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -53,6 +54,7 @@ type options struct {
 	quick       bool
 	slowdowns   bool
 	detection   bool
+	node        bool
 }
 
 // results is everything that the page tells.
@@ -73,6 +75,9 @@ type results struct {
 }
 
 func run(ctx context.Context, o *options) error {
+	if o.node {
+		return updateNode(ctx, o.out)
+	}
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("needs root: it loads BPF programs and makes cgroups")
 	}
@@ -102,7 +107,12 @@ func run(ctx context.Context, o *options) error {
 		fmt.Print(writePage(&r))
 		return nil
 	}
-	if err := os.WriteFile(o.out, []byte(writePage(&r)), 0o644); err != nil { //nolint:gosec // for everyone to read
+	// What is measured apart stays.
+	node, err := nodeTax.kept(o.out)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(o.out, []byte(writePage(&r)+node), 0o644); err != nil { //nolint:gosec // for everyone to read
 		return fmt.Errorf("writing the page: %w", err)
 	}
 	progress("wrote " + o.out)

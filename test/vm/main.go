@@ -7,6 +7,7 @@
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
 //	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN] [-run REGEXP] [-shares N] PACKAGE...
+//	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
 package main
@@ -38,6 +39,8 @@ func main() {
 	arch := flag.String("arch", "amd64", "of which architecture the machines are: amd64 or arm64")
 	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
 	run := flag.String("run", "^TestKernel", "which tests")
+	bench := flag.String("bench", "", "which benchmarks to run, once each, in place of tests")
+	counted := flag.Bool("counted", false, "have the machines' clock count instructions: what is measured by it is the same each time, whatever else the host does")
 	plan := flag.String("plan", "tracepoint", "which hook plan the probes are to follow: tracepoint, trampoline, or auto to let them choose")
 	shares := flag.Int("shares", 1, "on how many machines of each kernel the tests are run, each a share of them: under the trampoline plan a machine mostly waits")
 	verbose := flag.Bool("v", false, "show what each test says")
@@ -46,8 +49,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{
-		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, plan: *plan, shares: *shares,
-		verbose: *verbose, cache: *cache, packages: flag.Args(),
+		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, bench: *bench, plan: *plan, shares: *shares,
+		counted: *counted, verbose: *verbose, cache: *cache, packages: flag.Args(),
 	}
 	if err := matrix(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
@@ -59,8 +62,10 @@ type options struct {
 	arch     string
 	kernels  []string
 	run      string
+	bench    string
 	plan     string
 	shares   int
+	counted  bool
 	verbose  bool
 	cache    string
 	packages []string
@@ -72,6 +77,9 @@ func matrix(ctx context.Context, o options) error {
 	}
 	if o.shares < 1 {
 		return fmt.Errorf("tests cannot be run in %d shares", o.shares)
+	}
+	if o.bench != "" && o.shares > 1 {
+		return errors.New("benchmarks cannot be run in shares")
 	}
 	emulator, err := emulatorOf(o.arch)
 	if err != nil {
@@ -104,7 +112,9 @@ func matrix(ctx context.Context, o options) error {
 			continue
 		}
 		for share := range o.shares {
-			m := machine{emulator: emulator, image: image, initramfs: initramfs, name: machineName(o.arch, series), out: out}
+			m := machine{
+				emulator: emulator, image: image, initramfs: initramfs, counted: o.counted, name: machineName(o.arch, series), out: out,
+			}
 			if o.shares > 1 {
 				m.share = fmt.Sprintf("%d/%d", share+1, o.shares)
 				m.name += " " + m.share
@@ -142,7 +152,9 @@ type machine struct {
 	image, initramfs, name string
 	// share is which of the tests it runs, "2/3" for the second third; "" for all.
 	share string
-	out   *console
+	// counted is whether its clock counts instructions.
+	counted bool
+	out     *console
 }
 
 // machineName is what a machine's lines begin with.
@@ -199,12 +211,7 @@ func pack(ctx context.Context, work string, o options, packages *archive) (strin
 			return "", err
 		}
 	}
-	// Short: what is many elsewhere is some in an emulated machine.
-	args := "-test.run=" + o.run + "\n-test.short\n-test.timeout=25m\n"
-	if o.verbose {
-		args += "-test.v\n"
-	}
-	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(args), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(testArguments(&o)), 0o644); err != nil {
 		return "", err
 	}
 	if err := os.WriteFile(filepath.Join(root, "tests", "plan"), []byte(o.plan), 0o644); err != nil {
@@ -213,6 +220,21 @@ func pack(ctx context.Context, work string, o options, packages *archive) (strin
 	image := filepath.Join(work, "initramfs")
 	_, err = output(ctx, root, "sh", "-c", `find . | cpio --quiet -o -H newc > "$0"`, image)
 	return image, err
+}
+
+// testArguments is what each test binary is started with, one argument on a line.
+func testArguments(o *options) string {
+	// Short: what is many elsewhere is some in an emulated machine.
+	args := "-test.short\n-test.timeout=25m\n"
+	if o.bench != "" {
+		args += "-test.run=^$\n-test.bench=" + o.bench + "\n-test.benchtime=1x\n"
+	} else {
+		args += "-test.run=" + o.run + "\n"
+	}
+	if o.verbose {
+		args += "-test.v\n"
+	}
+	return args
 }
 
 // shell puts a static busybox and links for its commands into the image, and users for tests that change theirs.
@@ -270,16 +292,7 @@ func build(ctx context.Context, arch, name string, args ...string) error {
 func boot(ctx context.Context, m machine) error {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
-	// One thread for both processors: with two, one can meet the breakpoint by which the kernel patches a
-	// tracepoint's code after the other took the patch for done, and the machine panics (seen with qemu
-	// 7.2 and Linux 6.12). Real processors order that.
-	args := slices.Clone(m.emulator[1:])
-	if m.share != "" {
-		args[len(args)-1] += " watchglass.share=" + m.share
-	}
-	args = append(args, "-accel", "tcg,thread=single", "-smp", "2", "-m", "2048",
-		"-kernel", m.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none")
-	cmd := exec.CommandContext(ctx, m.emulator[0], args...)
+	cmd := exec.CommandContext(ctx, m.emulator[0], m.arguments()...)
 	cmd.Stderr = os.Stderr
 	says, err := cmd.StdoutPipe()
 	if err != nil {
@@ -301,6 +314,31 @@ func boot(ctx context.Context, m machine) error {
 		return errors.New("tests failed")
 	}
 }
+
+// arguments is those of the machine's emulator.
+func (m *machine) arguments() []string {
+	args := slices.Clone(m.emulator[1:])
+	if m.share != "" {
+		args[len(args)-1] += " watchglass.share=" + m.share
+	}
+	// One thread for both processors: with two, one can meet the breakpoint by which the kernel patches a
+	// tracepoint's code after the other took the patch for done, and the machine panics (seen with qemu
+	// 7.2 and Linux 6.12). Real processors order that.
+	processors := "2"
+	if m.counted {
+		// What one processor executes is counted for all of them: one is all there are. Where nothing is to be executed,
+		// the clock is put forward to when there will be.
+		processors = "1"
+		args[len(args)-1] += " " + countedArguments
+		args = append(args, "-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm")
+	}
+	return append(args, "-accel", "tcg,thread=single", "-smp", processors, "-m", "2048",
+		"-kernel", m.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none")
+}
+
+// countedArguments is what the kernel of a machine whose clock counts instructions is started with besides. That clock is
+// the processor's counter, which the kernel is to trust; addresses that are drawn by lot would make each run another one.
+const countedArguments = "tsc=reliable nokaslr norandmaps"
 
 // terminalCommands is what a firmware sends to a terminal: it would clear the reader's, or reset it.
 const terminalCommands = `\x1b(?:\[[0-9;?]*[A-Za-z]|c)`

@@ -36,3 +36,47 @@ func TestVerdictIsTheMachinesLastWord(t *testing.T) {
 		}
 	}
 }
+
+// TestArguments: a machine whose clock counts instructions has one processor, and nothing in it is drawn by lot.
+func TestArguments(t *testing.T) {
+	emulator, err := emulatorOf("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := slices.Clone(emulator)
+	for _, c := range []struct {
+		machine       machine
+		want, without string
+	}{
+		{machine{share: "2/3"}, "watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
+		{machine{counted: true}, countedArguments + " -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm -accel tcg,thread=single -smp 1 ", "share"},
+	} {
+		c.machine.emulator = emulator
+		got := strings.Join(c.machine.arguments(), " ")
+		if !strings.Contains(got, c.want) || strings.Contains(got, c.without) {
+			t.Errorf("arguments are %q, want %q in them and %q not", got, c.want, c.without)
+		}
+	}
+	if !slices.Equal(emulator, given) {
+		t.Errorf("the emulator's arguments became %q", emulator)
+	}
+}
+
+// TestTestArguments: benchmarks are run in place of tests, once each.
+func TestTestArguments(t *testing.T) {
+	for _, c := range []struct {
+		options options
+		want    string
+	}{
+		{options{run: "^TestKernel"}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n"},
+		{options{run: "^TestKernel", verbose: true}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n-test.v\n"},
+		{options{run: "^TestKernel", bench: "^BenchmarkNode$"}, "-test.short\n-test.timeout=25m\n-test.run=^$\n-test.bench=^BenchmarkNode$\n-test.benchtime=1x\n"},
+	} {
+		if got := testArguments(&c.options); got != c.want {
+			t.Errorf("arguments of %+v are %q, want %q", c.options, got, c.want)
+		}
+	}
+	if err := matrix(t.Context(), options{arch: "amd64", bench: ".", shares: 2, packages: []string{"./bpf"}}); err == nil {
+		t.Error("benchmarks are run in shares")
+	}
+}
