@@ -59,6 +59,8 @@ type Config struct {
 	Mount string
 	// Logger takes what is worth a person's look. Nil discards it.
 	Logger *slog.Logger
+	// execRooms is in how many places execs can be told at once; 0 for what is good on this machine.
+	execRooms int
 }
 
 // Counting is whether something is counted that every process of the node pays for.

@@ -13,8 +13,6 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#define PATH_SLOTS 2
-
 #include "lib/compat.h"
 #include "lib/descriptor.h"
 #include "lib/event.h"
@@ -172,8 +170,8 @@ static __always_inline void open_succeeded(struct open_record *record, const str
 		/* Closed again by another thread: what it was is gone, that it was opened is not. */
 		record->open.marks |= FILE_RACED | FILE_CLAIMED;
 		if (done->call != CALL_OPEN_HANDLE) {
-			claim_read(0, open->path, open->directory, FILE_WALK);
-			open_record_claim(record, 0);
+			claim_read(open->path, open->directory, FILE_WALK);
+			open_record_claim(record);
 		}
 		return;
 	}
@@ -184,8 +182,8 @@ static __always_inline void open_succeeded(struct open_record *record, const str
 		record->open.marks |= FILE_RACED;
 	if (done->call == CALL_OPEN_HANDLE)
 		return;
-	claim_read(0, open->path, open->directory, FILE_WALK);
-	open_record_asked(record, 0);
+	claim_read(open->path, open->directory, FILE_WALK);
+	open_record_asked(record);
 }
 
 /* open_failed tells what was asked for: the caller's word, since no file exists to ask. */
@@ -198,19 +196,19 @@ static __always_inline void open_failed(struct open_record *record, const struct
 		record->open.marks |= FILE_HANDLE;
 		return;
 	}
-	claim_finish(0, open->directory, FILE_WALK);
-	open_record_claim(record, 0);
+	claim_finish(open->directory, FILE_WALK);
+	open_record_claim(record);
 }
 
 /*
- * open_failed_repeated reads what an open that failed asked for, once, into the first claim slot, and counts it where it
+ * open_failed_repeated reads what an open that failed asked for, once, into the claim slot, and counts it where it
  * needs no record.
  */
 static __always_inline bool open_failed_repeated(const struct finished *done,
 						 struct repeat_key *key,
 						 const struct open_call *open)
 {
-	struct claim *claim = claim_text(0, open->path);
+	struct claim *claim = claim_text(open->path);
 
 	if (!claim || !repeats_counted)
 		return false;
@@ -300,9 +298,9 @@ static __always_inline __u32 change_path(struct change_record *record, const str
 			next = 1;
 		else
 			directory = AT_FDCWD;
-		claim_read(0, done->arguments[next & 7], directory, FILE_WALK);
+		claim_read(done->arguments[next & 7], directory, FILE_WALK);
 		next++;
-		change_record_claim(record, 0);
+		change_record_claim(record);
 		/* AT_EMPTY_PATH: the file that the descriptor stands for. */
 		if (record->change.path_size == 0 && directory != AT_FDCWD && done->result >= 0)
 			file = descriptor_file((__u32)directory);
@@ -329,10 +327,10 @@ static __always_inline void change_symlink(struct change_record *record,
 		directory = (__s32)done->arguments[1];
 		path = done->arguments[2];
 	}
-	claim_read(0, path, directory, FILE_WALK);
-	change_record_claim(record, 0);
-	claim_text(1, done->arguments[0]);
-	change_record_second(record, 1);
+	claim_read(path, directory, FILE_WALK);
+	change_record_claim(record);
+	claim_text(done->arguments[0]);
+	change_record_second(record);
 }
 
 /* change_numbers reads what an operation says besides its paths, from the argument at next. */
@@ -393,8 +391,8 @@ __noinline int change_report(void)
 		if (done->call & CALL_TWO) {
 			if (done->call & CALL_AT)
 				directory = (__s32)done->arguments[next++ & 7];
-			claim_read(1, done->arguments[next & 7], directory, FILE_WALK);
-			change_record_second(record, 1);
+			claim_read(done->arguments[next & 7], directory, FILE_WALK);
+			change_record_second(record);
 		} else {
 			change_numbers(record, done, next);
 		}
@@ -406,12 +404,14 @@ __noinline int change_report(void)
 /* change_resolved tells of a change whose paths the kernel has resolved; 0 means that there are none. */
 __noinline int change_resolved(void)
 {
-	struct change_record *record = resolved_taken();
+	struct resolved_change *kept = resolved_taken();
 	struct finished *done = finished_slot();
+	struct change_record *record;
 	__u32 next = 1;
 
-	if (!record || !done)
+	if (!kept || !done)
 		return 0;
+	record = &kept->record;
 	record->change.header.time = bpf_ktime_get_boot_ns();
 	record->change.operation = done->call & CALL_OPERATION;
 	record->change.error = done->result < 0 ? (__u32)-done->result : 0;
@@ -744,7 +744,7 @@ __noinline int opened_report(__u64 sandbox)
 			return 0;
 	}
 	if (hook_failed(file) && opened->call != CALL_OPEN_HANDLE) {
-		claim = claim_kernel_text(0, (struct filename *)opened->name);
+		claim = claim_kernel_text((struct filename *)opened->name);
 		if (claim && repeats_counted) {
 			failed_key(&key, claim, (__u32) - (__s32)opened->file, opened->asked,
 				   opened->directory);
@@ -764,8 +764,8 @@ __noinline int opened_report(__u64 sandbox)
 		open_record_file(record, file);
 	} else {
 		record->open.error = (__u32) - (__s32)opened->file;
-		claim_finish(0, opened->directory, FILE_WALK);
-		claim = opened->call == CALL_OPEN_HANDLE ? NULL : claim_slot(0);
+		claim_finish(opened->directory, FILE_WALK);
+		claim = opened->call == CALL_OPEN_HANDLE ? NULL : claim_slot();
 		if (claim) {
 			record->open.path_flags |= claim->flags;
 			record->open.path_size =

@@ -173,14 +173,13 @@ type fileTransferKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	fileMapChangeRecords       = "change_records"
 	fileMapClaims              = "claims"
 	fileMapEventCounts         = "event_counts"
 	fileMapEvents              = "events"
+	fileMapFileRecords         = "file_records"
 	fileMapFinishedCalls       = "finished_calls"
 	fileMapHookBusy            = "hook_busy"
 	fileMapHostSearches        = "host_searches"
-	fileMapOpenRecords         = "open_records"
 	fileMapOpenedFiles         = "opened_files"
 	fileMapOtherTransfers      = "other_transfers"
 	fileMapPathWalks           = "path_walks"
@@ -304,14 +303,13 @@ type fileProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileMapSpecs struct {
-	ChangeRecords   *ebpf.MapSpec `ebpf:"change_records"`
 	Claims          *ebpf.MapSpec `ebpf:"claims"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	FileRecords     *ebpf.MapSpec `ebpf:"file_records"`
 	FinishedCalls   *ebpf.MapSpec `ebpf:"finished_calls"`
 	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
 	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
-	OpenRecords     *ebpf.MapSpec `ebpf:"open_records"`
 	OpenedFiles     *ebpf.MapSpec `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
@@ -385,14 +383,13 @@ func (o *fileObjects) Close() error {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileMaps struct {
-	ChangeRecords   *ebpf.Map `ebpf:"change_records"`
 	Claims          *ebpf.Map `ebpf:"claims"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
+	FileRecords     *ebpf.Map `ebpf:"file_records"`
 	FinishedCalls   *ebpf.Map `ebpf:"finished_calls"`
 	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
 	HostSearches    *ebpf.Map `ebpf:"host_searches"`
-	OpenRecords     *ebpf.Map `ebpf:"open_records"`
 	OpenedFiles     *ebpf.Map `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
@@ -418,14 +415,13 @@ type fileMaps struct {
 
 func (m *fileMaps) Close() error {
 	return _FileClose(
-		m.ChangeRecords,
 		m.Claims,
 		m.EventCounts,
 		m.Events,
+		m.FileRecords,
 		m.FinishedCalls,
 		m.HookBusy,
 		m.HostSearches,
-		m.OpenRecords,
 		m.OpenedFiles,
 		m.OtherTransfers,
 		m.PathWalks,

@@ -294,6 +294,7 @@ func helperActions() map[string]helperAction {
 		"calls 32":        helperCalls32,
 
 		"exec by thread":     helperExecByThread,
+		"run at once":        helperRunAtOnce,
 		"leader exits first": helperLeaderExitsFirst,
 		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,

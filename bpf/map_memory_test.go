@@ -22,12 +22,12 @@ const (
 	// mapBudget is how much the maps and the ring may take with the default configuration before anything is watched, on a
 	// machine of up to mapBudgetCPUs possible processors; perCPUBudget is what each may add.
 	mapBudget     = 32 << 20
-	mapBudgetCPUs = 16
+	mapBudgetCPUs = 128
 	// fullCPUs is on how many processors they may take no more than mapBudget when every map is full, but for what each
 	// sandbox takes: perSandboxBudget.
 	fullCPUs         = 2
 	perSandboxBudget = 4 << 10
-	perCPUBudget     = 640 << 10
+	perCPUBudget     = 96 << 10
 )
 
 // heldMap is a map of which this process holds a descriptor.
@@ -35,8 +35,14 @@ type heldMap struct {
 	id     ebpf.MapID
 	name   string
 	memory uint64
-	// perCPU is how much of that is there for each possible processor, growth what it takes more once it is full.
-	perCPU, growth uint64
+	// perCPU is how much of that is there for each possible processor, perRoom for each room of execs, growth what it takes
+	// more once it is full.
+	perCPU, perRoom, growth uint64
+}
+
+// on is how much the map would take on so many processors, of the machine's.
+func (m *heldMap) on(cpus, machine uint64) uint64 {
+	return m.memory + (cpus*m.perCPU + min(cpus, maxExecRooms)*m.perRoom) - (machine*m.perCPU + min(machine, maxExecRooms)*m.perRoom)
 }
 
 // heldMaps is the maps that this process holds, by their descriptors: those that no Go variable shows, too.
@@ -71,7 +77,7 @@ func heldMaps(t testing.TB) map[ebpf.MapID]heldMap {
 }
 
 // describe finds out what else is to be known of a map.
-func (m *heldMap) describe(t testing.TB, cpus uint64) {
+func (m *heldMap) describe(t testing.TB) {
 	t.Helper()
 	opened, err := ebpf.NewMapFromID(m.id)
 	if err != nil {
@@ -88,17 +94,30 @@ func (m *heldMap) describe(t testing.TB, cpus uint64) {
 		m.memory = max(m.memory, uint64(info.MaxEntries))
 	}
 	value := uint64(info.ValueSize+7) &^ 7
+	element := 48 + uint64(info.KeySize+7)&^7 + value // struct htab_elem
+	const locks = 8 * 4                               // HASHTAB_MAP_LOCK_COUNT
 	if info.Flags&unix.BPF_F_NO_PREALLOC != 0 {
-		const element = 48 // struct htab_elem
-		m.growth = uint64(info.MaxEntries) * (element + uint64(info.KeySize+7)&^7 + value)
+		m.growth = uint64(info.MaxEntries) * element
 	}
 	switch info.Type {
-	case ebpf.PerCPUArray, ebpf.PerCPUHash, ebpf.LRUCPUHash:
+	case ebpf.PerCPUArray:
 		m.perCPU = value * uint64(info.MaxEntries)
-	default:
-		if m.name == "exec_rooms" { // an array with a value for each
-			m.perCPU = m.memory / cpus
+	case ebpf.PerCPUHash, ebpf.LRUCPUHash:
+		t.Errorf("%s has a value of each element for each CPU: nobody adds that up here", m.name)
+	case ebpf.Hash:
+		m.perCPU = locks
+		if info.Flags&unix.BPF_F_NO_PREALLOC == 0 {
+			m.perCPU += element + 8 // one more element, and where it is (htab_has_extra_elems)
 		}
+	case ebpf.LRUHash:
+		m.perCPU = locks
+	case ebpf.TaskStorage, ebpf.SkStorage:
+		m.perCPU = 2 * 16 // struct bpf_local_storage_map_bucket, to the next power of two
+	case ebpf.Array:
+		if slices.Contains([]string{"exec_rooms", "room_doors", "path_walks"}, m.name) {
+			m.perRoom = value
+		}
+	default: // the same on any number of them
 	}
 }
 
@@ -111,7 +130,7 @@ func TestKernelMapMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cpus := uint64(possible)
+	machine := uint64(possible)
 	before := heldMaps(t)
 	cfg := testConfig()
 	cfg.Pins = &Pins{Dir: pinDirectory(t), Version: "test"}
@@ -122,14 +141,13 @@ func TestKernelMapMemory(t *testing.T) {
 	}
 	defer tracer.Close()
 	var all []heldMap
-	var sum, perCPU, growth, perSandbox uint64
+	var perCPU, growth, perSandbox uint64
 	for id, m := range heldMaps(t) {
 		if _, old := before[id]; old {
 			continue
 		}
-		m.describe(t, cpus)
+		m.describe(t)
 		all = append(all, m)
-		sum += m.memory
 		perCPU += m.perCPU
 		switch m.name {
 		case "event_counts", "pin_sandboxes":
@@ -143,10 +161,18 @@ func TestKernelMapMemory(t *testing.T) {
 	for _, m := range all {
 		t.Logf("%-16s %9d bytes, of which for each CPU %d; %d more when it is full", m.name, m.memory, m.perCPU, m.growth)
 	}
-	t.Logf("%d maps: %d bytes on %d CPUs, %d for each CPU; %d on 64; when all are full %d more, and %d for each sandbox",
-		len(all), sum, cpus, perCPU, sum-cpus*perCPU+64*perCPU, growth, perSandbox)
-	if len(all) < 40 || sum < uint64(cfg.RingBytes) {
-		t.Fatalf("%d maps of %d bytes cannot be all: the ring alone has %d", len(all), sum, cfg.RingBytes)
+	sum := func(cpus uint64) (sum uint64) {
+		for i := range all {
+			sum += all[i].on(cpus, machine)
+		}
+		return sum
+	}
+	for _, cpus := range []uint64{2, 16, 64, 128} {
+		t.Logf("%d maps: %.1f MiB on %d CPUs, of which for each CPU %d bytes", len(all), float64(sum(cpus))/(1<<20), cpus, perCPU)
+	}
+	t.Logf("when all are full %d bytes more, and %d for each sandbox", growth, perSandbox)
+	if least := sum(machine); len(all) < 40 || least < uint64(cfg.RingBytes) {
+		t.Fatalf("%d maps of %d bytes cannot be all: the ring alone has %d", len(all), least, cfg.RingBytes)
 	}
 	if perCPU > perCPUBudget {
 		t.Errorf("%d bytes for each CPU, the budget is %d", perCPU, perCPUBudget)
@@ -154,11 +180,10 @@ func TestKernelMapMemory(t *testing.T) {
 	if perSandbox > perSandboxBudget {
 		t.Errorf("%d bytes for each sandbox, the budget is %d", perSandbox, perSandboxBudget)
 	}
-	fixed := sum - cpus*perCPU
-	if most := fixed + mapBudgetCPUs*perCPU; most > mapBudget {
+	if most := sum(mapBudgetCPUs); most > mapBudget {
 		t.Errorf("%d bytes on %d CPUs, the budget is %d", most, mapBudgetCPUs, mapBudget)
 	}
-	if most := fixed + fullCPUs*perCPU + growth; most > mapBudget {
+	if most := sum(fullCPUs) + growth; most > mapBudget {
 		t.Errorf("%d bytes on %d CPUs when the maps are full, the budget is %d", most, fullCPUs, mapBudget)
 	}
 }

@@ -16,15 +16,19 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-/* The task iterator can be preempted by an exec on the same CPU: it has a slot of its own. */
-#define PATH_SLOTS 3
-#define PATH_SLOT_EXEC 0
-#define PATH_SLOT_ITERATOR 1
-#define PATH_SLOT_MOVE 2
+/*
+ * Of the iterator there is one run at a time, by user space's care, and of the hook of moves by the kernel's, which calls it
+ * with a lock: a slot each for all CPUs. Each room of execs has one. The loader sets how many those are together.
+ */
+#define PATH_SHARED
+#define PATH_SLOT_ITERATOR 0
+#define PATH_SLOT_MOVE 1
+#define PATH_SLOT_EXEC 2
 
 #include "lib/compat.h"
 #include "lib/event.h"
 #include "lib/path.h"
+#include "lib/room.h"
 #include "lib/sandbox.h"
 #include "lib/task.h"
 
@@ -226,6 +230,7 @@ ABI_STRUCT(existing);
 ABI_STRUCT(move);
 ABI_STRUCT(stray);
 ABI_STRUCT(environment);
+ABI_STRUCT(room_door);
 ABI_ENUM(event_flags);
 ABI_ENUM(process_kind);
 ABI_ENUM(exec_flags);
@@ -251,20 +256,18 @@ struct environment_scan {
 	__u8 rest[EXEC_VARIABLE_BYTES];
 };
 
-/* exec_room is where one CPU puts an exec's record together. */
+/* exec_room is where an exec's record is put together. */
 struct exec_room {
 	struct environment_scan scan;
 	/* How much of text is written. */
 	__u32 used;
-	__u32 reserved;
+	/* The slot of path_walks that goes with it. */
+	__u32 walk;
 	struct exec exec;
 	__u8 text[EXEC_TEXT_MASK + 1 + EXEC_ARGUMENTS_BYTES];
 };
 
-/*
- * exec_rooms has a room a CPU; the loader sets how many. An array, since values of per-CPU maps are at
- * most 32 KiB. A program is never entered twice on one CPU, so the room is its own while it runs.
- */
+/* exec_rooms is as many as the loader says: see lib/room.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -585,7 +588,7 @@ static __always_inline void exec_executable(struct exec_room *room, struct mm_st
 	if (!(BPF_CORE_READ(file, f_path.mnt, mnt_flags) & MNT_READONLY) &&
 	    !(BPF_CORE_READ(inode, i_sb, s_flags) & SB_RDONLY))
 		exec->flags |= EXEC_WRITABLE;
-	walk = path_resolve_file(PATH_SLOT_EXEC, file);
+	walk = path_resolve_file(room->walk, file);
 	exec->executable_size = exec_text_path(room, walk);
 	if (walk && (walk->flags & PATH_PSEUDO))
 		exec->flags |= EXEC_PSEUDO;
@@ -689,19 +692,20 @@ static __always_inline __u64 exec_arguments(struct exec_room *room, const struct
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *binprm)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
 	__u64 sandbox = sandbox_current();
 	struct exec_room *room;
 	struct mm_struct *mm;
 	struct exec *exec;
 	__u64 size;
+	__s32 at;
 
 	if (!sandbox)
 		return 0;
 	/* An exec of another thread than the first makes it the first, without what was stored with that. */
 	if (task->pid != old_pid || !task->bpf_storage)
 		label_set(task, sandbox, sandbox_cgroup_of(task));
-	room = bpf_map_lookup_elem(&exec_rooms, &cpu);
+	at = room_take();
+	room = at < 0 ? NULL : bpf_map_lookup_elem(&exec_rooms, &at);
 	if (!room) {
 		event_lose(sandbox, PROCESS_EXEC);
 		return 0;
@@ -709,16 +713,18 @@ int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct li
 	exec = &room->exec;
 	__builtin_memset(exec, 0, sizeof(*exec));
 	room->used = 0;
+	room->walk = PATH_SLOT_EXEC + at;
 	event_header_fill(&exec->header, sandbox, PROCESS_EXEC);
 	exec->arguments = BPF_CORE_READ(binprm, argc);
 	mm = BPF_CORE_READ(task, mm);
 	exec_task(exec, task, binprm);
 	exec_executable(room, mm);
-	exec->directory_size = exec_text_path(room, path_resolve_cwd(PATH_SLOT_EXEC));
+	exec->directory_size = exec_text_path(room, path_resolve_cwd(room->walk));
 	exec_filename(room, binprm);
 	exec_environment(room, mm);
 	size = exec_arguments(room, mm);
 	event_output_as(sandbox, EVENT_VITAL | PROCESS_EXEC, exec, size);
+	room_leave(at);
 	return 0;
 }
 
@@ -918,9 +924,9 @@ struct existing_room {
 	__u8 text[PATH_END];
 };
 
-/* existing_rooms has a room for the iterator and one for the hook of moves, on each CPU. */
+/* existing_rooms has a room for the iterator and one for the hook of moves. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct existing_room);

@@ -26,17 +26,38 @@ const (
 	modeSetGroup = 0o2000
 )
 
+// maxExecRooms bounds the memory in which execs are told, to some 1.4 MiB: each takes 165 KiB, and on a machine of many
+// processors hardly ever as many of them are in an exec's hook at once. One more waits for the first of them.
+const maxExecRooms = 8
+
 // prepareProcess sizes the maps and enters the variables to look for.
 func prepareProcess(spec *ebpf.CollectionSpec, cfg *Config) error {
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return fmt.Errorf("counting CPUs: %w", err)
+	if err := prepareRooms(spec, cfg.execRooms); err != nil {
+		return err
 	}
-	spec.Maps["exec_rooms"].MaxEntries = uint32(cpus)
 	if err := spec.Variables["node_namespaces"].Set(nodeNamespaces()); err != nil {
 		return fmt.Errorf("setting the node's namespaces: %w", err)
 	}
 	spec.Maps["environments"].Contents = []ebpf.MapKV{{Key: uint32(0), Value: newEnvironment(cfg.Environment)}}
+	return nil
+}
+
+// prepareRooms makes so many rooms for execs, 0 for as many as there are processors, up to maxExecRooms.
+func prepareRooms(spec *ebpf.CollectionSpec, count int) error {
+	if count == 0 {
+		cpus, err := ebpf.PossibleCPU()
+		if err != nil {
+			return fmt.Errorf("counting CPUs: %w", err)
+		}
+		count = min(cpus, maxExecRooms)
+	}
+	rooms := uint32(count)
+	if err := spec.Variables["rooms"].Set(rooms); err != nil {
+		return fmt.Errorf("setting the number of rooms: %w", err)
+	}
+	spec.Maps["room_doors"].MaxEntries, spec.Maps["exec_rooms"].MaxEntries = rooms, rooms
+	// Before those of the rooms: one of the iterator, one of the hook of moves (PATH_SLOT_EXEC).
+	spec.Maps["path_walks"].MaxEntries = 2 + rooms
 	return nil
 }
 

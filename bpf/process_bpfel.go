@@ -173,6 +173,12 @@ const (
 	processProcessKindPROCESS_MOVE     processProcessKind = 5
 )
 
+type processRoomDoor struct {
+	_        structs.HostLayout
+	Taken    uint32
+	Reserved [15]uint32
+}
+
 type processStray struct {
 	_       structs.HostLayout
 	Sandbox uint64
@@ -236,6 +242,7 @@ const (
 	processMapExits              = "exits"
 	processMapLabels             = "labels"
 	processMapPathWalks          = "path_walks"
+	processMapRoomDoors          = "room_doors"
 	processMapSandboxes          = "sandboxes"
 	processMapStrayCounts        = "stray_counts"
 	processMapStrays             = "strays"
@@ -261,6 +268,7 @@ const (
 	processVarAbiMove            = "abi_move"
 	processVarAbiMoveFlags       = "abi_move_flags"
 	processVarAbiProcessKind     = "abi_process_kind"
+	processVarAbiRoomDoor        = "abi_room_door"
 	processVarAbiStray           = "abi_stray"
 	processVarAbiTaskCredentials = "abi_task_credentials"
 	processVarAbiTaskNamespaces  = "abi_task_namespaces"
@@ -273,6 +281,7 @@ const (
 	processVarExistingSandbox    = "existing_sandbox"
 	processVarNodeNamespaces     = "node_namespaces"
 	processVarProbeIndex         = "probe_index"
+	processVarRooms              = "rooms"
 )
 
 // loadProcess returns the embedded CollectionSpec for process.
@@ -336,6 +345,7 @@ type processMapSpecs struct {
 	Exits         *ebpf.MapSpec `ebpf:"exits"`
 	Labels        *ebpf.MapSpec `ebpf:"labels"`
 	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
+	RoomDoors     *ebpf.MapSpec `ebpf:"room_doors"`
 	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays        *ebpf.MapSpec `ebpf:"strays"`
@@ -362,6 +372,7 @@ type processVariableSpecs struct {
 	AbiMove            *ebpf.VariableSpec `ebpf:"abi_move"`
 	AbiMoveFlags       *ebpf.VariableSpec `ebpf:"abi_move_flags"`
 	AbiProcessKind     *ebpf.VariableSpec `ebpf:"abi_process_kind"`
+	AbiRoomDoor        *ebpf.VariableSpec `ebpf:"abi_room_door"`
 	AbiStray           *ebpf.VariableSpec `ebpf:"abi_stray"`
 	AbiTaskCredentials *ebpf.VariableSpec `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.VariableSpec `ebpf:"abi_task_namespaces"`
@@ -374,6 +385,7 @@ type processVariableSpecs struct {
 	ExistingSandbox    *ebpf.VariableSpec `ebpf:"existing_sandbox"`
 	NodeNamespaces     *ebpf.VariableSpec `ebpf:"node_namespaces"`
 	ProbeIndex         *ebpf.VariableSpec `ebpf:"probe_index"`
+	Rooms              *ebpf.VariableSpec `ebpf:"rooms"`
 }
 
 // processObjects contains all objects after they have been loaded into the kernel.
@@ -404,6 +416,7 @@ type processMaps struct {
 	Exits         *ebpf.Map `ebpf:"exits"`
 	Labels        *ebpf.Map `ebpf:"labels"`
 	PathWalks     *ebpf.Map `ebpf:"path_walks"`
+	RoomDoors     *ebpf.Map `ebpf:"room_doors"`
 	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
 	Strays        *ebpf.Map `ebpf:"strays"`
@@ -421,6 +434,7 @@ func (m *processMaps) Close() error {
 		m.Exits,
 		m.Labels,
 		m.PathWalks,
+		m.RoomDoors,
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
@@ -448,6 +462,7 @@ type processVariables struct {
 	AbiMove            *ebpf.Variable `ebpf:"abi_move"`
 	AbiMoveFlags       *ebpf.Variable `ebpf:"abi_move_flags"`
 	AbiProcessKind     *ebpf.Variable `ebpf:"abi_process_kind"`
+	AbiRoomDoor        *ebpf.Variable `ebpf:"abi_room_door"`
 	AbiStray           *ebpf.Variable `ebpf:"abi_stray"`
 	AbiTaskCredentials *ebpf.Variable `ebpf:"abi_task_credentials"`
 	AbiTaskNamespaces  *ebpf.Variable `ebpf:"abi_task_namespaces"`
@@ -460,6 +475,7 @@ type processVariables struct {
 	ExistingSandbox    *ebpf.Variable `ebpf:"existing_sandbox"`
 	NodeNamespaces     *ebpf.Variable `ebpf:"node_namespaces"`
 	ProbeIndex         *ebpf.Variable `ebpf:"probe_index"`
+	Rooms              *ebpf.Variable `ebpf:"rooms"`
 }
 
 // processPrograms contains all programs after they have been loaded into the kernel.

@@ -26,8 +26,6 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#define PATH_SLOTS 2
-
 /* ring_kind is beyond those of records about files (enum file_kind), which come first. */
 enum ring_kind {
 	RING_SOCKET = 5,
@@ -157,7 +155,7 @@ __noinline int pending_path(__u64 name, __s32 directory)
 {
 	__u32 zero = 0;
 	struct pending *pending = bpf_map_lookup_elem(&pending_rooms, &zero);
-	struct claim *claim = claim_kernel(0, (struct filename *)name, directory, FILE_WALK);
+	struct claim *claim = claim_kernel((struct filename *)name, directory, FILE_WALK);
 
 	if (!pending || !claim)
 		return -1;
@@ -170,7 +168,7 @@ __noinline int pending_second(__u64 name, __s32 directory)
 {
 	__u32 zero = 0;
 	struct pending *pending = bpf_map_lookup_elem(&pending_rooms, &zero);
-	struct claim *claim = claim_kernel(1, (struct filename *)name, directory, FILE_WALK);
+	struct claim *claim = claim_kernel((struct filename *)name, directory, FILE_WALK);
 
 	if (!pending || !claim)
 		return -1;
@@ -286,10 +284,9 @@ static __always_inline void pending_tell(struct pending *pending, struct io_kioc
 	__u64 sandbox = pending->header.sandbox;
 	struct change_record *change;
 	struct open_record *open;
-	__u32 zero = 0;
 
 	if (pending->operation) {
-		change = bpf_map_lookup_elem(&change_records, &zero);
+		change = change_record_room();
 		if (!change)
 			return;
 		__builtin_memset(&change->change, 0, sizeof(change->change));
@@ -302,7 +299,7 @@ static __always_inline void pending_tell(struct pending *pending, struct io_kioc
 		change_record_submit(sandbox, change);
 		return;
 	}
-	open = bpf_map_lookup_elem(&open_records, &zero);
+	open = open_record_room();
 	if (!open)
 		return;
 	__builtin_memset(&open->open, 0, sizeof(open->open));

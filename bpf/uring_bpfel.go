@@ -180,15 +180,14 @@ const (
 	uringMapAccepted               = "accepted"
 	uringMapAccepts                = "accepts"
 	uringMapAttempts               = "attempts"
-	uringMapChangeRecords          = "change_records"
 	uringMapClaims                 = "claims"
 	uringMapConnections            = "connections"
 	uringMapDatagramFlows          = "datagram_flows"
 	uringMapDatagramSockets        = "datagram_sockets"
 	uringMapEventCounts            = "event_counts"
 	uringMapEvents                 = "events"
+	uringMapFileRecords            = "file_records"
 	uringMapHostSearches           = "host_searches"
-	uringMapOpenRecords            = "open_records"
 	uringMapOtherTransfers         = "other_transfers"
 	uringMapPathWalks              = "path_walks"
 	uringMapPendingCalls           = "pending_calls"
@@ -281,15 +280,14 @@ type uringMapSpecs struct {
 	Accepted        *ebpf.MapSpec `ebpf:"accepted"`
 	Accepts         *ebpf.MapSpec `ebpf:"accepts"`
 	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
-	ChangeRecords   *ebpf.MapSpec `ebpf:"change_records"`
 	Claims          *ebpf.MapSpec `ebpf:"claims"`
 	Connections     *ebpf.MapSpec `ebpf:"connections"`
 	DatagramFlows   *ebpf.MapSpec `ebpf:"datagram_flows"`
 	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	FileRecords     *ebpf.MapSpec `ebpf:"file_records"`
 	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
-	OpenRecords     *ebpf.MapSpec `ebpf:"open_records"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
 	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
@@ -352,15 +350,14 @@ type uringMaps struct {
 	Accepted        *ebpf.Map `ebpf:"accepted"`
 	Accepts         *ebpf.Map `ebpf:"accepts"`
 	Attempts        *ebpf.Map `ebpf:"attempts"`
-	ChangeRecords   *ebpf.Map `ebpf:"change_records"`
 	Claims          *ebpf.Map `ebpf:"claims"`
 	Connections     *ebpf.Map `ebpf:"connections"`
 	DatagramFlows   *ebpf.Map `ebpf:"datagram_flows"`
 	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
+	FileRecords     *ebpf.Map `ebpf:"file_records"`
 	HostSearches    *ebpf.Map `ebpf:"host_searches"`
-	OpenRecords     *ebpf.Map `ebpf:"open_records"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
 	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
@@ -385,15 +382,14 @@ func (m *uringMaps) Close() error {
 		m.Accepted,
 		m.Accepts,
 		m.Attempts,
-		m.ChangeRecords,
 		m.Claims,
 		m.Connections,
 		m.DatagramFlows,
 		m.DatagramSockets,
 		m.EventCounts,
 		m.Events,
+		m.FileRecords,
 		m.HostSearches,
-		m.OpenRecords,
 		m.OtherTransfers,
 		m.PathWalks,
 		m.PendingCalls,

@@ -22,9 +22,6 @@
 /* AT_FDCWD is a macro of the kernel, which BTF does not carry. */
 #define AT_FDCWD (-100)
 
-/* CLAIM_SLOTS: a call names at most two paths. */
-#define CLAIM_SLOTS 2
-
 /* claim is one text, and what is known of it (enum path_flags). mix is lib/failed.h's, which makes it out of the text. */
 struct claim {
 	__u32 size;
@@ -36,20 +33,23 @@ struct claim {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, CLAIM_SLOTS);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct claim);
 } claims SEC(".maps");
 
-static __always_inline struct claim *claim_slot(__u32 slot)
+/* claim_slot is the CPU's, of which there is one: a call that names two paths has the first one copied before the second is read. */
+static __always_inline struct claim *claim_slot(void)
 {
-	return bpf_map_lookup_elem(&claims, &slot);
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&claims, &zero);
 }
 
 /* claim_text reads a path of the caller's memory into the slot as it stands there. */
-static __always_inline struct claim *claim_text(__u32 slot, __u64 path)
+static __always_inline struct claim *claim_text(__u64 path)
 {
-	struct claim *claim = claim_slot(slot);
+	struct claim *claim = claim_slot();
 	char last = 0;
 	long size;
 
@@ -100,12 +100,12 @@ static __always_inline void claim_directory(struct claim *claim, __s32 directory
 }
 
 /*
- * claim_finish makes the path in a slot absolute, using the slot of path_walks that is named. A global function: verified
+ * claim_finish makes the path in the slot absolute, using the slot of path_walks that is named. A global function: verified
  * once, not in each of its callers.
  */
-__noinline int claim_finish(__u32 slot, __s32 directory, __u32 walk_slot)
+__noinline int claim_finish(__s32 directory, __u32 walk_slot)
 {
-	struct claim *claim = claim_slot(slot);
+	struct claim *claim = claim_slot();
 
 	if (!claim)
 		return -1;
@@ -117,9 +117,9 @@ __noinline int claim_finish(__u32 slot, __s32 directory, __u32 walk_slot)
  * claim_read reads the path at an address of the caller's into the slot and makes it absolute, using the
  * slot of path_walks that is named. A global function: verified once, not in each of its callers.
  */
-__noinline int claim_read(__u32 slot, __u64 path, __s32 directory, __u32 walk_slot)
+__noinline int claim_read(__u64 path, __s32 directory, __u32 walk_slot)
 {
-	struct claim *claim = claim_text(slot, path);
+	struct claim *claim = claim_text(path);
 
 	if (!claim)
 		return -1;
@@ -127,10 +127,10 @@ __noinline int claim_read(__u32 slot, __u64 path, __s32 directory, __u32 walk_sl
 	return claim->size;
 }
 
-/* claim_kernel_text puts a path that the kernel has copied into a claim slot as it is. */
-static __always_inline struct claim *claim_kernel_text(__u32 slot, struct filename *name)
+/* claim_kernel_text puts a path that the kernel has copied into the slot as it is. */
+static __always_inline struct claim *claim_kernel_text(struct filename *name)
 {
-	struct claim *claim = claim_slot(slot);
+	struct claim *claim = claim_slot();
 	const char *text = BPF_CORE_READ(name, name);
 	long size;
 
@@ -146,10 +146,10 @@ static __always_inline struct claim *claim_kernel_text(__u32 slot, struct filena
 }
 
 /* claim_kernel is that, made absolute. */
-static __always_inline struct claim *claim_kernel(__u32 slot, struct filename *name,
-						  __s32 directory, __u32 walk_slot)
+static __always_inline struct claim *claim_kernel(struct filename *name, __s32 directory,
+						  __u32 walk_slot)
 {
-	struct claim *claim = claim_kernel_text(slot, name);
+	struct claim *claim = claim_kernel_text(name);
 
 	if (claim && claim->size)
 		claim_directory(claim, directory, walk_slot);

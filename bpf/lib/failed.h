@@ -23,13 +23,13 @@
 #include "siphash.h"
 
 /*
- * failed_mix makes the mix of an open that failed, whose path is in the first claim slot as it was asked for: 0 for one
+ * failed_mix makes the mix of an open that failed, whose path is in the claim slot as it was asked for: 0 for one
  * that is told every time. A global function: verified once, not with all that came before.
  */
 __noinline int failed_mix(__u32 error, __u32 asked, __s32 directory)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct claim *claim = claim_slot(0);
+	struct claim *claim = claim_slot();
 	struct siphash hash;
 	__u32 size, i;
 
@@ -64,7 +64,7 @@ __noinline int failed_mix(__u32 error, __u32 asked, __s32 directory)
 	return 1;
 }
 
-/* failed_key makes out which failed open this is, by the first claim slot. Its mix is 0 for one that is always told. */
+/* failed_key makes out which failed open this is, by the claim slot. Its mix is 0 for one that is always told. */
 static __always_inline void failed_key(struct repeat_key *key, struct claim *claim, __u32 error,
 				       __u32 asked, __s32 directory)
 {

@@ -17,9 +17,11 @@
 #include "hostpath.h"
 #include "path.h"
 
-/* The slots of path_walks that file records use. */
+/*
+ * The slot of path_walks that file records use. One: the text of each walk is copied to where it belongs before the next
+ * is begun.
+ */
 #define FILE_WALK 0
-#define FILE_WALK_HOST 1
 
 /* FILE_TAIL is room for three paths, and slack for the verifier: see tail_append. */
 #define FILE_TAIL 16384
@@ -118,19 +120,34 @@ struct change_record {
 	__u8 tail[FILE_TAIL];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct open_record);
-} open_records SEC(".maps");
+/* file_record is a record of either form: each call is told by one of them. */
+union file_record {
+	struct open_record open;
+	struct change_record change;
+};
 
+/* file_records is where a CPU puts one together. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct change_record);
-} change_records SEC(".maps");
+	__type(value, union file_record);
+} file_records SEC(".maps");
+
+/* open_record_room and change_record_room are the CPU's record as what is to be told, as it was left. */
+static __always_inline struct open_record *open_record_room(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&file_records, &zero);
+}
+
+static __always_inline struct change_record *change_record_room(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&file_records, &zero);
+}
 
 /* tail_append copies a text to a place in the tail and returns how long it was. */
 static __always_inline __u32 tail_append(__u8 *tail, __u32 at, const void *text, __u32 size)
@@ -163,8 +180,7 @@ static __always_inline __u32 tail_walk(__u8 *tail, __u32 at, const struct path_w
 /* open_record_begin is the CPU's record with its header filled in and the rest zeroed, or NULL. */
 static __always_inline struct open_record *open_record_begin(__u64 sandbox, __u16 kind)
 {
-	__u32 zero = 0;
-	struct open_record *record = bpf_map_lookup_elem(&open_records, &zero);
+	struct open_record *record = open_record_room();
 
 	if (!record)
 		return NULL;
@@ -175,8 +191,7 @@ static __always_inline struct open_record *open_record_begin(__u64 sandbox, __u1
 
 static __always_inline struct change_record *change_record_begin(__u64 sandbox)
 {
-	__u32 zero = 0;
-	struct change_record *record = bpf_map_lookup_elem(&change_records, &zero);
+	struct change_record *record = change_record_room();
 
 	if (!record)
 		return NULL;
@@ -203,15 +218,15 @@ static __always_inline void open_record_file(struct open_record *record, struct 
 		return;
 	record->open.path_flags = walk->flags;
 	record->open.path_size = tail_walk(record->tail, 0, walk);
-	walk = path_resolve_file_host(FILE_WALK_HOST, file);
+	walk = path_resolve_file_host(FILE_WALK, file);
 	if (walk)
 		record->open.host_size = tail_walk(record->tail, record->open.path_size, walk);
 }
 
-/* open_record_claim puts the text of a claim slot in as the path: the caller's word. */
-static __always_inline void open_record_claim(struct open_record *record, __u32 slot)
+/* open_record_claim puts the claim's text in as the path: the caller's word. */
+static __always_inline void open_record_claim(struct open_record *record)
 {
-	struct claim *claim = claim_slot(slot);
+	struct claim *claim = claim_slot();
 
 	if (!claim)
 		return;
@@ -220,10 +235,10 @@ static __always_inline void open_record_claim(struct open_record *record, __u32 
 	record->open.path_size = tail_append(record->tail, 0, claim->bytes, claim->size);
 }
 
-/* open_record_asked adds the text of a claim slot as what was asked for. */
-static __always_inline void open_record_asked(struct open_record *record, __u32 slot)
+/* open_record_asked adds the claim's text as what was asked for. */
+static __always_inline void open_record_asked(struct open_record *record)
 {
-	struct claim *claim = claim_slot(slot);
+	struct claim *claim = claim_slot();
 
 	if (claim)
 		record->open.asked_size =
@@ -260,15 +275,15 @@ static __always_inline void change_record_file(struct change_record *record, str
 		return;
 	record->change.path_flags = walk->flags;
 	record->change.path_size = tail_walk(record->tail, 0, walk);
-	walk = path_resolve_file_host(FILE_WALK_HOST, file);
+	walk = path_resolve_file_host(FILE_WALK, file);
 	if (walk)
 		record->change.host_size = tail_walk(record->tail, record->change.path_size, walk);
 }
 
-/* change_record_claim puts the text of a claim slot in as the path, and of another as the second one. */
-static __always_inline void change_record_claim(struct change_record *record, __u32 slot)
+/* change_record_claim puts the claim's text in as the path, change_record_second that of a later claim as the second one. */
+static __always_inline void change_record_claim(struct change_record *record)
 {
-	struct claim *claim = claim_slot(slot);
+	struct claim *claim = claim_slot();
 
 	if (!claim)
 		return;
@@ -277,9 +292,9 @@ static __always_inline void change_record_claim(struct change_record *record, __
 	record->change.path_size = tail_append(record->tail, 0, claim->bytes, claim->size);
 }
 
-static __always_inline void change_record_second(struct change_record *record, __u32 slot)
+static __always_inline void change_record_second(struct change_record *record)
 {
-	struct claim *claim = claim_slot(slot);
+	struct claim *claim = claim_slot();
 
 	if (!claim)
 		return;

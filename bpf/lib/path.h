@@ -21,7 +21,8 @@
  *
  * The includer may define PATH_SLOTS before: each program that can interrupt another one of the
  * same object needs its own slot. A program cannot interrupt itself on one CPU: the kernel counts
- * the second run as missed.
+ * the second run as missed. Each CPU has slots of its own, unless the includer defines PATH_SHARED: then
+ * all have the same ones, as many as the loader says, and who uses one must have it alone.
  */
 #ifndef WATCHGLASS_PATH_H
 #define WATCHGLASS_PATH_H
@@ -43,6 +44,11 @@
 
 #ifndef PATH_SLOTS
 #define PATH_SLOTS 1
+#endif
+#ifdef PATH_SHARED
+#define PATH_MAP BPF_MAP_TYPE_ARRAY
+#else
+#define PATH_MAP BPF_MAP_TYPE_PERCPU_ARRAY
 #endif
 
 enum path_flags {
@@ -73,7 +79,7 @@ struct path_walk {
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, PATH_MAP);
 	__uint(max_entries, PATH_SLOTS);
 	__type(key, __u32);
 	__type(value, struct path_walk);

@@ -101,7 +101,7 @@ static __always_inline bool repeat_mix_near(__u64 *mix, const __u64 words[REPEAT
 static __always_inline bool repeat_mix_far(__u64 *mix, __u64 path, __s32 directory,
 					   __u64 tail[REPEAT_WORDS])
 {
-	struct claim *claim = claim_text(0, path);
+	struct claim *claim = claim_text(path);
 	__u32 size, from;
 	int i;
 

@@ -27,13 +27,26 @@
 
 /* RESOLVED_CHANGES is how many threads can be inside of such a call at once; the loader makes it 1 where none is looked at. */
 #define RESOLVED_CHANGES 64
+/* RESOLVED_PLACES is in how many places a thread's may be, RESOLVED_MIX and RESOLVED_SHIFT what makes the first of them. */
+#define RESOLVED_PLACES 8
+#define RESOLVED_MIX 0x9e3779b1u
+#define RESOLVED_SHIFT 26
 
-/* resolved_changes is by thread. Each is taken out at the call's return. */
+/* resolved_change is what is kept of a thread's call; thread is 0 where the place is nobody's. */
+struct resolved_change {
+	__u64 thread;
+	struct change_record record;
+};
+
+/*
+ * resolved_changes is by thread. Each is let go of at the call's return. Not a hash, of which the kernel would keep another
+ * element for each CPU.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, RESOLVED_CHANGES);
-	__type(key, __u64);
-	__type(value, struct change_record);
+	__type(key, __u32);
+	__type(value, struct resolved_change);
 } resolved_changes SEC(".maps");
 
 /*
@@ -72,6 +85,51 @@ static __always_inline struct path_walk *resolved_walk(const struct resolved_pat
 	return path_walk_slot(FILE_WALK);
 }
 
+/* resolved_place is one of the places of a thread, NULL where there are no more. */
+static __always_inline struct resolved_change *resolved_place(__u64 thread, __u32 index)
+{
+	__u32 place =
+		(((__u32)thread * RESOLVED_MIX >> RESOLVED_SHIFT) + index) & (RESOLVED_CHANGES - 1);
+
+	return bpf_map_lookup_elem(&resolved_changes, &place);
+}
+
+/* resolved_taken is what is kept of the current thread's call, NULL for nothing. */
+static __always_inline struct resolved_change *resolved_taken(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	__u32 i;
+
+	for (i = 0; i < RESOLVED_PLACES; i++) {
+		struct resolved_change *change = resolved_place(thread, i);
+
+		if (!change)
+			break;
+		if (change->thread == thread)
+			return change;
+	}
+	return NULL;
+}
+
+/* resolved_take is a place for the current thread: the one that it has, or one of nobody's, NULL where others have all. */
+static __always_inline struct resolved_change *resolved_take(void)
+{
+	struct resolved_change *change = resolved_taken();
+	__u64 thread = bpf_get_current_pid_tgid();
+	__u32 i;
+
+	if (change)
+		return change;
+	for (i = 0; i < RESOLVED_PLACES; i++) {
+		change = resolved_place(thread, i);
+		if (!change)
+			break;
+		if (!__sync_val_compare_and_swap(&change->thread, 0, thread))
+			return change;
+	}
+	return NULL;
+}
+
 /* resolved_begin fills the CPU's record with a path and what is there; not 0 when it cannot. A global function: verified once. */
 __noinline int resolved_begin(__u64 sandbox)
 {
@@ -98,9 +156,9 @@ __noinline int resolved_begin(__u64 sandbox)
 		return -1;
 	record->change.path_flags = walk->flags & ~PATH_DELETED;
 	record->change.path_size = tail_walk(record->tail, 0, walk);
-	if (!host_differs() || path_resolve_host(FILE_WALK_HOST, path->mount, path->dentry) <= 0)
+	if (!host_differs() || path_resolve_host(FILE_WALK, path->mount, path->dentry) <= 0)
 		return 0;
-	walk = path_walk_slot(FILE_WALK_HOST);
+	walk = path_walk_slot(FILE_WALK);
 	if (walk)
 		record->change.host_size = tail_walk(record->tail, record->change.path_size, walk);
 	return 0;
@@ -109,8 +167,8 @@ __noinline int resolved_begin(__u64 sandbox)
 /* resolved_second adds another path; not 0 when it cannot. */
 __noinline int resolved_second(void)
 {
-	__u32 zero = 0, one = 1;
-	struct change_record *record = bpf_map_lookup_elem(&change_records, &zero);
+	struct change_record *record = change_record_room();
+	__u32 one = 1;
 	struct resolved_path *path = bpf_map_lookup_elem(&resolved_paths, &one);
 	struct path_walk *walk;
 
@@ -128,8 +186,7 @@ __noinline int resolved_second(void)
 /* resolved_text adds a text of the kernel's as the second path. */
 static __always_inline void resolved_text(const char *text)
 {
-	__u32 zero = 0;
-	struct change_record *record = bpf_map_lookup_elem(&change_records, &zero);
+	struct change_record *record = change_record_room();
 	__u32 at;
 	long size;
 
@@ -144,27 +201,27 @@ static __always_inline void resolved_text(const char *text)
 /* resolved_keep keeps the CPU's record for the return of the call that the current thread is in. */
 static __always_inline void resolved_keep(void)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	__u32 zero = 0;
-	struct change_record *record = bpf_map_lookup_elem(&change_records, &zero);
+	struct change_record *record = change_record_room();
+	struct resolved_change *kept;
+	__u64 size;
 
-	if (record)
-		bpf_map_update_elem(&resolved_changes, &thread, record, BPF_ANY);
+	if (!record)
+		return;
+	kept = resolved_take();
+	if (!kept)
+		return;
+	size = record->change.path_size + record->change.host_size + record->change.second_size;
+	bpf_probe_read_kernel(&kept->record, sizeof(record->change) + (size & FILE_TAIL_MASK),
+			      record);
 }
 
-/* resolved_taken is what is kept of the current thread's call, NULL for nothing; resolved_drop lets go of it. */
-static __always_inline struct change_record *resolved_taken(void)
-{
-	__u64 thread = bpf_get_current_pid_tgid();
-
-	return bpf_map_lookup_elem(&resolved_changes, &thread);
-}
-
+/* resolved_drop lets go of what is kept of the current thread's call. */
 static __always_inline void resolved_drop(void)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
+	struct resolved_change *kept = resolved_taken();
 
-	bpf_map_delete_elem(&resolved_changes, &thread);
+	if (kept)
+		__sync_lock_test_and_set(&kept->thread, 0);
 }
 
 #endif
