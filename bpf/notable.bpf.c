@@ -60,7 +60,7 @@ enum notable_abi {
 enum notable_flags {
 	/* Told only when it was refused for lack of a right. */
 	NOTABLE_DENIED = 1,
-	/* 16 bytes that an argument points to were read. */
+	/* 16 bytes that an argument points to were read, and follow. */
 	NOTABLE_POINTED = 2,
 	/* Told only when it makes memory executable that is no unchanged file: once a process, for each form of it. */
 	NOTABLE_MEMORY = 4,
@@ -71,36 +71,55 @@ enum notable_flags {
 	NOTABLE_WRITABLE = 64,
 	/* The memory is where the result says, not the first argument. */
 	NOTABLE_MAPS = 128,
+	/* The namespaces are told, and follow. */
+	NOTABLE_SPACES = 256,
 };
 
 /* notable_spec says what to tell of a system call. */
 struct notable_spec {
 	__u8 listed;
-	/* A bit for each argument that is a string. */
-	__u8 strings;
 	/* One more than the argument whose first 16 bytes are told, 0 for none. */
 	__u8 pointed;
-	__u8 flags;
+	/* How many arguments are told. */
+	__u8 arguments;
 	/* How many of values count: then only calls with one of these as their first argument are told. */
-	__u32 count;
+	__u8 count;
+	/* Those that are strings, four bits each from the lowest: one more than the argument, 0 for no more. */
+	__u16 strings;
+	__u16 flags;
 	__u32 values[NOTABLE_VALUES];
 };
 
-/* call is one finished system call. */
+/*
+ * call is one finished system call. What there is of it follows, in this order and without padding: the arguments, a word
+ * each; with NOTABLE_POINTED two words that one of them points to; with NOTABLE_SPACES a struct task_namespaces; the
+ * strings.
+ */
 struct call {
 	struct event_header header;
-	__u64 arguments[NOTABLE_ARGUMENTS];
 	__s64 result;
-	__u64 pointed[2];
-	__u32 number;
-	__u32 abi;
-	__u32 flags;
-	/* The sizes of the strings, in the order of their arguments, without a NUL: the caller's word. */
-	__u32 sizes[NOTABLE_STRINGS];
 	/* After the call. */
 	struct task_credentials credentials;
-	struct task_namespaces namespaces;
-	__u8 text[NOTABLE_STRINGS][NOTABLE_TEXT_BYTES];
+	__u16 number;
+	__u8 abi;
+	__u8 arguments;
+	__u16 flags;
+	/* The sizes of the strings, in the order of their arguments, without a NUL: the caller's word. */
+	__u16 sizes[NOTABLE_STRINGS];
+	__u32 reserved;
+};
+
+/* Room for all that can follow, and slack for the verifier: a string at any masked place. */
+#define CALL_TAIL 2560
+#define CALL_TAIL_MASK 2047
+
+/* call_room is where one is put together. The arguments are stored all, as words, and what follows those that are told over the rest. */
+struct call_room {
+	struct call call;
+	union {
+		__u64 words[8];
+		__u8 tail[CALL_TAIL];
+	};
 };
 
 /* signal is a signal to another process, of another process group or sandbox; the header is about the sender. */
@@ -123,6 +142,7 @@ struct signal {
 
 ABI_STRUCT(notable_spec);
 ABI_STRUCT(call);
+ABI_STRUCT(task_namespaces);
 ABI_STRUCT(signal);
 ABI_ENUM(notable_kind);
 ABI_ENUM(notable_abi);
@@ -135,6 +155,17 @@ struct {
 	__type(key, __u32);
 	__type(value, struct notable_spec);
 } notable_specs SEC(".maps");
+
+/*
+ * call_rooms has a room a CPU: a tracepoint's program is not preempted, and of those on the return of functions the kernel
+ * lets none begin on a CPU where another is at work.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct call_room);
+} call_rooms SEC(".maps");
 
 /* call_wanted says whether a call with that first argument and result is told. */
 static __always_inline bool call_wanted(const struct notable_spec *spec, __u32 first, long ret)
@@ -223,40 +254,74 @@ static __always_inline __u32 memory_notable(__u64 sandbox, __u64 address)
 	return 0;
 }
 
-/* call_strings reads the strings that arguments point to. */
-static __always_inline void call_strings(struct call *call, __u32 mask)
+/* call_strings adds the strings that arguments point to, and returns how long the tail is with them. */
+static __always_inline __u32 call_strings(struct call_room *room, __u32 strings, __u32 at)
 {
-	__u32 next = 0;
 	__u32 i;
 
-	for (i = 0; i < NOTABLE_ARGUMENTS; i++) {
+#pragma unroll
+	for (i = 0; i < NOTABLE_STRINGS; i++) {
+		__u32 argument = strings >> (4 * i) & 15;
 		long size;
 
-		if (!(mask & (1u << i)) || next >= NOTABLE_STRINGS)
-			continue;
-		size = compat_read_user_str(call->text[next], NOTABLE_TEXT_BYTES,
-					    (void *)call->arguments[i]);
+		if (!argument)
+			break;
+		size = compat_read_user_str(&room->tail[at & CALL_TAIL_MASK], NOTABLE_TEXT_BYTES,
+					    (void *)room->words[(argument - 1) & 7]);
 		if (size == NOTABLE_TEXT_BYTES)
-			call->header.flags |= EVENT_TRUNCATED;
-		call->sizes[next] = size > 0 ? size - 1 : 0;
-		next++;
+			room->call.header.flags |= EVENT_TRUNCATED;
+		size = size > 0 ? size - 1 : 0;
+		room->call.sizes[i] = (__u16)size;
+		at += (__u32)size;
 	}
+	return at;
+}
+
+/* call_told puts what a call was given and pointed to into the room, and returns how long that is. */
+static __always_inline __u32 call_told(struct call_room *room, const struct notable_spec *spec,
+				       const struct pt_regs *regs, __u32 compat)
+{
+	__u32 at = (spec->arguments & 7) * sizeof(__u64);
+	__u64 pointed = 0;
+	__u32 i;
+
+	room->call.arguments = spec->arguments & 7;
+#pragma unroll
+	for (i = 0; i < NOTABLE_ARGUMENTS; i++) {
+		__u64 value = syscall_argument(regs, compat, i);
+
+		room->words[i] = value;
+		if (spec->pointed == i + 1)
+			pointed = value;
+	}
+	if (spec->pointed && !bpf_probe_read_user(&room->tail[at & CALL_TAIL_MASK],
+						  2 * sizeof(__u64), (void *)pointed)) {
+		room->call.flags |= NOTABLE_POINTED;
+		at += 2 * sizeof(__u64);
+	}
+	if (spec->flags & NOTABLE_SPACES) {
+		room->call.flags |= NOTABLE_SPACES;
+		task_read_namespaces((struct task_namespaces *)&room->tail[at & CALL_TAIL_MASK],
+				     bpf_get_current_task_btf());
+		at += sizeof(struct task_namespaces);
+	}
+	return call_strings(room, spec->strings, at);
 }
 
 /* call_finished reports a finished call of those that the table lists. */
 static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 compat = syscall_compat(regs);
 	__u32 number = syscall_number(regs);
 	__u32 abi = compat ? NOTABLE_COMPAT : NOTABLE_NATIVE;
 	struct notable_spec *spec;
+	struct call_room *room;
 	struct call *call;
-	__u64 pointed = 0;
 	__u64 sandbox;
 	__u32 memory = 0;
+	__u32 zero = 0;
+	__u32 size;
 	__u32 key;
-	__u32 i;
 
 	if (!compat && syscall_x32(number)) {
 		abi = NOTABLE_X32;
@@ -281,30 +346,23 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 		if (!memory)
 			return;
 	}
-	call = event_reserve_as(sandbox, EVENT_KEPT | NOTABLE_CALL, sizeof(*call));
-	if (!call)
+	room = bpf_map_lookup_elem(&call_rooms, &zero);
+	if (!room) {
+		event_lose(sandbox, NOTABLE_CALL);
 		return;
-	event_header_fill(&call->header, sandbox, NOTABLE_CALL);
-#pragma unroll
-	for (i = 0; i < NOTABLE_ARGUMENTS; i++) {
-		call->arguments[i] = syscall_argument(regs, compat, i);
-		if (spec->pointed == i + 1)
-			pointed = call->arguments[i];
 	}
+	call = &room->call;
+	event_header_fill(&call->header, sandbox, NOTABLE_CALL);
 	call->result = ret;
-	call->number = number;
-	call->abi = abi;
-	call->flags = memory;
+	task_read_credentials(&call->credentials, bpf_get_current_task_btf());
+	call->number = (__u16)number;
+	call->abi = (__u8)abi;
+	call->flags = (__u16)memory;
 	__builtin_memset(call->sizes, 0, sizeof(call->sizes));
-	call->pointed[0] = 0;
-	call->pointed[1] = 0;
-	if (spec->pointed &&
-	    !bpf_probe_read_user(call->pointed, sizeof(call->pointed), (void *)pointed))
-		call->flags |= NOTABLE_POINTED;
-	task_read_credentials(&call->credentials, task);
-	task_read_namespaces(&call->namespaces, task);
-	call_strings(call, spec->strings);
-	event_submit(call);
+	call->reserved = 0;
+	size = call_told(room, spec, regs, compat);
+	event_output_as(sandbox, EVENT_KEPT | NOTABLE_CALL, call,
+			sizeof(*call) + (size & CALL_TAIL_MASK));
 }
 
 /*

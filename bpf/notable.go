@@ -14,8 +14,12 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// notableNumbers bounds the numbers of each calling convention (NOTABLE_NUMBERS).
-const notableNumbers = 1024
+const (
+	// notableNumbers bounds the numbers of each calling convention (NOTABLE_NUMBERS).
+	notableNumbers = 1024
+	// maxArguments is how many arguments a call has at most (NOTABLE_ARGUMENTS).
+	maxArguments = 6
+)
 
 // notable is one notable system call: what is told of it, by kernel and decoder alike.
 type notable struct {
@@ -100,27 +104,34 @@ func (t *notableTable) prepare(spec *ebpf.CollectionSpec, _ *Config) error {
 
 // spec is the kernel's form of the call.
 func (n *notable) spec() (notableNotableSpec, error) {
-	s := notableNotableSpec{Listed: 1, Count: uint32(len(n.only))}
-	if copy(s.Values[:], n.only) < len(n.only) || len(n.arguments) > len(notableCall{}.Arguments) {
+	s := notableNotableSpec{Listed: 1, Arguments: uint8(len(n.arguments)), Count: uint8(len(n.only))}
+	if copy(s.Values[:], n.only) < len(n.only) || len(n.arguments) > maxArguments {
 		return s, fmt.Errorf("the table of notable calls has more of %s than the kernel side has room for", n.name)
 	}
+	strings := 0
 	for i, a := range n.arguments {
 		switch a.format {
 		case formatString:
-			s.Strings |= 1 << i
+			const wide = 4 // bits of each
+			s.Strings |= uint16(i+1) << (wide * strings)
+			strings++
 		case formatPointed, formatWide:
 			s.Pointed = uint8(i + 1)
 		case formatDecimal, formatHex, formatOne, formatBits, formatSignal:
 		}
 	}
-	if n.denied {
-		s.Flags |= uint8(notableNotableFlagsNOTABLE_DENIED)
-	}
-	if n.memory {
-		s.Flags |= uint8(notableNotableFlagsNOTABLE_MEMORY)
-	}
-	if n.maps {
-		s.Flags |= uint8(notableNotableFlagsNOTABLE_MAPS)
+	for _, f := range []struct {
+		on   bool
+		flag notableNotableFlags
+	}{
+		{n.denied, notableNotableFlagsNOTABLE_DENIED},
+		{n.memory, notableNotableFlagsNOTABLE_MEMORY},
+		{n.maps, notableNotableFlagsNOTABLE_MAPS},
+		{n.namespaces, notableNotableFlagsNOTABLE_SPACES},
+	} {
+		if f.on {
+			s.Flags |= uint16(f.flag)
+		}
 	}
 	return s, nil
 }
@@ -174,7 +185,7 @@ func (t *notableTable) decode(r *Record, kind uint16, data []byte) error {
 }
 
 func (t *notableTable) decodeCall(r *Record, data []byte) error {
-	call, _, err := view[notableCall](data)
+	call, err := viewCall(data)
 	if err != nil {
 		return err
 	}
@@ -195,8 +206,8 @@ func (t *notableTable) decodeCall(r *Record, data []byte) error {
 	if call.Result < 0 && call.Result >= -maxErrno {
 		p.Error = event.Errno(-call.Result)
 	}
-	if n.namespaces {
-		ns := call.Namespaces
+	if n.namespaces && call.has(notableNotableFlagsNOTABLE_SPACES) {
+		ns := call.namespaces
 		p.Namespaces = &called.namespaces
 		*p.Namespaces = event.Namespaces{
 			Cgroup: ns.Cgroup, IPC: ns.Ipc, Mount: ns.Mnt, Net: ns.Net, PID: ns.Pid, Time: ns.Time, User: ns.User, UTS: ns.Uts,
@@ -204,13 +215,13 @@ func (t *notableTable) decodeCall(r *Record, data []byte) error {
 	}
 	// The arguments of the old mmap of i386 lie in memory: only what became of them is told.
 	const compatOldMmap = 90
-	if call.Abi != uint32(notableNotableAbiNOTABLE_COMPAT) || call.Number != compatOldMmap {
+	if notableNotableAbi(call.Abi) != notableNotableAbiNOTABLE_COMPAT || call.Number != compatOldMmap {
 		if p.Arguments, err = n.decode(&call); err != nil {
 			return err
 		}
 	}
 	if n.memory {
-		p.Arguments = append(p.Arguments, event.SyscallArgument{Name: "memory", Value: memoryForm(call.Flags)})
+		p.Arguments = append(p.Arguments, event.SyscallArgument{Name: "memory", Value: memoryForm(&call)})
 	}
 	r.Payload = p
 	return nil
@@ -227,26 +238,69 @@ func abiName(abi notableNotableAbi) event.SyscallABI {
 	return event.NativeABI()
 }
 
+// toldCall is a record of a call, and what followed its fixed part.
+type toldCall struct {
+	notableCall
+	words      [maxArguments]uint64
+	pointed    [2]uint64
+	namespaces notableTaskNamespaces
+	// text is the strings, one after the other.
+	text []byte
+}
+
+func (c *toldCall) has(flag notableNotableFlags) bool { return c.Flags&uint16(flag) != 0 }
+
+// viewCall takes a record of a call apart.
+func viewCall(data []byte) (toldCall, error) {
+	var call toldCall
+	var err error
+	if call.notableCall, data, err = view[notableCall](data); err != nil {
+		return call, err
+	}
+	if call.Arguments > maxArguments {
+		return call, fmt.Errorf("%w: %d arguments", errLength, call.Arguments)
+	}
+	for i := range call.Arguments {
+		if call.words[i], data, err = view[uint64](data); err != nil {
+			return call, err
+		}
+	}
+	if call.has(notableNotableFlagsNOTABLE_POINTED) {
+		if call.pointed, data, err = view[[2]uint64](data); err != nil {
+			return call, err
+		}
+	}
+	if call.has(notableNotableFlagsNOTABLE_SPACES) {
+		if call.namespaces, data, err = view[notableTaskNamespaces](data); err != nil {
+			return call, err
+		}
+	}
+	call.text = data
+	return call, nil
+}
+
 // decode writes the arguments of a call.
-func (n *notable) decode(call *notableCall) ([]event.SyscallArgument, error) {
+func (n *notable) decode(call *toldCall) ([]event.SyscallArgument, error) {
 	var all []event.SyscallArgument
-	strings := 0
+	if told := int(call.Arguments); told < len(n.arguments) {
+		return nil, fmt.Errorf("%w: %d arguments of %d of %s", errLength, told, len(n.arguments), n.name)
+	}
+	strings, rest := 0, call.text
 	for i, a := range n.arguments {
-		value := call.Arguments[i]
+		value := call.words[i]
 		switch a.format {
 		case formatString:
-			size := call.Sizes[strings]
-			text, _, err := take(call.Text[strings][:], size)
+			text, after, err := take(rest, uint32(call.Sizes[strings]))
 			if err != nil {
 				return nil, err
 			}
-			strings++
+			strings, rest = strings+1, after
 			if value != 0 {
 				all = append(all, event.SyscallArgument{Name: a.name, Value: string(text), Claimed: true})
 			}
 		case formatPointed, formatWide:
-			if call.Flags&uint32(notableNotableFlagsNOTABLE_POINTED) != 0 {
-				all = append(all, a.pointed(call.Pointed)...)
+			if call.has(notableNotableFlagsNOTABLE_POINTED) {
+				all = append(all, a.pointed(call.pointed)...)
 			}
 		case formatDecimal, formatHex, formatOne, formatBits, formatSignal:
 			if a.name != "" {
@@ -258,7 +312,7 @@ func (n *notable) decode(call *notableCall) ([]event.SyscallArgument, error) {
 }
 
 // memoryForm is what the memory of a call is, in words: "anonymous", "file changed", and "writable" with each.
-func memoryForm(flags uint32) string {
+func memoryForm(call *toldCall) string {
 	var words []string
 	for _, w := range []struct {
 		flag notableNotableFlags
@@ -269,7 +323,7 @@ func memoryForm(flags uint32) string {
 		{notableNotableFlagsNOTABLE_CHANGED, "changed"},
 		{notableNotableFlagsNOTABLE_WRITABLE, "writable"},
 	} {
-		if flags&uint32(w.flag) != 0 {
+		if call.has(w.flag) {
 			words = append(words, w.word)
 		}
 	}

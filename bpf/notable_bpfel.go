@@ -33,13 +33,7 @@ type notableCall struct {
 		Flags       uint32
 		Comm        [16]uint8
 	}
-	Arguments   [6]uint64
 	Result      int64
-	Pointed     [2]uint64
-	Number      uint32
-	Abi         uint32
-	Flags       uint32
-	Sizes       [3]uint32
 	Credentials struct {
 		_           structs.HostLayout
 		Effective   uint64
@@ -58,18 +52,12 @@ type notableCall struct {
 		UserNs      uint32
 		UserNsLevel uint32
 	}
-	Namespaces struct {
-		_      structs.HostLayout
-		Cgroup uint32
-		Ipc    uint32
-		Mnt    uint32
-		Net    uint32
-		Pid    uint32
-		Time   uint32
-		User   uint32
-		Uts    uint32
-	}
-	Text [3][512]uint8
+	Number    uint16
+	Abi       uint8
+	Arguments uint8
+	Flags     uint16
+	Sizes     [3]uint16
+	Reserved  uint32
 }
 
 type notableNotableAbi uint32
@@ -92,6 +80,7 @@ const (
 	notableNotableFlagsNOTABLE_CHANGED   notableNotableFlags = 32
 	notableNotableFlagsNOTABLE_WRITABLE  notableNotableFlags = 64
 	notableNotableFlagsNOTABLE_MAPS      notableNotableFlags = 128
+	notableNotableFlagsNOTABLE_SPACES    notableNotableFlags = 256
 )
 
 type notableNotableKind uint32
@@ -102,13 +91,14 @@ const (
 )
 
 type notableNotableSpec struct {
-	_       structs.HostLayout
-	Listed  uint8
-	Strings uint8
-	Pointed uint8
-	Flags   uint8
-	Count   uint32
-	Values  [16]uint32
+	_         structs.HostLayout
+	Listed    uint8
+	Pointed   uint8
+	Arguments uint8
+	Count     uint8
+	Strings   uint16
+	Flags     uint16
+	Values    [16]uint32
 }
 
 type notableSignal struct {
@@ -143,10 +133,23 @@ type notableSignal struct {
 	Reserved      uint32
 }
 
+type notableTaskNamespaces struct {
+	_      structs.HostLayout
+	Cgroup uint32
+	Ipc    uint32
+	Mnt    uint32
+	Net    uint32
+	Pid    uint32
+	Time   uint32
+	User   uint32
+	Uts    uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	notableMapCallRooms         = "call_rooms"
 	notableMapEventCounts       = "event_counts"
 	notableMapEvents            = "events"
 	notableMapHookBusy          = "hook_busy"
@@ -167,6 +170,7 @@ const (
 	notableVarAbiNotableKind    = "abi_notable_kind"
 	notableVarAbiNotableSpec    = "abi_notable_spec"
 	notableVarAbiSignal         = "abi_signal"
+	notableVarAbiTaskNamespaces = "abi_task_namespaces"
 	notableVarEventBudgets      = "event_budgets"
 	notableVarEventKinds        = "event_kinds"
 	notableVarEventLimits       = "event_limits"
@@ -229,6 +233,7 @@ type notableProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableMapSpecs struct {
+	CallRooms       *ebpf.MapSpec `ebpf:"call_rooms"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
@@ -246,21 +251,22 @@ type notableMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableVariableSpecs struct {
-	AbiCall         *ebpf.VariableSpec `ebpf:"abi_call"`
-	AbiNotableAbi   *ebpf.VariableSpec `ebpf:"abi_notable_abi"`
-	AbiNotableFlags *ebpf.VariableSpec `ebpf:"abi_notable_flags"`
-	AbiNotableKind  *ebpf.VariableSpec `ebpf:"abi_notable_kind"`
-	AbiNotableSpec  *ebpf.VariableSpec `ebpf:"abi_notable_spec"`
-	AbiSignal       *ebpf.VariableSpec `ebpf:"abi_signal"`
-	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	HookProofs      *ebpf.VariableSpec `ebpf:"hook_proofs"`
-	HookToken       *ebpf.VariableSpec `ebpf:"hook_token"`
-	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
-	SyscallHandedOn *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
+	AbiCall           *ebpf.VariableSpec `ebpf:"abi_call"`
+	AbiNotableAbi     *ebpf.VariableSpec `ebpf:"abi_notable_abi"`
+	AbiNotableFlags   *ebpf.VariableSpec `ebpf:"abi_notable_flags"`
+	AbiNotableKind    *ebpf.VariableSpec `ebpf:"abi_notable_kind"`
+	AbiNotableSpec    *ebpf.VariableSpec `ebpf:"abi_notable_spec"`
+	AbiSignal         *ebpf.VariableSpec `ebpf:"abi_signal"`
+	AbiTaskNamespaces *ebpf.VariableSpec `ebpf:"abi_task_namespaces"`
+	EventBudgets      *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds        *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits       *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot         *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes    *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HookProofs        *ebpf.VariableSpec `ebpf:"hook_proofs"`
+	HookToken         *ebpf.VariableSpec `ebpf:"hook_token"`
+	ProbeIndex        *ebpf.VariableSpec `ebpf:"probe_index"`
+	SyscallHandedOn   *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 }
 
 // notableObjects contains all objects after they have been loaded into the kernel.
@@ -283,6 +289,7 @@ func (o *notableObjects) Close() error {
 //
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notableMaps struct {
+	CallRooms       *ebpf.Map `ebpf:"call_rooms"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
 	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
@@ -298,6 +305,7 @@ type notableMaps struct {
 
 func (m *notableMaps) Close() error {
 	return _NotableClose(
+		m.CallRooms,
 		m.EventCounts,
 		m.Events,
 		m.HookBusy,
@@ -316,21 +324,22 @@ func (m *notableMaps) Close() error {
 //
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notableVariables struct {
-	AbiCall         *ebpf.Variable `ebpf:"abi_call"`
-	AbiNotableAbi   *ebpf.Variable `ebpf:"abi_notable_abi"`
-	AbiNotableFlags *ebpf.Variable `ebpf:"abi_notable_flags"`
-	AbiNotableKind  *ebpf.Variable `ebpf:"abi_notable_kind"`
-	AbiNotableSpec  *ebpf.Variable `ebpf:"abi_notable_spec"`
-	AbiSignal       *ebpf.Variable `ebpf:"abi_signal"`
-	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
-	HookProofs      *ebpf.Variable `ebpf:"hook_proofs"`
-	HookToken       *ebpf.Variable `ebpf:"hook_token"`
-	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
-	SyscallHandedOn *ebpf.Variable `ebpf:"syscall_handed_on"`
+	AbiCall           *ebpf.Variable `ebpf:"abi_call"`
+	AbiNotableAbi     *ebpf.Variable `ebpf:"abi_notable_abi"`
+	AbiNotableFlags   *ebpf.Variable `ebpf:"abi_notable_flags"`
+	AbiNotableKind    *ebpf.Variable `ebpf:"abi_notable_kind"`
+	AbiNotableSpec    *ebpf.Variable `ebpf:"abi_notable_spec"`
+	AbiSignal         *ebpf.Variable `ebpf:"abi_signal"`
+	AbiTaskNamespaces *ebpf.Variable `ebpf:"abi_task_namespaces"`
+	EventBudgets      *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds        *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits       *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot         *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes    *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HookProofs        *ebpf.Variable `ebpf:"hook_proofs"`
+	HookToken         *ebpf.Variable `ebpf:"hook_token"`
+	ProbeIndex        *ebpf.Variable `ebpf:"probe_index"`
+	SyscallHandedOn   *ebpf.Variable `ebpf:"syscall_handed_on"`
 }
 
 // notablePrograms contains all programs after they have been loaded into the kernel.

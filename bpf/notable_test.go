@@ -303,6 +303,3 @@ func TestNotableTable(t *testing.T) {
 		}
 	}
 }
-
-// FuzzDecodeNotable starts from recorded calls: arguments of any kind, in any convention, of any length they claim.
-func FuzzDecodeNotable(f *testing.F) { fuzzDecode(f, "notable") }

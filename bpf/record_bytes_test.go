@@ -29,10 +29,11 @@ type recordRoom struct {
 }
 
 // Bounds of what follows the fixed part, as the kernel side has them: PATH_BYTES, EXEC_VARIABLES_BYTES,
-// EXEC_ARGUMENTS_BYTES, and PACKET_TINY, _SMALL and _LARGE.
+// EXEC_ARGUMENTS_BYTES, NOTABLE_TEXT_BYTES, and PACKET_TINY, _SMALL and _LARGE.
 const (
 	pathBytes                              = 4095
 	variableBytes, argumentBytes           = 16 << 10, 128 << 10
+	notableTextBytes                       = 512
 	packetTiny, packetSmall, packetLargest = 16, 512, 4096
 )
 
@@ -41,6 +42,7 @@ func allRecordBytes() map[string]recordRoom {
 	open := recordRoom{unsafe.Sizeof(fileOpen{}), 3 * pathBytes, "file-fileopen"}
 	change := recordRoom{unsafe.Sizeof(fileChange{}), 3 * pathBytes, "file-filechange"}
 	packet := unsafe.Sizeof(dnsPacket{})
+	const notableMost = maxArguments*8 + 2*8 + unsafe.Sizeof(notableTaskNamespaces{}) + 3*(notableTextBytes-1)
 	return map[string]recordRoom{
 		"cgroup.made":                    {unsafe.Sizeof(cgroupChange{}), 0, "cgroup-cgroupmade"},
 		"cgroup.gone":                    {unsafe.Sizeof(cgroupChange{}), 0, "cgroup-cgroupgone"},
@@ -59,7 +61,7 @@ func allRecordBytes() map[string]recordRoom {
 		"dns.message":                    {packet + packetTiny, packetLargest - packetTiny, ""},
 		"network.stream":                 {packet + packetTiny, packetLargest - packetTiny, ""},
 		"network.datagram":               {packet + packetTiny, packetLargest - packetTiny, ""},
-		string(event.KindSyscallNotable): {unsafe.Sizeof(notableCall{}), 0, "notable-syscallnotable"},
+		string(event.KindSyscallNotable): {unsafe.Sizeof(notableCall{}), notableMost, "notable-syscallnotable"},
 		"signal":                         {unsafe.Sizeof(notableSignal{}), 0, ""},
 	}
 }
@@ -120,9 +122,30 @@ func textBytes(kind string, data []byte) int {
 	case "watchglass.file.change":
 		c, _, _ := view[fileChange](data)
 		return int(c.PathSize + c.HostSize + c.SecondSize)
+	case string(event.KindSyscallNotable):
+		return notableBytes(data)
 	default:
 		return -1
 	}
+}
+
+// notableBytes is what follows the fixed part of a notable call, by its own word: words and strings.
+func notableBytes(data []byte) int {
+	c, err := viewCall(data)
+	if err != nil {
+		return 0
+	}
+	n := 8 * int(c.Arguments)
+	if c.has(notableNotableFlagsNOTABLE_POINTED) {
+		n += int(unsafe.Sizeof(c.pointed))
+	}
+	if c.has(notableNotableFlagsNOTABLE_SPACES) {
+		n += int(unsafe.Sizeof(c.namespaces))
+	}
+	for _, size := range c.Sizes {
+		n += int(size)
+	}
+	return n
 }
 
 // helperOpenDeep makes a file whose path is longer than any that is told, opens it and one with a short path, and changes
