@@ -324,7 +324,7 @@ __noinline int datagram_count(struct __sk_buff *skb, struct datagrams *socket, _
  */
 __noinline int dns_message(struct __sk_buff *skb, __u32 offset, __u32 sent)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct packet head = {.sent = (__u8)sent};
 	struct datagrams *socket;
 	struct udphdr udp;
@@ -396,10 +396,9 @@ static __always_inline void stream_show(struct __sk_buff *skb, const struct conn
 	head->stream = bpf_get_socket_cookie(skb);
 	head->offset = before;
 	/* What is sent again, or once there is room, is sent in anybody's name. */
-	head->ring =
-		connection->ring ||
-		(head->sent && (__u32)bpf_get_current_task_btf()->tgid == connection->owner.pid &&
-		 ring_entered());
+	head->ring = connection->ring ||
+		     (head->sent && (__u32)task_plain()->tgid == connection->owner.pid &&
+		      ring_entered());
 	head->port = bpf_ntohs(head->sent ? tcp.source : tcp.dest);
 	packet_peer(skb, head, head->sent ? tcp.dest : tcp.source);
 	packet_send(skb, head, DNS_STREAM, offset, size);

@@ -153,7 +153,7 @@ static __always_inline void open_decode(const struct finished *done, struct open
 /* descriptors_shared says whether another thread can change the descriptors of the current one. */
 static __always_inline bool descriptors_shared(void)
 {
-	return bpf_get_current_task_btf()->files->count.counter > 1;
+	return task_plain()->files->count.counter > 1;
 }
 
 /*
@@ -219,7 +219,7 @@ static __always_inline bool open_failed_repeated(const struct finished *done,
 /* open_key makes out which open this is. Its mix is 0 for one that is always told. */
 static __always_inline void open_key(struct repeat_key *key, struct file *file, __u64 mix)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct super_block *block;
 	struct inode *inode;
 
@@ -783,7 +783,7 @@ __noinline int opened_report(__u64 sandbox)
  */
 static __always_inline bool open_of_ring(const struct filename *name, const struct file *file)
 {
-	if (!ring_used(bpf_get_current_task_btf()))
+	if (!ring_used(task_plain()))
 		return false;
 	if (hook_failed(file) ? pending_open_noted((__u64)name) : pending_opened((__u64)name))
 		return true;

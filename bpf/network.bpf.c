@@ -80,14 +80,15 @@ const volatile __u8 compat_calls[CALLS];
  */
 static __always_inline bool asked_by_ring(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct syscall_call call;
 
 	if (!ring_used(task))
 		return false;
 	if (ring_thread(task))
 		return true;
-	call = syscall_finished((const struct pt_regs *)bpf_task_pt_regs(task));
+	call = syscall_finished(
+		(const struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()));
 	if (call.number >= CALLS)
 		return true;
 	return !(call.compat ? compat_calls[call.number & (CALLS - 1)]

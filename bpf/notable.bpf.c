@@ -237,13 +237,13 @@ static __always_inline bool memory_executable(const struct pt_regs *regs, __u32 
  */
 static __always_inline __u32 memory_notable(__u64 sandbox, __u64 address)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct memory_form form = {.start = task->group_leader->start_boottime, .pid = task->tgid};
 	struct memory_look look = {};
 	__u8 seen = 1;
 
 	/* Where the mappings are being changed at this moment nobody can look: told as it is asked for. */
-	if (bpf_find_vma(task, address, memory_see, &look, 0))
+	if (bpf_find_vma(bpf_get_current_task_btf(), address, memory_see, &look, 0))
 		look.flags = NOTABLE_MEMORY;
 	if (!look.flags || look.flags == NOTABLE_FILE)
 		return 0;
@@ -407,7 +407,7 @@ SEC("tp_btf/signal_generate")
 int BPF_PROG(notable_on_signal, int number, struct kernel_siginfo *info, struct task_struct *target,
 	     int group, int result)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct signal *signal;
 	__u64 target_sandbox;
 	__u64 target_cgroup;

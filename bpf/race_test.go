@@ -74,17 +74,19 @@ func raceArgument(dir string, stop *atomic.Bool) (uintptr, error) {
 
 // raceSymlink makes the path, a symlink, point to one file and the other.
 func raceSymlink(dir string, stop *atomic.Bool) (uintptr, error) {
-	path, err := unix.BytePtrFromString(dir + "/race-link")
+	// Not Go's memory: nobody but the kernel has the address, and what stood there would be reused.
+	path, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return 0, err
 	}
+	copy(path, dir+"/race-link")
 	swap := func(i int) {
 		_ = os.Symlink(fmt.Sprintf("race-%d", i&1), dir+"/next")
 		_ = os.Rename(dir+"/next", dir+"/race-link")
 	}
 	swap(0)
 	spin(stop, swap)
-	return uintptr(unsafe.Pointer(path)), nil
+	return uintptr(unsafe.Pointer(&path[0])), nil
 }
 
 // raceColdPage takes the page of the path out of memory all the time; it comes back from a file.

@@ -69,9 +69,9 @@ struct {
 } entries SEC(".maps");
 
 /* syscall_took is how long the current thread was in the call that it returns from, in nanoseconds; 0 where that is not known. */
-static __always_inline __u64 syscall_took(struct task_struct *task)
+static __always_inline __u64 syscall_took(void)
 {
-	struct entry *entry = bpf_task_storage_get(&entries, task, NULL, 0);
+	struct entry *entry = bpf_task_storage_get(&entries, bpf_get_current_task_btf(), NULL, 0);
 	__u64 began, now;
 
 	if (!entry || !entry->time)
@@ -86,8 +86,9 @@ static __always_inline __u64 syscall_took(struct task_struct *task)
  * syscall_count counts a call of the current process. sandbox is 0 where it is not known yet; the sandbox is
  * returned where it became known.
  */
-static __always_inline __u64 syscall_count(struct task_struct *task, __u32 name, bool failed)
+static __always_inline __u64 syscall_count(__u32 name, bool failed)
 {
+	struct task_struct *task = task_plain();
 	__u32 place = front_place(task->tgid, name);
 	struct front *front = bpf_map_lookup_elem(&fronts, &place);
 	struct latencies *times = NULL;
@@ -110,7 +111,7 @@ static __always_inline __u64 syscall_count(struct task_struct *task, __u32 name,
 		__sync_fetch_and_add(&front->errors, 1);
 	if (!times)
 		return front->sandbox;
-	took = syscall_took(task);
+	took = syscall_took();
 	if (took) {
 		bucket = calls_bucket(took);
 		bucket &= 31;
@@ -156,9 +157,8 @@ static __noinline int syscall_inside(__u64 *ctx)
 	/* Bit 30 is x32's, in 64-bit calls alone. */
 	if (!compat && syscall_x32(number))
 		number &= ~SYSCALL_X32_BIT;
-	if (syscalls_counted &&
-	    !syscall_count(bpf_get_current_task_btf(), syscall_counted_name(regs, number, compat),
-			   ret < 0 && ret >= -SYSCALL_MAX_ERRNO))
+	if (syscalls_counted && !syscall_count(syscall_counted_name(regs, number, compat),
+					       ret < 0 && ret >= -SYSCALL_MAX_ERRNO))
 		return 0;
 	routes = syscall_routes_of(number);
 	routes = compat ? routes >> 8 : routes & 0xff;
@@ -228,6 +228,30 @@ int syscall_on_sys_enter(__u64 *ctx)
 	return 0;
 }
 
+/* settling is which places of which CPU are added up, and whether they are to be nobody's then. Constant during a loop. */
+struct settling {
+	__u32 cpu;
+	__u32 first;
+	__u32 forget;
+};
+
+/* settle_step adds up one place. It returns 1 after the last. */
+static long settle_step(__u32 index, struct settling *settling)
+{
+	__u32 place = settling->first + index;
+	struct front *front = bpf_map_lookup_percpu_elem(&fronts, &place, settling->cpu);
+
+	if (!front)
+		return 1;
+	if (!front->name)
+		return 0;
+	front_empty(front, bpf_map_lookup_percpu_elem(&front_latencies, &place, settling->cpu));
+	/* Its name stays, for a call that is just being counted. */
+	if (settling->forget)
+		front->cgroup = 0;
+	return 0;
+}
+
 /*
  * Adds up what a CPU has counted, a part of it. Run by user space, on that CPU, and on another one only where that one is
  * off. Arguments: the CPU, the first place, and whether the places are to be nobody's then. Since 5.19.
@@ -235,22 +259,14 @@ int syscall_on_sys_enter(__u64 *ctx)
 SEC("raw_tp")
 int syscall_settle(struct bpf_raw_tracepoint_args *ctx)
 {
-	__u32 cpu = ctx->args[0], first = ctx->args[1], forget = ctx->args[2];
-	struct front *front;
-	__u32 place, i;
+	struct settling settling = {
+		.cpu = ctx->args[0],
+		.first = ctx->args[1],
+		.forget = ctx->args[2],
+	};
 
-	for (i = 0; i < FRONTS_RUN; i++) {
-		place = first + i;
-		front = bpf_map_lookup_percpu_elem(&fronts, &place, cpu);
-		if (!front)
-			break;
-		if (!front->name)
-			continue;
-		front_empty(front, bpf_map_lookup_percpu_elem(&front_latencies, &place, cpu));
-		/* Its name stays, for a call that is just being counted. */
-		if (forget)
-			front->cgroup = 0;
-	}
+	/* Why not a plain loop: the verifier would go through each of its rounds. */
+	bpf_loop(FRONTS_RUN, settle_step, &settling, 0);
 	return 0;
 }
 

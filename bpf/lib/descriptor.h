@@ -17,7 +17,7 @@
 /* descriptor_file is the file behind a descriptor of the current task, or NULL. */
 static __always_inline struct file *descriptor_file(__u32 fd)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct fdtable *table = task->files->fdt;
 	struct file **slots = table->fd;
 

@@ -320,8 +320,8 @@ static __always_inline void event_header_fill(struct event_header *header, __u64
 					      __u16 kind)
 {
 	event_header_begin(header, sandbox, kind);
-	header->cgroup = bpf_get_current_task_btf()->cgroups->dfl_cgrp->kn->id;
-	event_header_task(header, bpf_get_current_task_btf());
+	header->cgroup = task_plain()->cgroups->dfl_cgrp->kn->id;
+	event_header_task(header, task_plain());
 }
 
 /*

@@ -28,7 +28,7 @@
  */
 __noinline int failed_mix(__u32 error, __u32 asked, __s32 directory)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct claim *claim = claim_slot();
 	struct siphash hash;
 	__u32 size, i;
@@ -68,7 +68,7 @@ __noinline int failed_mix(__u32 error, __u32 asked, __s32 directory)
 static __always_inline void failed_key(struct repeat_key *key, struct claim *claim, __u32 error,
 				       __u32 asked, __s32 directory)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 
 	failed_mix(error, asked, directory);
 	key->pid = task->tgid;

@@ -35,7 +35,7 @@ static __always_inline struct dentry *mix_name(__u64 *mix, struct dentry *dentry
 /* mix_directory mixes in what the current task's path of its current directory depends on, as mix_file does of a file. */
 static __always_inline __u64 mix_directory(__u64 mix)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct dentry *dentry;
 
 	mix = mix_word(mix, DIRECT_ADDRESS(struct fs_struct, task->fs, pwd.mnt));
@@ -50,7 +50,7 @@ static __always_inline __u64 mix_directory(__u64 mix)
 /* mix_file mixes in what the current task's path of a file depends on. */
 static __always_inline __u64 mix_file(__u64 mix, struct file *file)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct dentry *dentry;
 
 	mix = mix_word(mix, DIRECT_ADDRESS(struct file, file, f_path.mnt));

@@ -122,7 +122,7 @@ static __always_inline struct mount *host_mount(struct super_block *block)
 /* host_differs says whether the current task may see other paths than the host: a few loads where it does not. */
 static __always_inline bool host_differs(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct mount *mount, *parent;
 	struct vfsmount *mnt;
 

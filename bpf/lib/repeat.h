@@ -63,7 +63,7 @@ struct {
 /* repeat_mix_start mixes in where a path starts, by its first byte; false when that says too little. */
 static __always_inline bool repeat_mix_start(__u64 *mix, __u8 first, __s32 directory)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 
 	if (first == '/')
 		return true;

@@ -40,13 +40,13 @@ static __always_inline bool ring_used(const struct task_struct *task)
 /* ring_entered says whether the current task is a ring's thread, or in io_uring_enter(2). */
 static __always_inline bool ring_entered(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 
 	if (!ring_used(task))
 		return false;
-	return ring_thread(task) ||
-	       syscall_finished((const struct pt_regs *)bpf_task_pt_regs(task)).number ==
-		       RING_SYS_ENTER;
+	return ring_thread(task) || syscall_finished((const struct pt_regs *)bpf_task_pt_regs(
+							     bpf_get_current_task_btf()))
+						    .number == RING_SYS_ENTER;
 }
 
 #endif

@@ -107,7 +107,7 @@ static __always_inline bool stray_any(void)
 /* stray_sandbox returns the sandbox that the current process keeps, 0 when it is no stray or the sandbox is over. */
 static __always_inline __u64 stray_sandbox(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	__u32 pid = task->tgid;
 	struct stray *stray;
 
@@ -131,7 +131,7 @@ static __always_inline __u64 sandbox_cgroup_of(const struct task_struct *task)
 /* sandbox_current returns the sandbox of the current task, 0 when it is in none. */
 static __always_inline __u64 sandbox_current(void)
 {
-	__u64 sandbox = sandbox_of(sandbox_cgroup_of(bpf_get_current_task_btf()));
+	__u64 sandbox = sandbox_of(sandbox_cgroup_of(task_plain()));
 
 	return sandbox ? sandbox : stray_sandbox();
 }

@@ -105,7 +105,7 @@ static __always_inline struct syscall_scope *syscall_scope(void)
 /* syscall_compat says whether the current task, whose registers those are, is returning from a 32-bit call. */
 static __always_inline __u32 syscall_compat(const struct pt_regs *regs)
 {
-	const struct task_struct___amd64 *task = (const void *)bpf_get_current_task_btf();
+	const struct task_struct___amd64 *task = (const void *)task_plain();
 	const struct pt_regs___arm64 *arm64 = (const void *)regs;
 
 	if (SYSCALL_ARM64)

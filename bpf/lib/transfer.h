@@ -149,7 +149,7 @@ struct {
 /* transfer_identify makes out which file it is; false for what is not counted. */
 static __always_inline bool transfer_identify(struct transfer_key *key, struct file *file)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct inode *inode = DIRECT_READ(struct file, file, f_inode);
 	__u32 type = DIRECT_READ(struct inode, inode, i_mode) & TRANSFER_IFMT;
 	struct super_block *block;
@@ -381,7 +381,7 @@ __noinline int transfer_add(void)
 /* transfer_close notes that the current process closed a descriptor. */
 static __always_inline void transfer_close(__u32 descriptor)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = task_plain();
 	struct used_descriptor used = {
 		.start = task->group_leader->start_boottime,
 		.pid = task->tgid,
