@@ -99,6 +99,9 @@ func TestKernelRingRaces(t *testing.T) {
 				for i, r := range found {
 					open := openOf(r)
 					if open.Raced || open.Claimed {
+						if marked == 0 {
+							t.Logf("the first that is marked is %d: %+v", i, open)
+						}
 						marked++
 					} else if i < len(said.Inodes) && open.Inode != said.Inodes[i] {
 						wrong++
