@@ -302,7 +302,7 @@ static __always_inline __u32 call_told(struct call_room *room, const struct nota
 	if (spec->flags & NOTABLE_SPACES) {
 		room->call.flags |= NOTABLE_SPACES;
 		task_read_namespaces((struct task_namespaces *)&room->tail[at & CALL_TAIL_MASK],
-				     bpf_get_current_task_btf());
+				     task_plain());
 		at += sizeof(struct task_namespaces);
 	}
 	return call_strings(room, spec->strings, at);
@@ -354,7 +354,7 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 	call = &room->call;
 	event_header_fill(&call->header, sandbox, NOTABLE_CALL);
 	call->result = ret;
-	task_read_credentials(&call->credentials, bpf_get_current_task_btf());
+	task_read_credentials(&call->credentials, task_plain());
 	call->number = (__u16)number;
 	call->abi = (__u8)abi;
 	call->flags = (__u16)memory;
