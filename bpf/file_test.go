@@ -402,7 +402,7 @@ func run32(code *code32, data []byte) error {
 	if _, err := unix.Write(fd, file.Bytes()); err != nil {
 		return err
 	}
-	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"program32"}, nil)
+	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"program32"}, []string{"AI_AGENT=32"})
 }
 
 // helperOpen does one case of fileCases: its number, and the directory.

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 )
 
 // Every program on the exit of system calls costs each call of the node as much as the hook itself. So one is there,
@@ -108,27 +107,6 @@ func (t *Tracer) prepareHandler(spec *ebpf.CollectionSpec, p *loadedProbe) error
 		return fmt.Errorf("setting syscall_handed_on: %w", err)
 	}
 	return nil
-}
-
-// initialPIDNamespace is the inode of the node's own PID namespace (PROC_PID_INIT_INO).
-const initialPIDNamespace = 0xeffffffc
-
-// distrustLabels has the kernel side look up the cgroup of every process, where the iterator does not find all processes
-// to label: in a PID namespace of the collector's own.
-func (t *Tracer) distrustLabels() error {
-	var stat unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/pid", &stat); err == nil && stat.Ino == initialPIDNamespace {
-		return nil
-	}
-	m := t.shared["unlabelled"]
-	var missing uint64
-	if m == nil {
-		return errors.New("there is no map of processes without a label")
-	}
-	if err := m.Lookup(uint32(0), &missing); err != nil || missing > 0 {
-		return err
-	}
-	return m.Put(uint32(0), uint64(1))
 }
 
 // handOn has calls handed on to a program; false means that it is none that they are handed on to.

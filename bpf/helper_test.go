@@ -295,6 +295,7 @@ func helperActions() map[string]helperAction {
 
 		"exec by thread":     helperExecByThread,
 		"run at once":        helperRunAtOnce,
+		"become 32":          helperBecome32,
 		"leader exits first": helperLeaderExitsFirst,
 		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,

@@ -35,7 +35,9 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Macros of the kernel, which BTF does not carry. */
+#define CLONE_PARENT 0x00008000
 #define CLONE_THREAD 0x00010000
+#define CLONE_INTO_CGROUP 0x200000000ull
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
@@ -46,8 +48,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define EXEC_ARGUMENTS_BYTES (128 * 1024)
 /* EXEC_ENVIRONMENT_BYTES is how much of the environment is searched for the names asked for. */
 #define EXEC_ENVIRONMENT_BYTES (128 * 1024)
-/* EXEC_ENVIRONMENT_STEPS bounds the search: one step a variable, one more per 4 KiB of a long one. */
-#define EXEC_ENVIRONMENT_STEPS 16384
+/* EXEC_ENVIRONMENT_STEPS bounds the search: each step looks at so many words and ends of variables, and each byte may be one. */
+#define EXEC_ENVIRONMENT_STEPS 4096
+#define EXEC_ENVIRONMENT_RUN 64
 /* EXEC_VARIABLE_BYTES is the longest variable told, with its name and a terminating NUL. */
 #define EXEC_VARIABLE_BYTES 4096
 /* EXEC_VARIABLES_BYTES is the most that is told of all variables. */
@@ -60,7 +63,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define ENVIRONMENT_NAMES 32
 #define ENVIRONMENT_NAME_WORDS 8
-#define ENVIRONMENT_HEAD_BYTES 256
+/* ENVIRONMENT_HEAD_BYTES is how much of a variable is compared: longer than each name, with a NUL. */
+#define ENVIRONMENT_HEAD_BYTES 128
+/* ENVIRONMENT_BLOCK is how much of the environment is read at once: a page. Offsets in it are masked as in text. */
+#define ENVIRONMENT_BLOCK 4096
+#define ENVIRONMENT_BLOCK_MASK (2 * ENVIRONMENT_BLOCK - 1)
+/* ENVIRONMENT_HASH makes a hash of a name's first 8 bytes: the product's 16 highest bits. User space does the same. */
+#define ENVIRONMENT_HASH 0x9e3779b97f4a7c15ull
 
 enum process_kind {
 	PROCESS_FORK = 1,
@@ -209,8 +218,9 @@ struct environment_name {
 
 /* environment is all variables to look for. */
 struct environment {
-	/* A bit for each first two bytes that a name has: most variables need no further look. */
+	/* A bit for the hash of the first bytes of each name, as many as the mask has: most variables need no further look. */
 	__u8 starts[8192];
+	__u64 start_mask;
 	struct environment_name names[ENVIRONMENT_NAMES];
 	__u32 count;
 	__u32 reserved;
@@ -246,14 +256,19 @@ struct {
 
 /* environment_scan is how far the search of one environment is. In a map: see lib/path.h on loops. */
 struct environment_scan {
+	/* Where the block begins that was read last, and where the environment ends. */
 	__u64 at;
 	__u64 end;
-	/* Set while the rest of a variable longer than the head is passed over. */
-	__u32 inside;
+	/* The ends of variables in the word before next that are still to be seen to: the top bit of each such byte. */
+	__u64 nuls;
+	/* The size of the block, and its next word. */
+	__u32 size;
+	__u32 next;
+	/* Set where a variable begins with the next block. */
+	__u32 begins;
 	__u32 done;
-	/* The front of the variable. */
+	/* The front of a variable that may be wanted. */
 	__u64 head[ENVIRONMENT_HEAD_BYTES / 8];
-	__u8 rest[EXEC_VARIABLE_BYTES];
 };
 
 /* exec_room is where an exec's record is put together. */
@@ -264,7 +279,14 @@ struct exec_room {
 	/* The slot of path_walks that goes with it. */
 	__u32 walk;
 	struct exec exec;
-	__u8 text[EXEC_TEXT_MASK + 1 + EXEC_ARGUMENTS_BYTES];
+	union {
+		__u8 text[EXEC_TEXT_MASK + 1 + EXEC_ARGUMENTS_BYTES];
+		/* The block of the environment is where only arguments come, and those after it. */
+		struct {
+			__u8 before[EXEC_TEXT_MASK + 1 + EXEC_VARIABLE_BYTES];
+			__u64 block[(ENVIRONMENT_BLOCK_MASK + 1) / 8 + 1];
+		};
+	};
 };
 
 /* exec_rooms is as many as the loader says: see lib/room.h. */
@@ -278,7 +300,10 @@ struct {
 /* exec_context is on the stack and constant during a loop. */
 struct exec_context {
 	struct exec_room *room;
-	struct environment *environment;
+	const struct environment *environment;
+	/* Which of the rooms that is. */
+	__u32 at;
+	__u32 reserved;
 };
 
 /*
@@ -379,10 +404,10 @@ static __always_inline struct move *move_begin(__u64 sandbox, struct task_struct
 }
 
 /* fork_stray returns the sandbox of a child that is in no watched cgroup: its parent's, of which it is a stray then. */
-static __always_inline __u64 fork_stray(struct task_struct *child, __u64 cgroup)
+static __always_inline __u64 fork_stray(struct task_struct *child, __u64 cgroup, __u32 flags)
 {
 	__u64 parent = bpf_get_current_cgroup_id();
-	struct moved found = {.from = parent, .to = cgroup, .flags = MOVE_BORN};
+	struct moved found = {.from = parent, .to = cgroup, .flags = MOVE_BORN | flags};
 	struct move *move;
 	__u64 sandbox;
 
@@ -402,24 +427,56 @@ static __always_inline __u64 fork_stray(struct task_struct *child, __u64 cgroup)
 }
 
 /*
- * Reports the birth of a process; the record is about the child.
- * Why not sched_process_fork: it runs after the child may have been seen elsewhere, and not for threads
- * of io_uring. At this hook the child is in its cgroup (CLONE_INTO_CGROUP, 5.7) and has not run yet.
- * Since 5.5 (tp_btf), 5.11 (task storage).
+ * fork_outside says that a child is in no sandbox, at the cost of a few loads: so is its parent, and it is in the same
+ * cgroups. False says nothing. The parent is the current task, but where a child becomes its sibling.
  */
-SEC("tp_btf/task_newtask")
-int BPF_PROG(process_on_newtask, struct task_struct *child, __u64 flags)
+static __always_inline bool fork_outside(const struct task_struct *child, __u64 flags)
+{
+	const struct task_struct *parent = child->real_parent;
+
+	return !(flags & CLONE_PARENT) && sandbox_unlikely(parent) &&
+	       child->cgroups == parent->cgroups;
+}
+
+/* thread_label labels the process of a thread that is in a sandbox by itself, in a threaded cgroup. False: it is in none. */
+static __always_inline bool thread_label(struct task_struct *thread, __u64 cgroup)
+{
+	struct task_struct *leader = thread->group_leader;
+
+	if (!sandbox_of(cgroup))
+		return false;
+	if (!leader->bpf_storage)
+		label_set(leader, 0, 0);
+	return true;
+}
+
+/* fork_thread sees to a thread that is born in another cgroup than the one that made it, into a sandbox or out of one. */
+static __always_inline void fork_thread(struct task_struct *thread)
+{
+	__u64 cgroup = sandbox_cgroup_of(thread);
+
+	if (!thread_label(thread, cgroup))
+		fork_stray(thread, cgroup, MOVE_THREAD);
+}
+
+/*
+ * fork_inside is the rest of the program for a child that may be in a sandbox. A function of its own, as those for execs
+ * and ends are: for all others the program is a few instructions that lie together, and has nothing to save.
+ */
+static __noinline int fork_inside(struct task_struct *child, __u64 flags)
 {
 	struct fork *fork;
 	__u64 sandbox;
 	__u64 cgroup;
 
-	if (flags & CLONE_THREAD)
+	if (flags & CLONE_THREAD) {
+		fork_thread(child);
 		return 0;
+	}
 	cgroup = sandbox_cgroup_of(child);
 	sandbox = sandbox_of(cgroup);
 	if (!sandbox)
-		sandbox = fork_stray(child, cgroup);
+		sandbox = fork_stray(child, cgroup, 0);
 	if (!sandbox)
 		return 0;
 	label_set(child, sandbox, cgroup);
@@ -432,6 +489,23 @@ int BPF_PROG(process_on_newtask, struct task_struct *child, __u64 flags)
 	fork->flags = flags;
 	event_submit(fork);
 	return 0;
+}
+
+/*
+ * Reports the birth of a process; the record is about the child.
+ * Why not sched_process_fork: it runs after the child may have been seen elsewhere, and not for threads
+ * of io_uring. At this hook the child is in its cgroup (CLONE_INTO_CGROUP, 5.7) and has not run yet.
+ * Since 5.5 (tp_btf), 5.11 (task storage).
+ */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(process_on_newtask, struct task_struct *child, __u64 flags)
+{
+	/* A thread is born where its process is, unless somebody wants it elsewhere. */
+	if ((flags & (CLONE_THREAD | CLONE_INTO_CGROUP)) == CLONE_THREAD)
+		return 0;
+	if (!(flags & CLONE_THREAD) && fork_outside(child, flags))
+		return 0;
+	return fork_inside(child, flags);
 }
 
 /* environment_wants says whether a variable that starts with these bytes was asked for. Global: verified once. */
@@ -449,11 +523,14 @@ __noinline int environment_wants(const struct environment_name *head)
 		return 0;
 	for (i = 0; i < ENVIRONMENT_NAMES; i++) {
 		const struct environment_name *name = &environment->names[i];
-		__u64 differs = 0;
+		__u64 differs;
 
 		if (i >= environment->count)
 			break;
-		for (j = 0; j < ENVIRONMENT_NAME_WORDS; j++)
+		differs = (head->words[0] ^ name->words[0]) & name->masks[0];
+		if (differs)
+			continue;
+		for (j = 1; j < ENVIRONMENT_NAME_WORDS; j++)
 			differs |= (head->words[j] ^ name->words[j]) & name->masks[j];
 		if (!differs)
 			return 1;
@@ -461,8 +538,8 @@ __noinline int environment_wants(const struct environment_name *head)
 	return 0;
 }
 
-/* environment_take copies the variable at the scan's place into the record. */
-static __always_inline void environment_take(struct exec_room *room)
+/* environment_take copies the variable at an address into the record. */
+static __always_inline void environment_take(struct exec_room *room, __u64 address)
 {
 	__u32 used = room->used;
 	long size;
@@ -472,7 +549,7 @@ static __always_inline void environment_take(struct exec_room *room)
 		return;
 	}
 	size = compat_read_user_str(&room->text[used & EXEC_TEXT_MASK], EXEC_VARIABLE_BYTES,
-				    (void *)room->scan.at);
+				    (void *)address);
 	if (size <= 0) {
 		room->exec.header.flags |= EVENT_TRUNCATED;
 		return;
@@ -483,58 +560,146 @@ static __always_inline void environment_take(struct exec_room *room)
 	room->exec.variables_size += size;
 }
 
-/* environment_step looks at one variable, or passes over 4 KiB of a long one. It returns 1 at the end. */
+/* environment_look takes the variable at an address, if it was asked for. Global: verified once. */
+__noinline int environment_look(__u32 at, __u64 address)
+{
+	struct exec_room *room = bpf_map_lookup_elem(&exec_rooms, &at);
+
+	if (!room)
+		return 0;
+	if (compat_read_user_str(room->scan.head, sizeof(room->scan.head), (void *)address) <= 0)
+		room->exec.header.flags |= EVENT_TRUNCATED;
+	else if (environment_wants((const struct environment_name *)room->scan.head))
+		environment_take(room, address);
+	return 0;
+}
+
+/* environment_begin sees to the variable that begins at an offset of the block. */
+static __always_inline void environment_begin(struct exec_context *context, __u32 offset)
+{
+	struct exec_room *room = context->room;
+	struct environment_scan *scan = &room->scan;
+	__u64 start;
+
+	if (offset >= scan->size) {
+		/* What lies behind the block's end is of another one. */
+		if (offset == scan->size)
+			scan->begins = 1;
+		return;
+	}
+	start = *(__u64 *)((__u8 *)room->block + (offset & ENVIRONMENT_BLOCK_MASK));
+	start = (start & context->environment->start_mask) * ENVIRONMENT_HASH >> 48;
+	if (offset + sizeof(start) <= scan->size &&
+	    !(context->environment->starts[start >> 3] & (1 << (start & 7))))
+		return;
+	environment_look(context->at, scan->at + offset);
+}
+
+/*
+ * environment_block reads the next block: what is left of a page, so that a page that is not there takes nothing of
+ * another one with it. It returns 1 where there is no more.
+ */
+static __always_inline long environment_block(struct exec_room *room)
+{
+	struct environment_scan *scan = &room->scan;
+	__u64 at = scan->at + scan->size;
+	__u64 size = ENVIRONMENT_BLOCK - (at & (ENVIRONMENT_BLOCK - 1));
+
+	if (at >= scan->end) {
+		scan->done = 1;
+		return 1;
+	}
+	if (size > scan->end - at)
+		size = scan->end - at;
+	/* Masked: the 6.1 verifier does not learn from the comparison. */
+	size = ((size - 1) & (ENVIRONMENT_BLOCK - 1)) + 1;
+	if (bpf_probe_read_user(room->block, size, (void *)at))
+		return 1;
+	scan->at = at;
+	scan->size = size;
+	scan->next = 0;
+	return 0;
+}
+
+/* environment_nuls has the top bit of each byte of a word set that is NUL, and no other. */
+static __always_inline __u64 environment_nuls(__u64 word)
+{
+	const __u64 low = 0x7f7f7f7f7f7f7f7full;
+
+	return ~(((word & low) + low) | word | low);
+}
+
+/* environment_first is the place in a word of the first byte that environment_nuls() found: the product's top byte has it. */
+static __always_inline __u32 environment_first(__u64 nuls)
+{
+	return ((nuls & -nuls) >> 7) * 0x0001020304050607ull >> 56;
+}
+
+/*
+ * environment_step goes on with the block, for so many words and ends of variables, or with the next one. It returns 1 at
+ * the end. Why words: a call for each variable took longer than all the rest of an exec.
+ */
 static long environment_step(__u32 index, struct exec_context *context)
 {
 	struct exec_room *room = context->room;
 	struct environment_scan *scan = &room->scan;
-	__u32 start;
-	long size;
+	__u64 nuls;
+	__u32 next;
+	__u32 i;
 
-	if (scan->at >= scan->end) {
-		scan->done = 1;
-		return 1;
-	}
-	if (scan->inside) {
-		size = compat_read_user_str(scan->rest, sizeof(scan->rest), (void *)scan->at);
-		if (size <= 0)
+	if (!scan->nuls && scan->next >= scan->size) {
+		if (environment_block(room))
 			return 1;
-		scan->inside = size == sizeof(scan->rest);
-		scan->at += size - scan->inside;
-		return 0;
+		if (scan->begins) {
+			scan->begins = 0;
+			environment_begin(context, 0);
+		}
 	}
-	size = compat_read_user_str(scan->head, sizeof(scan->head), (void *)scan->at);
-	if (size <= 0)
-		return 1;
-	start = scan->head[0] & 0xffff;
-	if ((context->environment->starts[start >> 3] & (1 << (start & 7))) &&
-	    environment_wants((const struct environment_name *)scan->head))
-		environment_take(room);
-	/* A NUL was written in the last byte whether or not the variable ends there. */
-	scan->inside = size == sizeof(scan->head);
-	scan->at += size - scan->inside;
+	nuls = scan->nuls;
+	next = scan->next;
+	for (i = 0; i < EXEC_ENVIRONMENT_RUN; i++) {
+		next &= ENVIRONMENT_BLOCK_MASK & ~7;
+		if (nuls) {
+			__u32 end = next - 8 + environment_first(nuls);
+
+			nuls &= nuls - 1;
+			environment_begin(context, end + 1);
+			continue;
+		}
+		if (next >= scan->size)
+			break;
+		nuls = environment_nuls(room->block[next / 8]);
+		next += 8;
+	}
+	scan->nuls = nuls;
+	scan->next = next;
 	return 0;
 }
 
 /* exec_environment searches the environment for the variables that were asked for. */
-static __always_inline void exec_environment(struct exec_room *room, const struct mm_struct *mm)
+static __always_inline void exec_environment(struct exec_room *room, __u32 at,
+					     const struct mm_struct *mm)
 {
-	struct exec_context context = {.room = room};
+	struct exec_context context = {.room = room, .at = at};
+	struct environment_scan *scan = &room->scan;
 	__u32 zero = 0;
 
 	context.environment = bpf_map_lookup_elem(&environments, &zero);
 	if (!context.environment || context.environment->count == 0)
 		return;
-	room->scan.at = BPF_CORE_READ(mm, env_start);
-	room->scan.end = BPF_CORE_READ(mm, env_end);
-	room->scan.inside = 0;
-	room->scan.done = 0;
-	if (room->scan.end - room->scan.at > EXEC_ENVIRONMENT_BYTES) {
-		room->scan.end = room->scan.at + EXEC_ENVIRONMENT_BYTES;
+	scan->at = mm->env_start;
+	scan->end = mm->env_end;
+	scan->nuls = 0;
+	scan->size = 0;
+	scan->next = 0;
+	scan->begins = 1;
+	scan->done = 0;
+	if (scan->end - scan->at > EXEC_ENVIRONMENT_BYTES) {
+		scan->end = scan->at + EXEC_ENVIRONMENT_BYTES;
 		room->exec.header.flags |= EVENT_TRUNCATED;
 	}
 	bpf_loop(EXEC_ENVIRONMENT_STEPS, environment_step, &context, 0);
-	if (!room->scan.done)
+	if (!scan->done)
 		room->exec.header.flags |= EVENT_TRUNCATED;
 }
 
@@ -560,33 +725,30 @@ static __always_inline __u32 exec_text_path(struct exec_room *room, const struct
  */
 static __always_inline __u32 exec_layer(struct inode *inode)
 {
-	__u64 upper = 0;
+	__u64 upper = direct_word((__u64)inode + bpf_core_type_size(struct inode));
 
-	if (bpf_probe_read_kernel(&upper, sizeof(upper),
-				  (void *)inode + bpf_core_type_size(struct inode)))
-		return 0;
 	return upper ? EXEC_UPPER : EXEC_LOWER;
 }
 
 /* exec_executable tells the file that runs, from the kernel's own reference to it. */
 static __always_inline void exec_executable(struct exec_room *room, struct mm_struct *mm)
 {
-	struct file *file = BPF_CORE_READ(mm, exe_file);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct file *file = mm->exe_file;
+	struct inode *inode = file->f_inode;
+	struct super_block *filesystem = inode->i_sb;
 	struct exec *exec = &room->exec;
 	struct path_walk *walk;
 
-	exec->inode = BPF_CORE_READ(inode, i_ino);
-	exec->device = BPF_CORE_READ(inode, i_sb, s_dev);
-	exec->filesystem = BPF_CORE_READ(inode, i_sb, s_magic);
-	exec->links = BPF_CORE_READ(inode, i_nlink);
+	exec->inode = inode->i_ino;
+	exec->device = filesystem->s_dev;
+	exec->filesystem = filesystem->s_magic;
+	exec->links = inode->i_nlink;
 	exec->changed = compat_inode_ctime(inode);
 	exec->modified = compat_inode_mtime(inode);
-	exec->mode = BPF_CORE_READ(inode, i_mode);
+	exec->mode = inode->i_mode;
 	if (exec->filesystem == OVERLAYFS_SUPER_MAGIC)
 		exec->flags |= exec_layer(inode);
-	if (!(BPF_CORE_READ(file, f_path.mnt, mnt_flags) & MNT_READONLY) &&
-	    !(BPF_CORE_READ(inode, i_sb, s_flags) & SB_RDONLY))
+	if (!(file->f_path.mnt->mnt_flags & MNT_READONLY) && !(filesystem->s_flags & SB_RDONLY))
 		exec->flags |= EXEC_WRITABLE;
 	walk = path_resolve_file(room->walk, file);
 	exec->executable_size = exec_text_path(room, walk);
@@ -621,23 +783,23 @@ static __always_inline void exec_own_namespaces(struct exec *exec)
 static __always_inline void exec_task(struct exec *exec, struct task_struct *task,
 				      struct linux_binprm *binprm)
 {
-	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+	struct tty_struct *tty = task->signal->tty;
 
 	task_read_credentials(&exec->credentials, task);
 	task_read_namespaces(&exec->namespaces, task);
 	if (task_no_new_privs(task))
 		exec->flags |= EXEC_NO_NEW_PRIVS;
-	if (BPF_CORE_READ_BITFIELD_PROBED(binprm, secureexec))
+	if (BPF_CORE_READ_BITFIELD(binprm, secureexec))
 		exec->flags |= EXEC_SECURE;
 	exec_own_namespaces(exec);
-	exec->seccomp = BPF_CORE_READ(task, seccomp.mode);
-	exec->seccomp_filters = BPF_CORE_READ(task, seccomp.filter_count.counter);
+	exec->seccomp = task->seccomp.mode;
+	exec->seccomp_filters = task->seccomp.filter_count.counter;
 	exec->group = task_group(task, TASK_PIDTYPE_PGID);
 	exec->session = task_group(task, TASK_PIDTYPE_SID);
 	exec->login_uid = -1;
 	/* Without CONFIG_AUDIT there is none. */
 	if (bpf_core_field_exists(task->loginuid))
-		exec->login_uid = BPF_CORE_READ(task, loginuid.val);
+		exec->login_uid = task->loginuid.val;
 	if (tty)
 		bpf_core_read_str(exec->tty, sizeof(exec->tty), &tty->name);
 }
@@ -645,10 +807,10 @@ static __always_inline void exec_task(struct exec *exec, struct task_struct *tas
 /* exec_filename tells what was asked for when something else runs: a script, whose interpreter does. */
 static __always_inline void exec_filename(struct exec_room *room, struct linux_binprm *binprm)
 {
-	const char *filename = BPF_CORE_READ(binprm, filename);
+	const char *filename = binprm->filename;
 	long size;
 
-	if (BPF_CORE_READ(binprm, interp) == filename)
+	if (binprm->interp == filename)
 		return;
 	room->exec.flags |= EXEC_SCRIPT;
 	size = bpf_probe_read_kernel_str(&room->text[room->used & EXEC_TEXT_MASK], PATH_END,
@@ -662,8 +824,8 @@ static __always_inline void exec_filename(struct exec_room *room, struct linux_b
 /* exec_arguments copies the arguments and returns the size of the whole record. */
 static __always_inline __u64 exec_arguments(struct exec_room *room, const struct mm_struct *mm)
 {
-	__u64 start = BPF_CORE_READ(mm, arg_start);
-	__u64 size = BPF_CORE_READ(mm, arg_end) - start;
+	__u64 start = mm->arg_start;
+	__u64 size = mm->arg_end - start;
 	__u32 used = room->used & EXEC_TEXT_MASK;
 	__u64 last;
 
@@ -683,14 +845,9 @@ static __always_inline __u64 exec_arguments(struct exec_room *room, const struct
 	return sizeof(room->exec) + used + last + 1;
 }
 
-/*
- * Reports a new program: its file, arguments, current directory and some of its environment.
- * Why not sys_enter_execve: arguments read there are another thread's to change, may not be in memory
- * yet, and the exec may fail. Here the new memory is in place and nothing of it has run. Since 5.5
- * (tp_btf). Misses: nothing that succeeded.
- */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *binprm)
+/* exec_inside is the rest of the program for an exec that may be a sandbox's. */
+static __noinline int exec_inside(struct task_struct *task, pid_t old_pid,
+				  struct linux_binprm *binprm)
 {
 	__u64 sandbox = sandbox_current();
 	struct exec_room *room;
@@ -715,35 +872,50 @@ int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct li
 	room->used = 0;
 	room->walk = PATH_SLOT_EXEC + at;
 	event_header_fill(&exec->header, sandbox, PROCESS_EXEC);
-	exec->arguments = BPF_CORE_READ(binprm, argc);
-	mm = BPF_CORE_READ(task, mm);
+	exec->arguments = binprm->argc;
+	mm = task->mm;
 	exec_task(exec, task, binprm);
 	exec_executable(room, mm);
 	exec->directory_size = exec_text_path(room, path_resolve_cwd(room->walk));
 	exec_filename(room, binprm);
-	exec_environment(room, mm);
+	exec_environment(room, at, mm);
 	size = exec_arguments(room, mm);
 	event_output_as(sandbox, EVENT_VITAL | PROCESS_EXEC, exec, size);
 	room_leave(at);
 	return 0;
 }
 
+/*
+ * Reports a new program: its file, arguments, current directory and some of its environment.
+ * Why not sys_enter_execve: arguments read there are another thread's to change, may not be in memory
+ * yet, and the exec may fail. Here the new memory is in place and nothing of it has run. Since 5.5
+ * (tp_btf). Misses: nothing that succeeded.
+ */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *binprm)
+{
+	/* Why not where another thread executes: nothing is stored with it yet, whoever's it is. */
+	if (task->pid == old_pid && sandbox_unlikely(task))
+		return 0;
+	return exec_inside(task, old_pid, binprm);
+}
+
 /* usage_add adds what a thread used that is not in its process's account: that takes only those that are gone. */
 static __always_inline void usage_add(struct usage *usage, const struct task_struct *thread)
 {
-	usage->runtime += BPF_CORE_READ(thread, se.sum_exec_runtime);
-	usage->user += BPF_CORE_READ(thread, utime);
-	usage->system += BPF_CORE_READ(thread, stime);
-	usage->minor_faults += BPF_CORE_READ(thread, min_flt);
-	usage->major_faults += BPF_CORE_READ(thread, maj_flt);
+	usage->runtime += DIRECT_READ(struct task_struct, thread, se.sum_exec_runtime);
+	usage->user += DIRECT_READ(struct task_struct, thread, utime);
+	usage->system += DIRECT_READ(struct task_struct, thread, stime);
+	usage->minor_faults += DIRECT_READ(struct task_struct, thread, min_flt);
+	usage->major_faults += DIRECT_READ(struct task_struct, thread, maj_flt);
 	/* Without CONFIG_TASK_XACCT and CONFIG_TASK_IO_ACCOUNTING there are none. */
 	if (bpf_core_field_exists(thread->ioac.rchar)) {
-		usage->read += BPF_CORE_READ(thread, ioac.rchar);
-		usage->written += BPF_CORE_READ(thread, ioac.wchar);
+		usage->read += DIRECT_READ(struct task_struct, thread, ioac.rchar);
+		usage->written += DIRECT_READ(struct task_struct, thread, ioac.wchar);
 	}
 	if (bpf_core_field_exists(thread->ioac.read_bytes)) {
-		usage->disk_read += BPF_CORE_READ(thread, ioac.read_bytes);
-		usage->disk_written += BPF_CORE_READ(thread, ioac.write_bytes);
+		usage->disk_read += DIRECT_READ(struct task_struct, thread, ioac.read_bytes);
+		usage->disk_written += DIRECT_READ(struct task_struct, thread, ioac.write_bytes);
 	}
 }
 
@@ -784,24 +956,24 @@ static __always_inline void usage_begin(struct usage_walk *walk, struct signal_s
 	struct usage *usage = &walk->sum;
 
 	walk->sequence = usage_sequence(signal);
-	usage->runtime = BPF_CORE_READ(signal, sum_sched_runtime);
-	usage->user = BPF_CORE_READ(signal, utime);
-	usage->system = BPF_CORE_READ(signal, stime);
-	usage->minor_faults = BPF_CORE_READ(signal, min_flt);
-	usage->major_faults = BPF_CORE_READ(signal, maj_flt);
+	usage->runtime = DIRECT_READ(struct signal_struct, signal, sum_sched_runtime);
+	usage->user = DIRECT_READ(struct signal_struct, signal, utime);
+	usage->system = DIRECT_READ(struct signal_struct, signal, stime);
+	usage->minor_faults = DIRECT_READ(struct signal_struct, signal, min_flt);
+	usage->major_faults = DIRECT_READ(struct signal_struct, signal, maj_flt);
 	usage->read = 0;
 	usage->written = 0;
 	usage->disk_read = 0;
 	usage->disk_written = 0;
 	if (bpf_core_field_exists(signal->ioac.rchar)) {
-		usage->read = BPF_CORE_READ(signal, ioac.rchar);
-		usage->written = BPF_CORE_READ(signal, ioac.wchar);
+		usage->read = DIRECT_READ(struct signal_struct, signal, ioac.rchar);
+		usage->written = DIRECT_READ(struct signal_struct, signal, ioac.wchar);
 	}
 	if (bpf_core_field_exists(signal->ioac.read_bytes)) {
-		usage->disk_read = BPF_CORE_READ(signal, ioac.read_bytes);
-		usage->disk_written = BPF_CORE_READ(signal, ioac.write_bytes);
+		usage->disk_read = DIRECT_READ(struct signal_struct, signal, ioac.read_bytes);
+		usage->disk_written = DIRECT_READ(struct signal_struct, signal, ioac.write_bytes);
 	}
-	walk->at = (__u64)BPF_CORE_READ(signal, thread_head.next);
+	walk->at = (__u64)DIRECT_READ(struct signal_struct, signal, thread_head.next);
 }
 
 /* usage_step adds one thread; at the end of the list it says whether none has left it meanwhile. */
@@ -824,7 +996,7 @@ static long usage_step(__u32 index, void *data)
 	}
 	usage_add(&walk->sum,
 		  (void *)node - bpf_core_field_offset(struct task_struct, thread_node));
-	walk->at = (__u64)BPF_CORE_READ(node, next);
+	walk->at = (__u64)DIRECT_READ(struct list_head, node, next);
 	return 0;
 }
 
@@ -850,7 +1022,7 @@ static __always_inline void usage_read(struct usage *usage, struct signal_struct
 	bpf_loop(USAGE_STEPS, usage_step, &context, 0);
 	*usage = walk->sum;
 	/* The kernel has brought it up to date just before this hook. */
-	usage->resident = BPF_CORE_READ(signal, maxrss);
+	usage->resident = signal->maxrss;
 }
 
 /* exit_key is a process whose end was told. */
@@ -861,8 +1033,8 @@ struct exit_key {
 };
 
 /*
- * exits holds the processes whose end was told lately. Two threads that end at the same moment can both
- * find that no thread is left: the count is taken before the hook (compat_last_thread).
+ * exits holds the processes whose end was told lately. Where the kernel does not say which thread is the last, two that
+ * end at the same moment can both find that no other is left: the count is taken before the hook (compat_last_thread).
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -872,28 +1044,33 @@ struct {
 } exits SEC(".maps");
 
 /*
- * Reports the end of a process, when its last thread ends.
- * Why not pid == tgid: the first thread may end long before the others. Why not sched_process_free: it
- * runs when the parent has waited, in any task. Since 5.5 (tp_btf).
+ * exit_outside says that the current task's process is in no sandbox, at the cost of a few loads. False says nothing. Why
+ * not of a process of which a thread has ended: it may be its first, which the exec of another one replaced that then
+ * failed, and nothing is stored with the new one.
  */
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(process_on_exit, struct task_struct *task)
+static __always_inline bool exit_outside(const struct task_struct *task)
 {
+	return sandbox_unlikely(task) && !task->signal->sum_sched_runtime;
+}
+
+/* exit_inside is the rest of the program for an end that may be a sandbox's. */
+static __noinline int exit_inside(const __u64 *ctx, struct task_struct *task)
+{
+	struct signal_struct *signal = task->signal;
 	__u64 sandbox = sandbox_current();
-	struct signal_struct *signal;
 	struct exit_key key = {};
 	struct exit *exit;
 	__u8 told = 1;
 
 	if (!sandbox)
 		return 0;
-	signal = BPF_CORE_READ(task, signal);
 	if (!compat_last_thread(ctx, signal))
 		return 0;
-	key.start = BPF_CORE_READ(task, group_leader, start_boottime);
-	key.pid = BPF_CORE_READ(task, tgid);
+	key.start = task->group_leader->start_boottime;
+	key.pid = task->tgid;
 	/* Why the cast: before 6.4 a map's error is in the lower half of the register alone. */
-	if ((int)bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST) == -17 /* EEXIST */)
+	if (!compat_last_thread_once() &&
+	    (int)bpf_map_update_elem(&exits, &key, &told, BPF_NOEXIST) == -17 /* EEXIST */)
 		return 0;
 	stray_remove(key.pid);
 	exit = event_reserve_as(sandbox, EVENT_VITAL | PROCESS_EXIT, sizeof(*exit));
@@ -901,18 +1078,29 @@ int BPF_PROG(process_on_exit, struct task_struct *task)
 		return 0;
 	event_header_fill(&exit->header, sandbox, PROCESS_EXIT);
 	/* As wait(2) finds it: the group's status if one thread ended all, else the first thread's own. */
-	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
-		exit->status = BPF_CORE_READ(signal, group_exit_code);
+	if (signal->flags & SIGNAL_GROUP_EXIT)
+		exit->status = signal->group_exit_code;
 	else
-		exit->status = BPF_CORE_READ(task, group_leader, exit_code);
+		exit->status = task->group_leader->exit_code;
 	/*
 	 * Why not tp_btf/mark_victim: its arguments changed in 6.8, and the mark stays on the process anyway.
 	 * Since 4.6; only the kernel's own killer sets it, not one in user space.
 	 */
-	exit->flags = BPF_CORE_READ(signal, oom_mm) ? EXIT_OOM : 0;
+	exit->flags = signal->oom_mm ? EXIT_OOM : 0;
 	usage_read(&exit->usage, signal);
 	event_submit(exit);
 	return 0;
+}
+
+/*
+ * Reports the end of a process, when its last thread ends.
+ * Why not pid == tgid: the first thread may end long before the others. Why not sched_process_free: it
+ * runs when the parent has waited, in any task. Since 5.5 (tp_btf).
+ */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_on_exit, struct task_struct *task)
+{
+	return exit_outside(task) ? 0 : exit_inside(ctx, task);
 }
 
 /* existing_sandbox is the sandbox whose processes the iterator is to tell; user space sets it. */
@@ -1038,15 +1226,6 @@ static __always_inline void node_learn(struct task_struct *thread)
 			node_namespaces[i] = numbers[i];
 }
 
-/* existing_thread labels the process of a thread that is in a sandbox by itself, in a threaded cgroup. */
-static __always_inline void existing_thread(struct task_struct *thread)
-{
-	struct task_struct *leader = thread->group_leader;
-
-	if (!leader->bpf_storage && sandbox_of(sandbox_cgroup_of(thread)))
-		label_set(leader, 0, 0);
-}
-
 /*
  * Reports each process that is alive in a sandbox, and labels those of all sandboxes. Run by user space after the
  * other hooks are in place, so that a process is told twice rather than not at all.
@@ -1063,7 +1242,7 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 	if (!task)
 		return 0;
 	if (task->pid != task->tgid) {
-		existing_thread(task);
+		thread_label(task, sandbox_cgroup_of(task));
 		return 0;
 	}
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD) {
@@ -1080,5 +1259,18 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 	if (sandbox != existing_sandbox)
 		return 0;
 	existing_report(task, sandbox, cgroup, PATH_SLOT_ITERATOR);
+	return 0;
+}
+
+/*
+ * Says what keeps processes without a label from being taken for those of no sandbox. Run by user space. Arguments: the
+ * bits of unlabelled to set, and those to clear. Why not by user space itself: what it reads and writes back may have been
+ * counted in between. Since 5.10.
+ */
+SEC("raw_tp")
+int process_doubt(struct bpf_raw_tracepoint_args *ctx)
+{
+	__sync_fetch_and_or(unlabelled_count(), ctx->args[0]);
+	__sync_fetch_and_and(unlabelled_count(), ~ctx->args[1]);
 	return 0;
 }

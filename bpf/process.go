@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -61,18 +62,24 @@ func prepareRooms(spec *ebpf.CollectionSpec, count int) error {
 	return nil
 }
 
+// environmentHash is what the kernel side multiplies a variable's first 8 bytes with (ENVIRONMENT_HASH).
+const environmentHash = 0x9e3779b97f4a7c15
+
 // newEnvironment makes the table of variables to look for. The names were validated.
 func newEnvironment(names []string) *processEnvironment {
-	env := &processEnvironment{}
+	env := &processEnvironment{StartMask: math.MaxUint64}
 	for _, name := range names {
 		n := &env.Names[env.Count]
 		for i, b := range []byte(name + "=") {
 			n.Words[i/8] |= uint64(b) << (8 * (i % 8))
 			n.Masks[i/8] |= 0xff << (8 * (i % 8))
 		}
-		start := n.Words[0] & 0xffff
-		env.Starts[start>>3] |= 1 << (start & 7)
+		env.StartMask &= n.Masks[0]
 		env.Count++
+	}
+	for i := range env.Names[:env.Count] {
+		start := (env.Names[i].Words[0] & env.StartMask) * environmentHash >> 48
+		env.Starts[start>>3] |= 1 << (start & 7)
 	}
 	return env
 }

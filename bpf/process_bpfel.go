@@ -14,9 +14,10 @@ import (
 )
 
 type processEnvironment struct {
-	_      structs.HostLayout
-	Starts [8192]uint8
-	Names  [32]struct {
+	_         structs.HostLayout
+	Starts    [8192]uint8
+	StartMask uint64
+	Names     [32]struct {
 		_     structs.HostLayout
 		Words [8]uint64
 		Masks [8]uint64
@@ -248,6 +249,7 @@ const (
 	processMapStrays             = "strays"
 	processMapUnlabelled         = "unlabelled"
 	processMapUsageWalks         = "usage_walks"
+	processProgProcessDoubt      = "process_doubt"
 	processProgProcessOnAttach   = "process_on_attach"
 	processProgProcessOnExec     = "process_on_exec"
 	processProgProcessOnExit     = "process_on_exit"
@@ -326,6 +328,7 @@ type processSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processProgramSpecs struct {
+	ProcessDoubt     *ebpf.ProgramSpec `ebpf:"process_doubt"`
 	ProcessOnAttach  *ebpf.ProgramSpec `ebpf:"process_on_attach"`
 	ProcessOnExec    *ebpf.ProgramSpec `ebpf:"process_on_exec"`
 	ProcessOnExit    *ebpf.ProgramSpec `ebpf:"process_on_exit"`
@@ -482,6 +485,7 @@ type processVariables struct {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processPrograms struct {
+	ProcessDoubt     *ebpf.Program `ebpf:"process_doubt"`
 	ProcessOnAttach  *ebpf.Program `ebpf:"process_on_attach"`
 	ProcessOnExec    *ebpf.Program `ebpf:"process_on_exec"`
 	ProcessOnExit    *ebpf.Program `ebpf:"process_on_exit"`
@@ -491,6 +495,7 @@ type processPrograms struct {
 
 func (p *processPrograms) Close() error {
 	return _ProcessClose(
+		p.ProcessDoubt,
 		p.ProcessOnAttach,
 		p.ProcessOnExec,
 		p.ProcessOnExit,

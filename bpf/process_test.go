@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -248,6 +249,10 @@ func TestKernelProcessEnvironment(t *testing.T) {
 		},
 		{
 			name: "many small before", env: append(slices.Repeat([]string{"F=1"}, 10000), "CLAUDECODE=1"),
+			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}},
+		},
+		{
+			name: "as many as there can be before", env: append(slices.Repeat([]string{""}, 130_000), "CLAUDECODE=1"),
 			want: []event.EnvVar{{Name: "CLAUDECODE", Value: "1"}},
 		},
 		{
@@ -547,10 +552,15 @@ func onThread(first bool, f func()) error {
 	return errors.New("the thread could not be had")
 }
 
-// helperExecByThread has a thread that is not the first one exec, which makes it the first one. The program opens a file.
-func helperExecByThread([]string) (string, error) {
+// helperExecByThread has a thread that is not the first one exec, which makes it the first one. The program opens a file;
+// or is the one that is given.
+func helperExecByThread(args []string) (string, error) {
+	program := "/bin/sh"
+	if len(args) == 1 {
+		program = args[0]
+	}
 	var err error
-	failed := onThread(false, func() { err = unix.Exec("/bin/sh", []string{"sh", "-c", ": < /dev/null && echo ran"}, nil) })
+	failed := onThread(false, func() { err = unix.Exec(program, []string{"sh", "-c", ": < /dev/null && echo ran"}, nil) })
 	return "", fmt.Errorf("exec from a thread: %w", errors.Join(err, failed))
 }
 
@@ -561,6 +571,30 @@ func helperLeaderExitsFirst([]string) (string, error) {
 		unix.RawSyscall(unix.SYS_EXIT_GROUP, 5, 0, 0)
 	}()
 	return "", onThread(true, func() { unix.RawSyscall(unix.SYS_EXIT, 9, 0, 0) })
+}
+
+// brokenProgram makes a program that the kernel finds to be broken when the one that executes it is gone already: a segment
+// has more in the file than in memory.
+func brokenProgram(t *testing.T) string {
+	t.Helper()
+	path := copyOf(t, "/bin/true", filepath.Join(t.TempDir(), "broken"))
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The headers of the segments, of 56 bytes: type, flags, offset, two addresses, size in the file, size in memory.
+	headers, number := binary.LittleEndian.Uint64(text[32:]), binary.LittleEndian.Uint16(text[56:])
+	for i := range uint64(number) {
+		header := text[headers+56*i:]
+		if binary.LittleEndian.Uint32(header) == 1 {
+			binary.LittleEndian.PutUint64(header[40:], 1)
+			break
+		}
+	}
+	if err := os.WriteFile(path, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestKernelProcessThreads(t *testing.T) {
@@ -584,6 +618,17 @@ func TestKernelProcessThreads(t *testing.T) {
 		}
 		if _, ended := one[*event.ProcessExit](w, cmd.Process.Pid); ended.Code != 0 {
 			t.Errorf("ended with %+v", ended)
+		}
+	})
+	t.Run("exec by another thread that ends the process", func(t *testing.T) {
+		cmd := helper("exec by thread")
+		cmd.Args = append(cmd.Args, "--", brokenProgram(t))
+		status := w.finish(cmd).Sys().(syscall.WaitStatus)
+		if !status.Signaled() {
+			t.Fatalf("the helper ended with %v", status)
+		}
+		if _, ended := one[*event.ProcessExit](w, cmd.Process.Pid); ended.Signal != int(status.Signal()) {
+			t.Errorf("ended with %+v, want signal %d", ended, status.Signal())
 		}
 	})
 	t.Run("first thread ends first", func(t *testing.T) {

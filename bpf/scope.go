@@ -25,11 +25,21 @@ const countsAttempts = 50
 func (t *Tracer) Track(cgroupID uint64) error {
 	t.bootstraps.Lock()
 	defer t.bootstraps.Unlock()
-	populated, err := t.track(cgroupID)
-	if err != nil || !populated {
-		return err
+	if t.closed.Load() {
+		return ErrClosed
 	}
-	return t.listExisting(0)
+	listed := !t.unlisted
+	if err := t.doubtLabels(); err != nil {
+		return fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
+	}
+	populated, err := t.track(cgroupID)
+	if err == nil && populated {
+		return t.listExisting(0)
+	}
+	if listed {
+		err = errors.Join(err, t.trustLabels())
+	}
+	return err
 }
 
 // track is Track but for the processes that are in the cgroup already: it says whether there are any.

@@ -64,6 +64,8 @@ type Tracer struct {
 	undecoded  atomic.Uint64
 	untold     atomic.Uint64
 	bootstraps sync.Mutex
+	// unlisted is true while there may be processes in sandboxes that have not been listed. Guarded by bootstraps.
+	unlisted bool
 	// reading is held by Run.
 	reading sync.Mutex
 
@@ -176,6 +178,7 @@ func (t *Tracer) openProbes() {
 			p.fail(fmt.Errorf("loading probe %s: %w", p.name, explain(err)))
 		}
 	}
+	t.beginDoubt()
 	if err := t.enterRemembered(); err != nil {
 		t.log.Warn("sandboxes are to be found again", "error", err)
 	}
@@ -595,6 +598,12 @@ func (t *Tracer) listExisting(cgroupID uint64) error {
 		}
 		if err := runIterator(p.iterator); err != nil {
 			return fmt.Errorf("listing the processes of cgroup %d: %w", cgroupID, err)
+		}
+		if !t.unlisted {
+			continue
+		}
+		if err := t.trustLabels(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -42,8 +42,8 @@ static __always_inline __u64 compat_inode_ctime(struct inode *inode)
 	struct inode___times61 *old = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_ctime_sec))
-		return BPF_CORE_READ(inode, i_ctime_sec) * NSEC_PER_SEC +
-		       (BPF_CORE_READ(inode, i_ctime_nsec) & COMPAT_NSEC_MASK);
+		return DIRECT_READ(struct inode, inode, i_ctime_sec) * NSEC_PER_SEC +
+		       (DIRECT_READ(struct inode, inode, i_ctime_nsec) & COMPAT_NSEC_MASK);
 	if (bpf_core_field_exists(middle->__i_ctime))
 		return BPF_CORE_READ(middle, __i_ctime.tv_sec) * NSEC_PER_SEC +
 		       BPF_CORE_READ(middle, __i_ctime.tv_nsec);
@@ -58,8 +58,8 @@ static __always_inline __u64 compat_inode_mtime(struct inode *inode)
 	struct inode___times61 *old = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_mtime_sec))
-		return BPF_CORE_READ(inode, i_mtime_sec) * NSEC_PER_SEC +
-		       BPF_CORE_READ(inode, i_mtime_nsec);
+		return DIRECT_READ(struct inode, inode, i_mtime_sec) * NSEC_PER_SEC +
+		       DIRECT_READ(struct inode, inode, i_mtime_nsec);
 	if (bpf_core_field_exists(middle->__i_mtime))
 		return BPF_CORE_READ(middle, __i_mtime.tv_sec) * NSEC_PER_SEC +
 		       BPF_CORE_READ(middle, __i_mtime.tv_nsec);
@@ -169,6 +169,14 @@ static __always_inline __u64 compat_ring_address(void *data)
 struct trace_event_raw_sched_process_exit___last {
 	bool group_dead;
 } __attribute__((preserve_access_index));
+
+/* compat_last_thread_once says that it finds one thread of each process to be the last, and not two. */
+static __always_inline bool compat_last_thread_once(void)
+{
+	struct trace_event_raw_sched_process_exit___last *record = NULL;
+
+	return bpf_core_field_exists(record->group_dead);
+}
 
 /* compat_last_thread says whether a thread that ends is the last of its process; ctx is the hook's. */
 static __always_inline bool compat_last_thread(const __u64 *ctx, struct signal_struct *signal)

@@ -9,7 +9,7 @@
  * Why by cgroup2 id: a task cannot leave its cgroup unless somebody writes to a file of another one, a
  * child is in it before its first instruction, and one lookup answers for any depth since descendants are entered
  * when they are made. A process outside pays that one lookup, however many sandboxes are watched; a second
- * one only while there are strays.
+ * one only while there are strays; and none where a program asks sandbox_unlikely() before.
  *
  * Why strays: whoever can write to the cgroup file system, root in a sandbox for one, could leave its sandbox
  * by one write. A process that leaves keeps its sandbox, and so do its children.
@@ -54,7 +54,8 @@ struct {
 
 /*
  * unlabelled counts processes of sandboxes that have no label (process.bpf.c) or could not be kept as strays, for
- * lack of room. While it is 0, a process without a label is in no sandbox.
+ * lack of room. While it is 0, a process without a label is in no sandbox. Its two highest bits are user space's, which
+ * knows when there may be others (labels.go): while a cgroup becomes watched that processes are in.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -73,8 +74,8 @@ static __always_inline __u64 *unlabelled_count(void)
 }
 
 /*
- * sandbox_unlikely says that the current task is in no sandbox, at the cost of three loads: nothing is stored with
- * its process. False says nothing. Since 5.11.
+ * sandbox_unlikely says that a task is in no sandbox, at the cost of three loads: nothing is stored with its process.
+ * False says nothing. Since 5.11.
  */
 static __always_inline bool sandbox_unlikely(const struct task_struct *task)
 {

@@ -57,10 +57,7 @@ struct task_namespaces {
 /* task_capabilities reads one set. Until 6.2 it is two words of 32 bits, later one of 64: the same bytes. */
 static __always_inline __u64 task_capabilities(const void *set)
 {
-	__u64 bits = 0;
-
-	bpf_probe_read_kernel(&bits, sizeof(bits), set);
-	return bits;
+	return *(const __u64 *)set;
 }
 
 /* task_read_credentials fills in the subjective credentials: those that the task acts with. */
@@ -91,9 +88,13 @@ static __always_inline void task_read_credentials(struct task_credentials *to,
 static __always_inline __u32 task_pid_namespace(struct task_struct *task)
 {
 	struct pid *pid = task->thread_pid;
+	__u32 level = pid->level;
 	struct upid upid = {};
 
-	bpf_core_read(&upid, sizeof(upid), &pid->numbers[pid->level]);
+	/* Loads only at constant offsets: that is the initial namespace. */
+	if (!level)
+		return pid->numbers[0].ns->ns.inum;
+	bpf_core_read(&upid, sizeof(upid), &pid->numbers[level]);
 	return BPF_CORE_READ(upid.ns, ns.inum);
 }
 
@@ -115,11 +116,9 @@ static __always_inline void task_read_namespaces(struct task_namespaces *to,
 /* task_group is the number of a task's process group or session in the initial PID namespace, 0 without one. */
 static __always_inline __u32 task_group(struct task_struct *task, __u32 type)
 {
-	struct signal_struct *signal = task->signal;
-	struct pid *pid = NULL;
+	const struct pid *pid = task->signal->pids[type];
 
-	bpf_core_read(&pid, sizeof(pid), &signal->pids[type]);
-	return BPF_CORE_READ(pid, numbers[0].nr);
+	return pid->numbers[0].nr;
 }
 
 static __always_inline bool task_no_new_privs(const struct task_struct *task)

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchglass/watchglass/event"
+)
+
+// doubts is why the kernel side does not rely on labels, but for what is the machine's making.
+func doubts(t *testing.T, tracer *Tracer) uint64 {
+	t.Helper()
+	var count uint64
+	if err := tracer.shared["unlabelled"].Lookup(uint32(0), &count); err != nil {
+		t.Fatal(err)
+	}
+	return count &^ doubtUnlistable
+}
+
+// TestKernelLabelsListing has a process that is not labelled yet make children while its cgroup becomes watched.
+func TestKernelLabelsListing(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	if got := doubts(t, w.tracer); got != 0 {
+		t.Errorf("there are doubts when all is listed: %#x", got)
+	}
+	cgroup := scratchCgroup(t)
+	marks := realPath(t, t.TempDir())
+	mark := func(name string) string { return copyOf(t, "/bin/true", filepath.Join(marks, name)) }
+	before, during, after := mark("before"), mark("during"), mark("after")
+	_, tell := shellIn(t, cgroup)
+	tell(before)
+	func() {
+		w.tracer.bootstraps.Lock()
+		defer w.tracer.bootstraps.Unlock()
+		if err := w.tracer.doubtLabels(); err != nil {
+			t.Fatal(err)
+		}
+		if populated, err := w.tracer.track(cgroupID(t, cgroup)); err != nil || !populated {
+			t.Fatalf("tracking says %v, %v", populated, err)
+		}
+		tell(during)
+		if got := doubts(t, w.tracer); got != doubtUnlisted {
+			t.Errorf("the doubts are %#x while nothing is listed", got)
+		}
+		if err := w.tracer.listExisting(0); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if got := doubts(t, w.tracer); got != 0 {
+		t.Errorf("there are doubts when all is listed: %#x", got)
+	}
+	tell(after)
+	for _, path := range []string{during, after} {
+		records := w.await(1, ranAs(path))
+		if len(records) != 1 {
+			t.Fatalf("%s: %d execs, want 1", path, len(records))
+		}
+		one[*Fork](w, int(records[0].Task.PID))
+		one[*event.ProcessExit](w, int(records[0].Task.PID))
+	}
+	if records := w.seen(ranAs(before)); len(records) != 0 {
+		t.Error("what ran before is told")
+	}
+}
+
+const (
+	// forkers is how many processes fork like mad, forkedEach how many children each makes.
+	forkers, forkedEach = 2, 60
+	// forkRounds is how often a cgroup becomes watched meanwhile.
+	forkRounds = 10
+)
+
+// TestKernelLabelsForks has processes fork like mad in a cgroup while it becomes watched: every child is told or listed, and
+// the end of each is told. Where that can be had the parents have higher pids than their children, which the listing has
+// passed then.
+func TestKernelLabelsForks(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	for round := range forkRounds {
+		cgroup := scratchCgroup(t)
+		id := cgroupID(t, cgroup)
+		last := lastPID(t)
+		for range forkers {
+			w.forkIn(cgroup)
+		}
+		populations(t, cgroup, forkers+1+round*forkers*forkedEach/forkRounds)
+		if err := w.tracer.Track(id); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.tracer.Bootstrap(id); err != nil {
+			t.Fatal(err)
+		}
+		pids := populations(t, cgroup, forkers*(1+forkedEach))
+		if err := os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
+		untold, unended := w.missed(id, pids)
+		if len(untold)+len(unended) > 0 {
+			t.Errorf("round %d, pids from %d: of %d processes %v were neither told nor listed, the end of %v was not told", round, last, len(pids), untold, unended)
+		}
+		if err := w.tracer.Untrack(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := doubts(t, w.tracer); got != 0 {
+		t.Errorf("there are doubts when all is listed: %#x", got)
+	}
+}
+
+// forkIn starts a process in a cgroup that makes its children as fast as it can. They stay until they are killed.
+func (w *watch) forkIn(cgroup string) {
+	w.t.Helper()
+	fifo := filepath.Join(w.t.TempDir(), "fifo")
+	cmd := exec.Command("/bin/sh", "-c", `mkfifo "$1"; i=0; while [ $i -lt `+strconv.Itoa(forkedEach)+` ]; do (: < "$1") & i=$((i + 1)); done; : < "$1"`, "sh", fifo)
+	startIn(w.t, cgroup, cmd)
+	w.t.Cleanup(func() {
+		_ = os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0)
+		_ = cmd.Wait()
+	})
+}
+
+// lastPID has the next processes get the highest pids, and their children the lowest, where the kernel can do that. It
+// returns the pid before.
+func lastPID(t *testing.T) int {
+	t.Helper()
+	number := func(name string) int {
+		text, err := os.ReadFile(filepath.Join("/proc/sys/kernel", name))
+		if err != nil {
+			return 0
+		}
+		n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		return n
+	}
+	last := number("pid_max") - forkers - 4
+	_ = os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(last)), 0)
+	return number("ns_last_pid")
+}
+
+// populations waits until so many processes are in a cgroup, and returns their pids.
+func populations(t *testing.T, cgroup string, n int) (pids []int) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Microsecond) {
+		text, err := os.ReadFile(procsOf(cgroup))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Fields(string(text))
+		if len(lines) < n {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d of %d processes are there", len(lines), n)
+			}
+			continue
+		}
+		for _, line := range lines {
+			pid, err := strconv.Atoi(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+		return pids
+	}
+}
+
+// missed waits for what is to be told of a sandbox's processes, and returns those of which it is not.
+func (w *watch) missed(sandbox uint64, pids []int) (untold, unended []int) {
+	w.t.Helper()
+	began, ended := map[int]bool{}, map[int]bool{}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for _, r := range w.seen(func(r *Record) bool { return r.Sandbox == sandbox }) {
+			switch r.Payload.(type) {
+			case *Fork, *Existing:
+				began[int(r.Task.PID)] = true
+			case *event.ProcessExit:
+				ended[int(r.Task.PID)] = true
+			}
+		}
+		untold, unended = nil, nil
+		for _, pid := range pids {
+			if !began[pid] {
+				untold = append(untold, pid)
+			}
+			if !ended[pid] {
+				unended = append(unended, pid)
+			}
+		}
+		if len(untold)+len(unended) == 0 || time.Now().After(deadline) {
+			return untold, unended
+		}
+	}
+}
+
+// TestKernelLabelsTakeover has a tracer die while its processes are being listed: the next one ends the doubt that it has
+// left. And it has one take over whose labels are others, while processes that the one before has labelled make children.
+func TestKernelLabelsTakeover(t *testing.T) {
+	dir, cgroup := pinDirectory(t), scratchCgroup(t)
+	t.Cleanup(func() { _ = removePins(dir) })
+	told := &execs{seen: map[string]int{}}
+	r := told.read(t, openPinned(t, pinned(dir), event.PinningStarted))
+	if err := r.Track(cgroupID(t, cgroup)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.doubtLabels(); err != nil {
+		t.Fatal(err)
+	}
+	r.kill(t)
+	r = told.read(t, openPinned(t, pinned(dir), event.PinningAdopted))
+	if got := doubts(t, r.Tracer); got != 0 {
+		t.Errorf("the next tracer goes on with the doubts %#x", got)
+	}
+	stopped := filepath.Join(t.TempDir(), "stopped")
+	cmd := exec.Command("/bin/sh", "-c", `i=0; while [ ! -e "$1" ]; do /bin/true $i; i=$((i + 1)); sleep 0.01; done; echo $i`, "sh", stopped)
+	var said strings.Builder
+	cmd.Stdout = &said
+	startIn(t, cgroup, cmd)
+	r.kill(t)
+	r = told.read(t, openVersion(t, pinned(dir), otherMaps, event.PinningReplaced))
+	if got := doubts(t, r.Tracer); got != 0 {
+		t.Errorf("the tracer that replaces it has the doubts %#x", got)
+	}
+	if err := os.WriteFile(stopped, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	r.kill(t)
+	executed, err := strconv.Atoi(strings.TrimSpace(said.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range executed {
+		if n := told.seen[fmt.Sprint(i)]; n != 1 {
+			t.Errorf("execution %d of %d was told %d times", i, executed, n)
+		}
+	}
+}
