@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -30,11 +32,18 @@ type nodeWork struct {
 func nodeWorks() []nodeWork {
 	return []nodeWork{
 		// A chunk is shorter than the time between two interrupts of the timer.
-		{name: "getppid", chunks: 50, times: 1000},
-		{name: "requests", chunks: 15, times: 400},
-		{name: "build", chunks: 15, times: 5},
+		{name: "getppid", chunks: 30, times: 1000},
+		{name: "requests", chunks: 4, times: 500},
+		{name: "build", chunks: 4, times: 4},
 	}
 }
+
+// nodeWarmUp is how many chunks are not measured: the first answers on a connection are acknowledged one by one. nodeSettle
+// is how long what else the machine has begun is waited for, such as the end of what the last tracer left.
+const (
+	nodeWarmUp = 3
+	nodeSettle = 10 * time.Second
+)
 
 // nodeTime is how long something took, in nanoseconds: own is the processor's time of the processes that did it, all what
 // passed meanwhile, which on a machine of one processor is what everybody did, and rest that but for the process with the
@@ -66,8 +75,10 @@ func helperNode(begin func() (nodeDoer, error)) helperAction {
 			return "", err
 		}
 		defer func() { err = errors.Join(err, doer.end()) }()
-		if err := doer.do(times); err != nil {
-			return "", fmt.Errorf("warming up: %w", err)
+		for range nodeWarmUp {
+			if err := doer.do(times); err != nil {
+				return "", fmt.Errorf("warming up: %w", err)
+			}
 		}
 		var own []float64
 		before, err := doer.now()
@@ -234,15 +245,19 @@ func nodeAsk(poll int, connections []int, times int) error {
 	})
 }
 
-// nodeServe waits for connections and shows those that can be read, until one is the last.
+// nodeServe waits for connections and shows those that can be read, until one is the last. The runtime does not know
+// that it waits: it would wake a thread now and then, to have somebody who does not.
 func nodeServe(poll int, show func(connection int) (more bool, err error)) error {
 	var ready [nodeClients]unix.EpollEvent
 	for {
-		n, err := unix.EpollWait(poll, ready[:], -1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("waiting: %w", err)
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(poll), uintptr(unsafe.Pointer(&ready)), nodeClients, ^uintptr(0), 0, 0)
+		if errno == unix.EINTR {
+			continue
 		}
-		for i := range max(n, 0) {
+		if errno != 0 {
+			return fmt.Errorf("waiting: %w", errno)
+		}
+		for i := range n {
 			if more, err := show(int(ready[i].Fd)); err != nil || !more {
 				return err
 			}
@@ -301,59 +316,39 @@ func helperNodeAnswer([]string) (string, error) {
 	})
 }
 
-// What one step of a build reads: files that it finds, and names that it looks for in vain, as along a path of includes.
+// buildScript does in a directory, so many times, what a build does, and computes nothing: it looks for files in vain, as
+// along a path of includes, and has programs read some and write one, write another, and put that in the place of the last.
+const buildScript = `cd "$0" || exit
+step=0
+while [ $step -lt $1 ]; do
+	step=$((step + 1))
+	for name in a b c d e f g h i j k l m n o p q r s t; do
+		[ ! -e include/$name ] || exit
+	done
+	/bin/cat source* >listing && /bin/cp source0 made && /bin/mv made object || exit
+done`
+
+// How much the programs of a build read.
 const (
 	buildSources = 10
-	buildMissing = 20
 	buildBytes   = 8 << 10
-	buildObjects = 16
 )
 
-// nodeBuild does what a build does, step by step, and computes nothing: it looks for files, reads some, writes one, has a
-// program of its own read and write another, and puts that in the place of the last one.
+// nodeBuild runs the script.
 func nodeBuild() (doer nodeDoer, err error) {
 	dir, err := os.MkdirTemp("", "watchglass-build-")
 	if err != nil {
 		return doer, err
 	}
-	file := func(kind string, i int) string { return filepath.Join(dir, kind+strconv.Itoa(i)) }
-	content := make([]byte, buildBytes)
 	for i := range buildSources {
-		if err := os.WriteFile(file("source", i), content, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "source"+strconv.Itoa(i)), make([]byte, buildBytes), 0o600); err != nil {
 			return doer, err
 		}
 	}
-	steps := 0
-	step := func() error {
-		steps++
-		for i := range buildMissing {
-			if _, err := os.Stat(file("missing", i)); !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("looking for a file in vain: %w", err)
-			}
-		}
-		for i := range buildSources {
-			if _, err := os.Stat(file("source", i)); err != nil {
-				return err
-			}
-			if _, err := os.ReadFile(file("source", i)); err != nil {
-				return err
-			}
-		}
-		if err := os.WriteFile(file("listing", steps%buildObjects), content, 0o600); err != nil {
-			return err
-		}
-		made := file("made", 0)
-		if out, err := exec.Command("cp", file("source", steps%buildSources), made).CombinedOutput(); err != nil {
-			return fmt.Errorf("running cp: %w\n%s", err, out)
-		}
-		return os.Rename(made, file("object", steps%buildObjects))
-	}
 	return nodeDoer{
 		do: func(times int) error {
-			for range times {
-				if err := step(); err != nil {
-					return err
-				}
+			if out, err := exec.Command("/bin/sh", "-c", buildScript, dir, strconv.Itoa(times)).CombinedOutput(); err != nil {
+				return fmt.Errorf("running the script of a build: %w\n%s", err, out)
 			}
 			return nil
 		},
@@ -363,55 +358,68 @@ func nodeBuild() (doer nodeDoer, err error) {
 
 // BenchmarkNode measures what a tracer that watches another sandbox costs processes outside of every one: the node's tax.
 // Metrics, of one time of each work in each state: own-ns/op, rest-ns/op and all-ns/op as in nodeTime; their ratios to the
-// smaller of the two without a tracer, x-own, x-rest and x-all. The states are "none" and "again", without a tracer, before and after;
-// "tracer"; "spared", under the trampoline plan, without what is read and written of files; and "empty", under the other
-// one, a program that does nothing on the tracepoint that all system calls pass, in the tracer's place. Last, by program, how often it runs for one time of a work
-// while a tracer is there, and how long.
+// smaller of the two without a tracer, x-own, x-rest and x-all. The states are "none" and "again", without a tracer, before
+// any and after the first; "trampoline" and "tracepoint", with one of that hook plan; "spared", the first of these without
+// what is read and written of files; and "empty", with a program that does nothing on the tracepoint that all system calls
+// pass, in the tracer's place. Then, by program, how often it runs for one time of a work, and how long.
 // On a machine whose clock counts instructions (test/vm -counted) a nanosecond is an instruction, and the figures are
-// exact. On another one what is measured is mostly what else it does.
+// exact. On another one what is measured is mostly what else it does. A plan that the kernel refuses is left out.
 func BenchmarkNode(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root")
 	}
-	states := []string{"none", "tracer", "again"}
 	nodeTimes(b) // the first time, much is not where it stays
-	times := map[string]map[string]nodeTime{"none": nodeTimes(b)}
-	tracer, end := openBenched(b, func(*Config) {})
-	times["tracer"] = nodeTimes(b)
-	runs := tracer.nodeRuns(b)
-	plan := tracer.Plan()
-	end()
-	times["again"] = nodeTimes(b)
-	if plan == PlanTrampoline {
-		states = append(states, "spared")
-		_, end := openBenched(b, func(cfg *Config) { cfg.FileIO = false })
-		times["spared"] = nodeTimes(b)
-		end()
-	} else {
-		states = append(states, "empty")
-		attachEmpty(b, "", &ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sys_exit"})
-		times["empty"] = nodeTimes(b)
+	n := nodeMeasured{times: map[string]map[string]nodeTime{"none": nodeTimes(b)}, runs: map[string]map[string][]nodeRun{}}
+	n.watched(b, string(PlanTracepoint), func(cfg *Config) { cfg.Plan = PlanTracepoint })
+	n.times["again"] = nodeTimes(b)
+	if _, _, err := PlanTrampoline.choose(); err == nil {
+		n.watched(b, string(PlanTrampoline), func(cfg *Config) { cfg.Plan = PlanTrampoline })
+		n.watched(b, "spared", func(cfg *Config) { cfg.Plan, cfg.FileIO = PlanTrampoline, false })
 	}
+	attachEmpty(b, "", &ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sys_exit"})
+	n.times["empty"] = nodeTimes(b)
 	for _, work := range nodeWorks() {
-		base := nodeTime{
-			own:  min(times["none"][work.name].own, times["again"][work.name].own),
-			rest: min(times["none"][work.name].rest, times["again"][work.name].rest),
-			all:  min(times["none"][work.name].all, times["again"][work.name].all),
-		}
-		for _, state := range states {
-			b.Run(work.name+"/"+state, func(b *testing.B) {
-				t := times[state][work.name]
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(t.own, "own-ns/op")
-				b.ReportMetric(t.rest, "rest-ns/op")
-				b.ReportMetric(t.all, "all-ns/op")
-				b.ReportMetric(t.own/base.own, "x-own")
-				b.ReportMetric(t.rest/base.rest, "x-rest")
-				b.ReportMetric(t.all/base.all, "x-all")
-			})
-		}
-		for _, run := range runs[work.name] {
-			b.Run(work.name+"/program/"+run.program, func(b *testing.B) {
+		n.report(b, work.name)
+	}
+}
+
+// nodeMeasured is what was measured of each work in each state.
+type nodeMeasured struct {
+	times map[string]map[string]nodeTime
+	runs  map[string]map[string][]nodeRun
+}
+
+// watched measures a state with a tracer.
+func (n *nodeMeasured) watched(b *testing.B, state string, change func(*Config)) {
+	b.Helper()
+	tracer, end := openBenched(b, change)
+	defer end()
+	n.times[state] = nodeTimes(b)
+	if state != "spared" {
+		n.runs[state] = tracer.nodeRuns(b)
+	}
+}
+
+// report says what was measured of a work.
+func (n *nodeMeasured) report(b *testing.B, work string) {
+	b.Helper()
+	none, again := n.times["none"][work], n.times["again"][work]
+	base := nodeTime{own: min(none.own, again.own), rest: min(none.rest, again.rest), all: min(none.all, again.all)}
+	for _, state := range slices.Sorted(maps.Keys(n.times)) {
+		b.Run(work+"/"+state, func(b *testing.B) {
+			t := n.times[state][work]
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(t.own, "own-ns/op")
+			b.ReportMetric(t.rest, "rest-ns/op")
+			b.ReportMetric(t.all, "all-ns/op")
+			b.ReportMetric(t.own/base.own, "x-own")
+			b.ReportMetric(t.rest/base.rest, "x-rest")
+			b.ReportMetric(t.all/base.all, "x-all")
+		})
+	}
+	for _, state := range slices.Sorted(maps.Keys(n.runs)) {
+		for _, run := range n.runs[state][work] {
+			b.Run(work+"/"+state+"/"+run.program, func(b *testing.B) {
 				b.ReportMetric(0, "ns/op")
 				b.ReportMetric(run.often, "runs/op")
 				b.ReportMetric(run.mean, "ns/run")
@@ -423,6 +431,7 @@ func BenchmarkNode(b *testing.B) {
 // nodeTimes does every work, and says what one time of each took.
 func nodeTimes(b *testing.B) map[string]nodeTime {
 	b.Helper()
+	time.Sleep(nodeSettle)
 	times := map[string]nodeTime{}
 	for _, work := range nodeWorks() {
 		times[work.name] = work.run(b)
@@ -464,16 +473,17 @@ func (t *benchedTracer) nodeRuns(b *testing.B) map[string][]nodeRun {
 	}
 	defer stats.Close()
 	// What runs less often belongs to the work's beginning and end.
-	const rarely = 0.02
+	const rarely = 0.1
 	programs := t.programs()
 	runs := map[string][]nodeRun{}
 	for _, work := range nodeWorks() {
+		work.chunks = 1 // how often a program runs is soon clear
 		before := map[string]*ebpf.ProgramStats{}
 		for name, program := range programs {
 			before[name] = programStats(b, program)
 		}
 		work.run(b)
-		times := float64((work.chunks + 1) * work.times)
+		times := float64((work.chunks + nodeWarmUp) * work.times)
 		for name, program := range programs {
 			after := programStats(b, program)
 			mean, ran := meanRun(before[name], after)

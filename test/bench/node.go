@@ -16,57 +16,38 @@ import (
 // nodeTax is the section about what the rest of the node pays, which is measured and written alone with -node.
 const nodeTax section = "node tax"
 
-// nodeKernels are the kernels that it is measured on, nodeRuns how often: that the figures are the same shows that nothing
-// else is in them.
-const (
-	nodeKernels = "6.1,6.12"
-	nodeRuns    = 2
-)
-
-// nodePlan is what was measured under a hook plan, run by run, by kernel.
-type nodePlan struct {
-	plan string
-	runs []map[string][]goBenchmark
-}
+// nodeKernels are the kernels that it is measured on.
+const nodeKernels = "6.1,6.12"
 
 // updateNode measures the section alone and puts it in its place in the page.
 func updateNode(ctx context.Context, page string) error {
 	m, began := describeMachine(), time.Now()
-	var plans []nodePlan
-	for _, plan := range []string{"trampoline", "tracepoint"} {
-		p := nodePlan{plan: plan}
-		for i := range nodeRuns {
-			progress(fmt.Sprintf("measuring the node's tax under the plan %s: run %d of %d", plan, i+1, nodeRuns))
-			machines, err := nodeMachines(ctx, plan)
-			if err != nil {
-				return err
-			}
-			p.runs = append(p.runs, machines)
-		}
-		plans = append(plans, p)
+	progress("measuring what the rest of the node pays")
+	machines, err := nodeMachines(ctx)
+	if err != nil {
+		return err
 	}
 	var b strings.Builder
 	b.WriteString(nodeTax.begin())
 	fmt.Fprintf(&b, "\n## Node tax, in instructions\n\nMeasured on %s, commit %s, by `make bench-node`.\n",
 		began.UTC().Format("2006-01-02"), "`"+m.version+"`")
-	writeNode(&b, plans)
+	writeNode(&b, machines)
 	b.WriteString(nodeTax.end())
 	return nodeTax.update(page, b.String())
 }
 
 // nodeMachines measures on emulated machines, one for each kernel.
-func nodeMachines(ctx context.Context, plan string) (map[string][]goBenchmark, error) {
-	cmd := exec.CommandContext(ctx, "go", "run", "./test/vm", "-counted", "-kernel", nodeKernels, "-plan", plan,
-		"-bench", "^BenchmarkNode$", "./bpf")
+func nodeMachines(ctx context.Context) (map[string][]goBenchmark, error) {
+	cmd := exec.CommandContext(ctx, "go", "run", "./test/vm", "-counted", "-kernel", nodeKernels, "-bench", "^BenchmarkNode$", "./bpf")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("measuring under the plan %s: %w\n%s", plan, err, out.String())
+		return nil, fmt.Errorf("measuring on emulated machines: %w\n%s", err, out.String())
 	}
 	machines := parseMachines(out.String())
 	for kernel := range strings.SplitSeq(nodeKernels, ",") {
 		if len(machines[kernel]) == 0 {
-			return nil, fmt.Errorf("measuring under the plan %s: nothing was measured on Linux %s in:\n%s", plan, kernel, out.String())
+			return nil, fmt.Errorf("nothing was measured on Linux %s:\n%s", kernel, out.String())
 		}
 	}
 	return machines, nil
@@ -94,57 +75,51 @@ func parseMachines(text string) map[string][]goBenchmark {
 	return machines
 }
 
-func writeNode(b *strings.Builder, plans []nodePlan) {
+func writeNode(b *strings.Builder, machines map[string][]goBenchmark) {
 	b.WriteString(`
 What processes outside of every sandbox execute, in the kernel and not, with a tracer that watches another sandbox by what they
 execute without: on emulated machines of one processor whose clock counts instructions (` + "`qemu -icount`" + `), so that nothing
 that the host does besides is in the figures. They are no times: an instruction that waits for memory counts like any other, and
 what the kernel's slow path of system calls costs a real processor is more than its instructions. *Own* is by the processor's time of
-these processes, the median of many measurements. *But the tracer* is everything that was executed meanwhile, by whomever, but by
-the process with the tracer: what the kernel puts off is in it. *All* is the tracer too. Of nothing, what is said is by how much
-what was measured before a tracer and after one differ, more or less: what cannot be told from chance.
+these processes, the median of several measurements. *But the tracer* is everything that was executed meanwhile, by whomever, but by
+the process with the tracer: what the kernel puts off is in it. *All* is the tracer too. Of nothing it is said by how much
+two measurements differ, before a tracer and after one: what cannot be told from chance.
 
-| Linux | plan | work | with | instructions | × own | × but the tracer | × all |
-|---|---|---|---|---:|---:|---:|---:|
+| Linux | work | with | instructions | × own | × but the tracer | × all |
+|---|---|---|---:|---:|---:|---:|
 `)
 	for kernel := range strings.SplitSeq(nodeKernels, ",") {
-		for _, p := range plans {
-			work := indexed(p.runs[0][kernel])
-			for _, name := range nodeWorks(p.runs[0][kernel]) {
-				before, after := work[name+"/none"], work[name+"/again"]
-				differ := func(unit string) float64 { return max(before[unit], after[unit]) }
-				fmt.Fprintf(b, "| %s | %s | %s | nothing | %.0f | ±%.4f | ±%.4f | ±%.4f |\n", kernel, p.plan, name,
-					min(before["own-ns/op"], after["own-ns/op"]), differ("x-own")-1, differ("x-rest")-1, differ("x-all")-1)
-				for _, state := range nodeStates() {
-					if m := work[name+"/"+state.name]; m != nil {
-						fmt.Fprintf(b, "| %s | %s | %s | %s | %.0f | %.4f | %.4f | %.4f |\n", kernel, p.plan, name, state.what,
-							m["own-ns/op"], m["x-own"], m["x-rest"], m["x-all"])
-					}
+		work := indexed(machines[kernel])
+		for _, name := range nodeWorks(machines[kernel]) {
+			before, after := work[name+"/none"], work[name+"/again"]
+			differ := func(unit string) float64 { return max(before[unit], after[unit]) - 1 }
+			fmt.Fprintf(b, "| %s | %s | nothing | %.0f | ±%.4f | ±%.4f | ±%.4f |\n", kernel, name,
+				min(before["own-ns/op"], after["own-ns/op"]), differ("x-own"), differ("x-rest"), differ("x-all"))
+			for _, state := range nodeStates() {
+				if m := work[name+"/"+state.name]; m != nil {
+					fmt.Fprintf(b, "| %s | %s | %s | %.0f | %.4f | %.4f | %.4f |\n", kernel, name, state.what,
+						m["own-ns/op"], m["x-own"], m["x-rest"], m["x-all"])
 				}
 			}
 		}
 	}
-	fmt.Fprintf(b, `
-Of %d runs of the whole, in machines booted anew, on a host that did other things too, no ratio differs by more than %.4f.
-
+	b.WriteString(`
 * getppid: the cheapest system call
 * requests: a server's and its client's processes over the loopback, 50 connections, a request and an answer of 64 bytes each, by
   epoll, read and write, as redis-benchmark and Redis do
-* build: a step of something of a build's shape, without its computing: 20 names are looked for in vain, 10 files of 8 KiB found
-  and read, one written, and a program executed that reads and writes another, which is renamed. A real build computes besides, so that its
-  ratio is closer to 1.
+* build: a step of a script of a build's shape, without its computing: 20 names are looked for in vain, and three programs
+  executed, one that reads 10 files of 8 KiB and writes them into one, one that copies a file, one that puts the copy in another's
+  place. A real build computes besides, so that its ratios are closer to 1.
 
 Which programs run for one time of each, and how long each time, with the kernel's two looks at the clock around it:
 
-| Linux | plan | work | program | runs | instructions a run |
+| Linux | work | plan | program | runs | instructions a run |
 |---|---|---|---|---:|---:|
-`, nodeRuns, nodeDifference(plans))
+`)
 	for kernel := range strings.SplitSeq(nodeKernels, ",") {
-		for _, p := range plans {
-			for _, m := range p.runs[0][kernel] {
-				if parts := strings.SplitN(m.name, "/", 4); len(parts) == 4 && parts[2] == "program" {
-					fmt.Fprintf(b, "| %s | %s | %s | `%s` | %.2f | %.0f |\n", kernel, p.plan, parts[1], parts[3], m.metrics["runs/op"], m.metrics["ns/run"])
-				}
+		for _, m := range machines[kernel] {
+			if parts := strings.SplitN(m.name, "/", 4); len(parts) == 4 {
+				fmt.Fprintf(b, "| %s | %s | %s | `%s` | %.2f | %.0f |\n", kernel, parts[1], parts[2], parts[3], m.metrics["runs/op"], m.metrics["ns/run"])
 			}
 		}
 	}
@@ -155,9 +130,10 @@ type nodeState struct{ name, what string }
 
 func nodeStates() []nodeState {
 	return []nodeState{
-		{"tracer", "the tracer"},
-		{"spared", "the tracer, `kernel.file_io: false`"},
+		{"trampoline", "the plan `trampoline`"},
+		{"spared", "the plan `trampoline`, `kernel.file_io: false`"},
 		{"empty", "an empty program on `sys_exit`"},
+		{"tracepoint", "the plan `tracepoint`"},
 	}
 }
 
@@ -181,21 +157,4 @@ func indexed(benchmarks []goBenchmark) map[string]map[string]float64 {
 		}
 	}
 	return all
-}
-
-// nodeDifference is by how much a ratio differs at most between runs of the same.
-func nodeDifference(plans []nodePlan) (most float64) {
-	for _, p := range plans {
-		for kernel, first := range p.runs[0] {
-			for _, other := range p.runs[1:] {
-				again := indexed(other[kernel])
-				for name, metrics := range indexed(first) {
-					if ratio, found := again[name]["x-own"]; found {
-						most = max(most, ratio-metrics["x-own"], metrics["x-own"]-ratio)
-					}
-				}
-			}
-		}
-	}
-	return most
 }
