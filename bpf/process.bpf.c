@@ -383,7 +383,7 @@ static __always_inline struct move *move_begin(__u64 sandbox, struct task_struct
 					       const struct moved *found)
 {
 	struct move *move = event_reserve_as(sandbox, EVENT_KEPT | PROCESS_MOVE, sizeof(*move));
-	struct task_struct *mover = task_plain();
+	struct task_struct *mover = bpf_get_current_task_btf();
 
 	if (!move)
 		return NULL;
