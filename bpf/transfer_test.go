@@ -530,7 +530,9 @@ func TestKernelTransferOverflow(t *testing.T) {
 	const files, each = 10_000, 7 // more than the kernel side has room for
 	dir := t.TempDir()
 	helper := w.run(helperRun{action: "transfer many", args: []string{dir}})
-	w.await(1, of[*event.ProcessExit](int(helper.pid)))
+	if len(w.await(1, of[*event.ProcessExit](int(helper.pid)))) == 0 {
+		t.Fatal("the end of the process is not told")
+	}
 	var sum uint64
 	var named int
 	for _, r := range w.seen(func(r *Record) bool { return ioOf(r) != nil && r.Task.PID == helper.pid }) {
