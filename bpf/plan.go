@@ -29,7 +29,7 @@ import (
 type Plan string
 
 const (
-	// PlanAuto is the trampoline plan where the kernel allows it, the tracepoint plan elsewhere.
+	// PlanAuto is the trampoline plan where the kernel allows all of it, the tracepoint plan elsewhere.
 	PlanAuto Plan = "auto"
 	// PlanTracepoint hangs on the one tracepoint that all system calls pass. It works everywhere, and every process
 	// of the node pays for it.
@@ -62,12 +62,33 @@ func (p Plan) choose() (Plan, string, error) {
 	case err == nil && p == PlanTrampoline:
 		return p, "asked for", nil
 	case err == nil:
-		return PlanTrampoline, "the kernel lets programs hang on its functions", nil
+		plan, why := chooseHanging(tryReturns())
+		return plan, why, nil
 	case p == PlanTrampoline:
 		return p, "", fmt.Errorf("following the hook plan %s: %w, which Linux allows since %s: %s", p, ErrNoTrampolines, hangsSince, firstLine(err))
 	default:
 		return PlanTracepoint, "programs cannot hang on kernel functions (fexit, since Linux " + hangsSince + "): " + firstLine(err), nil
 	}
+}
+
+// chooseHanging is PlanAuto where programs can hang on one function; many is why not on many at once, which the notable probe
+// needs. Without that it falls back to the tracepoint, and the node pays for both plans: more than for the other one.
+func chooseHanging(many error) (Plan, string) {
+	if many != nil {
+		return PlanTracepoint, "programs cannot hang on many kernel functions at once (since Linux 5.18, with CONFIG_FPROBE), " +
+			"so that every system call would pass a tracepoint all the same: " + firstLine(many)
+	}
+	return PlanTrampoline, "the kernel lets programs hang on its functions"
+}
+
+// tryReturns loads a program that does nothing, and attaches it for a moment to the return of a function as of many.
+func tryReturns() error {
+	return try(&ebpf.ProgramSpec{
+		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	}, func(p *ebpf.Program) (link.Link, error) {
+		return link.KretprobeMulti(p, link.KprobeMultiOptions{Symbols: []string{"do_filp_open"}})
+	})
 }
 
 // tryFexit loads a program that does nothing, and attaches it to a kernel function for a moment.

@@ -104,6 +104,21 @@ func syscallLinks(t *testing.T) (n int) {
 	return n
 }
 
+// TestKernelPlanAuto: where no plan is asked for that of kernel functions is followed only where it is by all probes. One that
+// falls back has the node pay for both.
+func TestKernelPlanAuto(t *testing.T) {
+	requireKernel(t)
+	cfg := testConfig()
+	cfg.Plan = PlanAuto
+	w := startWatchWith(t, cfg)
+	t.Logf("the plan %s is followed: %s", w.tracer.Plan(), w.tracer.planReason)
+	for _, p := range w.tracer.Probes() {
+		if p.Fallback != "" {
+			t.Errorf("probe %s follows the plan %s: %s", p.Name, p.Plan, p.Fallback)
+		}
+	}
+}
+
 // TestPlan chooses plans that need no kernel.
 func TestPlan(t *testing.T) {
 	if plan, why, err := PlanTracepoint.choose(); plan != PlanTracepoint || why == "" || err != nil {
@@ -111,6 +126,12 @@ func TestPlan(t *testing.T) {
 	}
 	if err := Plan("kprobes").Validate(); err == nil {
 		t.Error("kprobes is taken for a plan")
+	}
+	if plan, why := chooseHanging(nil); plan != PlanTrampoline || why == "" {
+		t.Errorf("where programs can hang on all functions auto becomes %q, %q", plan, why)
+	}
+	if plan, why := chooseHanging(unix.EOPNOTSUPP); plan != PlanTracepoint || !strings.Contains(why, unix.EOPNOTSUPP.Error()) {
+		t.Errorf("where they cannot hang on many at once auto becomes %q, %q", plan, why)
 	}
 	for _, test := range []struct {
 		counting Counting
