@@ -63,7 +63,8 @@ struct {
 /* repeat_mix_start mixes in where a path starts, by its first byte; false when that says too little. */
 static __always_inline bool repeat_mix_start(__u64 *mix, __u8 first, __s32 directory)
 {
-	struct task_struct *task = task_plain();
+	/* Not task_plain(): what that takes of the stack is more than Linux 6.1 lets the file probe have. */
+	struct task_struct *task = bpf_get_current_task_btf();
 
 	if (first == '/')
 		return true;
