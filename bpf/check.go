@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -249,8 +248,7 @@ func checkCounts(t *Tracer) Requirement {
 func checkLSM() Requirement {
 	r := Requirement{Name: "BPF LSM", OK: true, Detail: "available; not used"}
 	err := try(&ebpf.ProgramSpec{
-		Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open", License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open",
 	}, func(p *ebpf.Program) (link.Link, error) { return link.AttachLSM(link.LSMOptions{Program: p}) })
 	if err != nil {
 		r.Detail = "not available; not used: " + firstLine(err)

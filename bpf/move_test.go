@@ -243,16 +243,23 @@ func TestKernelMoveIn(t *testing.T) {
 	}
 }
 
-// TestKernelMoveThread moves one thread of a process out, into a threaded cgroup.
-func TestKernelMoveThread(t *testing.T) {
-	requireKernel(t)
+// threadedCgroups is two cgroups of one domain, between which threads go one by one.
+func threadedCgroups(t *testing.T) (inside, outside string) {
+	t.Helper()
 	domain := scratchCgroup(t)
-	inside, outside := makeCgroup(t, filepath.Join(domain, "inside")), makeCgroup(t, filepath.Join(domain, "outside"))
+	inside, outside = makeCgroup(t, filepath.Join(domain, "inside")), makeCgroup(t, filepath.Join(domain, "outside"))
 	for _, dir := range []string{inside, outside} {
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.type"), []byte("threaded"), 0); err != nil {
 			t.Skipf("no threaded cgroups here: %v", err)
 		}
 	}
+	return inside, outside
+}
+
+// TestKernelMoveThread moves one thread of a process out, into a threaded cgroup.
+func TestKernelMoveThread(t *testing.T) {
+	requireKernel(t)
+	inside, outside := threadedCgroups(t)
 	w := startWatch(t)
 	if err := w.tracer.Track(cgroupID(t, inside)); err != nil {
 		t.Fatal(err)

@@ -81,26 +81,26 @@ func chooseHanging(many error) (Plan, string) {
 	return PlanTrampoline, "the kernel lets programs hang on its functions"
 }
 
-// tryReturns loads a program that does nothing, and attaches it for a moment to the return of a function as of many.
+// triedFunction is the kernel function that programs are tried on.
+const triedFunction = "do_filp_open"
+
+// tryReturns attaches a program for a moment to the return of a function as of many.
 func tryReturns() error {
-	return try(&ebpf.ProgramSpec{
-		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	}, func(p *ebpf.Program) (link.Link, error) {
-		return link.KretprobeMulti(p, link.KprobeMultiOptions{Symbols: []string{"do_filp_open"}})
+	return try(&ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti}, func(p *ebpf.Program) (link.Link, error) {
+		return link.KretprobeMulti(p, link.KprobeMultiOptions{Symbols: []string{triedFunction}})
 	})
 }
 
-// tryFexit loads a program that does nothing, and attaches it to a kernel function for a moment.
+// tryFexit attaches a program to a kernel function for a moment.
 func tryFexit() error {
 	return try(&ebpf.ProgramSpec{
-		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFExit, AttachTo: "do_filp_open", License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFExit, AttachTo: triedFunction,
 	}, func(p *ebpf.Program) (link.Link, error) { return link.AttachTracing(link.TracingOptions{Program: p}) })
 }
 
-// try loads a program and attaches it for a moment.
+// try loads a program of that kind which does nothing, and attaches it for a moment.
 func try(spec *ebpf.ProgramSpec, attach func(*ebpf.Program) (link.Link, error)) error {
+	spec.License, spec.Instructions = "GPL", asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
 	program, err := ebpf.NewProgram(spec)
 	if err != nil {
 		return err

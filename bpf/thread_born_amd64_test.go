@@ -81,13 +81,7 @@ func threadBorn(t *testing.T, opens string) string {
 // it does is told either way.
 func TestKernelThreadBorn(t *testing.T) {
 	requireKernel(t)
-	domain := scratchCgroup(t)
-	inside, outside := makeCgroup(t, filepath.Join(domain, "inside")), makeCgroup(t, filepath.Join(domain, "outside"))
-	for _, dir := range []string{inside, outside} {
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.type"), []byte("threaded"), 0); err != nil {
-			t.Skipf("no threaded cgroups here: %v", err)
-		}
-	}
+	inside, outside := threadedCgroups(t)
 	w := startWatch(t)
 	id := cgroupID(t, inside)
 	if err := w.tracer.Track(id); err != nil {
