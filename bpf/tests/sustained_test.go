@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -36,6 +37,8 @@ const (
 	// what it counts is told by that name.
 	fileSlot, fileKinds, fileOpenKind = 9, 4, 1
 	fileProbe                         = 2
+	// readerNice is the nice value that the collector gives itself.
+	readerNice = -10
 )
 
 // floodSandboxes is the sandboxes that send; they are all that are known.
@@ -53,11 +56,20 @@ func (f floodSandboxes) Sandboxes() (all []*event.Sandbox) {
 }
 
 // BenchmarkKernelSustained reads records from the ring while another process makes them at a steady rate, decodes each, joins
-// it to its process and sandbox and publishes its event, on one core (-cpu 1): everything that the collector is but
-// detectors and exporters, in the default configuration. Sixteen sandboxes send, so that none spends its budget. Metrics:
+// it to its process and sandbox and publishes its event, on one core (-cpu 1) that the other process does not use, with the
+// nice value that the collector gives itself: everything that the collector is but detectors and exporters, in the default
+// configuration. Sixteen sandboxes send, so that none spends its budget. Metrics:
 // events/s that arrived, how many were lost, and how many a second of processor time would do, the garbage collector's included.
 func BenchmarkKernelSustained(b *testing.B) {
 	testenv.RequireEBPF(b)
+	if err := keepTo(func(cpu int) bool { return cpu == 0 }, readerNice); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := keepTo(func(int) bool { return true }, 0); err != nil {
+			b.Error(err)
+		}
+	})
 	for _, rate := range []int{1_000_000, 1_500_000, 2_000_000} {
 		b.Run(strconv.Itoa(rate), func(b *testing.B) {
 			for range b.N {
@@ -66,6 +78,37 @@ func BenchmarkKernelSustained(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// keepTo has all threads of this process run on some of the processors only, with a nice value. Threads and processes made
+// later inherit both.
+func keepTo(runs func(cpu int) bool, nice int) error {
+	// Not those that it may run on now: it may have been kept to some already.
+	processors, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("counting processors: %w", err)
+	}
+	var set unix.CPUSet
+	for cpu := range processors {
+		if runs(cpu) || processors == 1 {
+			set.Set(cpu)
+		}
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("listing the threads: %w", err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return fmt.Errorf("reading a thread's id: %w", err)
+		}
+		err = errors.Join(unix.SchedSetaffinity(id, &set), unix.Setpriority(unix.PRIO_PROCESS, id, nice))
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("keeping a thread to its processors: %w", err)
+		}
+	}
+	return nil
 }
 
 // sustain has a flood of a rate told, and reports what became of it.
@@ -222,6 +265,9 @@ func processorTime(b *testing.B) time.Duration {
 func TestHelperFlood(t *testing.T) {
 	if os.Getenv(floodVariable) == "" {
 		return
+	}
+	if err := keepTo(func(cpu int) bool { return cpu != 0 }, 0); err != nil {
+		t.Fatal(err)
 	}
 	args := os.Args
 	for args[0] != "--" {

@@ -167,8 +167,8 @@ are put together from records, here a thousand. Detectors and what destinations 
 	}
 	b.WriteString(`
 From the ring through decoding and attribution, on one core, in the default configuration: sixteen sandboxes make opens at
-a steady rate for three seconds, by a program of their own, on the other processors. What a second of processor time does
-holds the garbage collector's part.
+a steady rate for three seconds, by a program of their own, on the other processors. The one that reads has its core for itself
+and the nice value that the collector gives itself. What a second of processor time does holds the garbage collector's part.
 
 | opens/s made | events/s | lost | events/s of processor time |
 |---:|---:|---:|---:|
