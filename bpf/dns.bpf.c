@@ -6,8 +6,8 @@
  * sends on each connection and to each peer, in which TLS, HTTP and QUIC name whom they mean, and the count
  * of its datagrams.
  *
- * Owns shipping them whole. It must not read them: that is done in user space by real parsers. It must not
- * decide: its programs let every packet pass.
+ * Owns shipping them whole. It must not read them, but for whether there is more that can name anyone: that is done in
+ * user space by real parsers. It must not decide: its programs let every packet pass.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -43,6 +43,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  */
 #define STREAM_SENT 4096
 #define STREAM_RECEIVED 16384
+/* How a TLS connection begins: the head of its first record, and that of the ClientHello in it. */
+#define TLS_HANDSHAKE 0x16
+#define TLS_CLIENT_HELLO 1
+#define TLS_RECORD_HEAD 5
+#define TLS_MESSAGE_HEAD 4
+/* HTTP_END ends the head of a request: CR LF CR LF. */
+#define HTTP_END 0x0d0a0d0a
 /* QUIC_SHOWN is how many datagrams to a peer are shown: a ClientHello rarely needs more than two. */
 #define QUIC_SHOWN 4
 /* QUIC_INITIAL is the least size of a client's first datagrams (RFC 9000, section 14.1), QUIC_LONG the bits of their form. */
@@ -355,6 +362,55 @@ __noinline int dns_message(struct __sk_buff *skb, __u32 offset, __u32 sent)
 	return 0;
 }
 
+/* tls_needed is how much of a connection that begins like TLS there is to be shown: its first record, if the hello ends in it. */
+static __always_inline __u32 tls_needed(struct __sk_buff *skb, __u32 offset)
+{
+	__u8 head[TLS_RECORD_HEAD + TLS_MESSAGE_HEAD];
+	__u32 record, hello;
+
+	if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)) || head[5] != TLS_CLIENT_HELLO)
+		return STREAM_SENT;
+	record = (__u32)head[3] << 8 | head[4];
+	hello = (__u32)head[6] << 16 | (__u32)head[7] << 8 | head[8];
+	return hello + TLS_MESSAGE_HEAD <= record ? record + TLS_RECORD_HEAD : STREAM_SENT;
+}
+
+/*
+ * stream_begin looks at how a connection begins: whether it can be TLS, of which the hello is needed, or HTTP, of which the
+ * head of the first request is. All else names nobody, and nothing of it is shown: many small requests of another protocol
+ * would spend the budget that connects have, too. To name servers messages are sent, of which every one counts.
+ */
+static __always_inline void stream_begin(struct __sk_buff *skb, struct shown *shown, __u32 offset,
+					 const struct tcphdr *tcp)
+{
+	__u8 first = 0;
+
+	shown->needed = STREAM_SENT;
+	if (tcp->dest == bpf_htons(DNS_PORT) ||
+	    bpf_skb_load_bytes(skb, offset, &first, sizeof(first)))
+		return;
+	if (first == TLS_HANDSHAKE)
+		shown->needed = tls_needed(skb, offset);
+	else if (first >= 'A' && first <= 'Z')
+		shown->text = 1;
+	else
+		shown->needed = 0;
+}
+
+/* stream_enough says whether nothing can name anyone that comes after a piece of what is sent, of a size, which ends so far on. */
+static __always_inline bool stream_enough(struct __sk_buff *skb, const struct shown *shown,
+					  __u32 size, __u32 end)
+{
+	__be32 last = 0;
+
+	if (end >= shown->needed)
+		return true;
+	/* Of a head that ends elsewhere in a piece it is the limit that ends what is shown. */
+	return shown->text && size >= sizeof(last) &&
+	       !bpf_skb_load_bytes(skb, skb->len - sizeof(last), &last, sizeof(last)) &&
+	       last == bpf_htonl(HTTP_END);
+}
+
 /*
  * stream_show ships what is new of the first `limit` bytes of one direction of a connection. start is the number
  * of its first byte, where that is known before any was seen.
@@ -372,23 +428,29 @@ static __always_inline void stream_show(struct __sk_buff *skb, const struct conn
 	if (skb->len <= offset)
 		return;
 	size = skb->len - offset;
-	sequence = bpf_ntohl(tcp.seq);
+	/* The SYN takes a number of its own before what is sent with it. */
+	sequence = bpf_ntohl(tcp.seq) + tcp.syn;
 	if (!shown->begun) {
 		shown->first = sequence;
 		shown->begun = 1;
+		if (head->sent)
+			stream_begin(skb, shown, offset, &tcp);
 	}
 	before = sequence - shown->first;
-	if (before >= limit) {
+	if (head->sent && (__s32)before >= 0 && before >= shown->needed) {
 		/* What is sent comes by here in order: all that is to be shown was. */
-		if (head->sent && (__s32)before > 0)
-			shown->bytes = 2 * limit;
+		shown->bytes = 2 * limit;
 		return;
 	}
+	if (before >= limit)
+		return;
 	if (size > limit - before)
 		size = limit - before;
 	if (size > PACKET_LARGE)
 		size = PACKET_LARGE;
 	shown->bytes += size;
+	if (head->sent && stream_enough(skb, shown, size, before + size))
+		shown->bytes = 2 * limit;
 	head->header = connection->owner;
 	head->header.time = bpf_ktime_get_boot_ns();
 	head->header.probe = probe_index;
@@ -457,7 +519,8 @@ __noinline int stream_received(struct __sk_buff *skb, __u32 offset)
 }
 
 /*
- * Reports DNS queries, and of each connection that the sandbox made the first 4 KiB that it sends.
+ * Reports DNS queries, and of each connection that the sandbox made the first 4 KiB that it sends, as far as they can name
+ * whom it means.
  * Why here and not in sendmsg: that carries the bytes in user memory, in pieces, or by splice and io_uring;
  * here they are what goes over the wire. Since 4.10; socket storage here since 5.2.
  * A connection that has shown enough costs the look-up of its storage.

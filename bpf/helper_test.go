@@ -282,6 +282,7 @@ func helperActions() map[string]helperAction {
 		"open slowly":     helperOpenSlowly,
 		"rename and open": helperRenameAndOpen,
 		"say":             helperSay,
+		"say pieces":      helperSayPieces,
 		"reach":           helperReach,
 		"give up":         helperGiveUp,
 		"denied":          helperDenied,

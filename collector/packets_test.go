@@ -134,7 +134,25 @@ func FuzzReadRequest(f *testing.F) {
 		if len(data) >= requestBytes && !decided {
 			t.Error("not decided, and no more bytes come")
 		}
+		if !decided && noMoreShown(data) {
+			t.Error("not decided, and no more bytes are shown")
+		}
 	})
+}
+
+// noMoreShown says whether the kernel side shows no more of a connection that began so (stream_begin and stream_enough).
+func noMoreShown(data []byte) bool {
+	switch first := data[0]; {
+	case first >= 'A' && first <= 'Z':
+		return bytes.HasSuffix(data, []byte("\r\n\r\n"))
+	case first != 0x16:
+		return true
+	}
+	if len(data) < 9 || data[5] != 1 {
+		return false
+	}
+	record, hello := int(data[3])<<8|int(data[4]), int(data[6])<<16|int(data[7])<<8|int(data[8])
+	return 4+hello <= record && len(data) >= 5+record
 }
 
 func TestStreams(t *testing.T) {

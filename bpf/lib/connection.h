@@ -31,6 +31,9 @@ struct shown {
 	__u32 first;
 	__u32 bytes;
 	__u32 begun;
+	/* How much there is to be shown, where its first bytes say that; and whether they may be of a request by HTTP. */
+	__u32 needed;
+	__u32 text;
 };
 
 /* connection is kept with a TCP socket from the first SYN to the close. */

@@ -30,15 +30,15 @@ func TestPage(t *testing.T) {
 				stateOutside: {{wall: 1e9, processor: 1e9}, {wall: 2e9, processor: 1e9}, {wall: 2e9, processor: 1e9}},
 				stateInside:  {{wall: 2e9, processor: 1e9}, {wall: 2e9, processor: 3e9}, {wall: 3e9, processor: 3e9}},
 			},
-			seen: 10,
+			seen: 10, lost: map[string]float64{"network.stream (budget)": 3, "file.open (ring_full)": 0},
 		}},
 		footprint: footprint{idle: 2048, peak: 4096},
 	}
 	page := writePage(&r)
 	for _, want := range []string{
 		"| open | `file_on_sys_exit` | 60 | 1.50 | 300 | 6.00 |",
-		"| build | wall | 1s | 1.000 [1.000, 2.000] | 2.000 [1.000, 3.000] | 10 | 0 |",
-		"| build | CPU | 1s | 1.000 [1.000, 1.000] | 3.000 [1.000, 3.000] | 10 | 0 |",
+		"| build | wall | 1s | 1.000 [1.000, 2.000] | 2.000 [1.000, 3.000] | 10 | 3 network.stream (budget) |",
+		"| build | CPU | 1s | 1.000 [1.000, 1.000] | 3.000 [1.000, 3.000] | 10 | 3 network.stream (budget) |",
 		"| kernel: maps | 16.0 |",
 		"| collector at rest (resident) | 2.0 |",
 	} {

@@ -90,7 +90,8 @@ Time with a collector (%s, all events written to a JSON file) by the time withou
 of the three states taking turns: *wall* by the clock, with the collector working on the same processors;
 *CPU* of the workload alone, which other work on the machine disturbs less. Median of the ratios of %d repetitions; in
 brackets the interval that holds the true median with a confidence of 95 %%, by the ratios' order (of fewer than six
-repetitions the smallest and the largest). *Outside* is what every other process of the node pays: the node's tax.
+repetitions the smallest and the largest). *Outside* is what every other process of the node pays: the node's tax. *Lost* is
+of which kind of record, and why.
 
 | work | time | without | outside of every sandbox | inside | events | lost |
 |---|---|---:|---:|---:|---:|---:|
@@ -109,15 +110,29 @@ repetitions the smallest and the largest). *Outside* is what every other process
 				without = append(without, clock.by(d))
 			}
 			slices.Sort(without)
-			fmt.Fprintf(b, "| %s | %s | %v | %s | %s | %.0f | %.0f |\n", s.workload.name, clock.name,
+			fmt.Fprintf(b, "| %s | %s | %v | %s | %s | %.0f | %s |\n", s.workload.name, clock.name,
 				without[len(without)/2].Round(time.Millisecond),
-				ratioText(s.ratios(stateOutside, clock.by)), ratioText(s.ratios(stateInside, clock.by)), s.seen, s.lost)
+				ratioText(s.ratios(stateOutside, clock.by)), ratioText(s.ratios(stateInside, clock.by)), s.seen, lostText(s.lost))
 		}
 	}
 	b.WriteString("\n")
 	for i := range slowdowns {
 		fmt.Fprintf(b, "* %s: %s\n", slowdowns[i].workload.name, slowdowns[i].workload.what)
 	}
+}
+
+// lostText is what was lost, by kind and reason; 0 for nothing.
+func lostText(lost map[string]float64) string {
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(lost)) {
+		if lost[what] > 0 {
+			parts = append(parts, fmt.Sprintf("%.0f %s", lost[what], what))
+		}
+	}
+	if len(parts) == 0 {
+		return "0"
+	}
+	return strings.Join(parts, ", ")
 }
 
 func ratioText(ratios []float64) string {

@@ -37,8 +37,9 @@ const (
 type slowdown struct {
 	workload workload
 	times    map[state][]duration
-	// seen and lost are the events of the last repetition inside.
-	seen, lost float64
+	// seen is the events of the last repetition inside, lost those of it that were lost, by kind and reason.
+	seen float64
+	lost map[string]float64
 }
 
 // duration is how long a workload took: by the clock on the wall, and by the processors' (its children's
@@ -138,7 +139,8 @@ func (s *session) once(ctx context.Context, run *workloadRun) error {
 	if run.at == stateInside {
 		cgroup = s.watched
 	}
-	var seen, lost float64
+	var seen float64
+	var lost map[string]float64
 	if run.counted {
 		seen, lost = run.collector.account()
 	}
@@ -148,7 +150,10 @@ func (s *session) once(ctx context.Context, run *workloadRun) error {
 	}
 	if run.counted {
 		run.result.seen, run.result.lost = run.collector.account()
-		run.result.seen, run.result.lost = run.result.seen-seen, run.result.lost-lost
+		run.result.seen -= seen
+		for what, n := range lost {
+			run.result.lost[what] -= n
+		}
 	}
 	run.result.times[run.at] = append(run.result.times[run.at], took)
 	return nil
@@ -238,12 +243,13 @@ func (c *collector) get(path string) (string, error) {
 	return string(body), err
 }
 
-// account is how many events the collector published and how many were lost, by its own metrics.
-func (c *collector) account() (seen, lost float64) {
+// account is how many events the collector published, and how many were lost by kind and reason, by its own metrics.
+func (c *collector) account() (seen float64, lost map[string]float64) {
 	time.Sleep(time.Second) // what is under way arrives
+	lost = map[string]float64{}
 	text, err := c.get("/metrics")
 	if err != nil {
-		return 0, 0
+		return 0, lost
 	}
 	for line := range strings.Lines(text) {
 		name, rest, _ := strings.Cut(line, "{")
@@ -259,10 +265,17 @@ func (c *collector) account() (seen, lost float64) {
 		case "watchglass_events_total":
 			seen += value
 		case "watchglass_events_lost_total":
-			lost += value
+			lost[fmt.Sprintf("%s (%s)", label(rest, "lost"), label(rest, "reason"))] += value
 		}
 	}
 	return seen, lost
+}
+
+// label is the value of one of a metric's labels, of which none holds a quote.
+func label(labels, name string) string {
+	_, rest, _ := strings.Cut(labels, name+`="`)
+	value, _, _ := strings.Cut(rest, `"`)
+	return value
 }
 
 // memory reads one of the collector's lines of /proc/PID/status, in KiB.
