@@ -81,6 +81,9 @@ func run(ctx context.Context, o *options) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("needs root: it loads BPF programs and makes cgroups")
 	}
+	if err := alone(); err != nil {
+		return err
+	}
 	if o.detection {
 		return updateDetection(ctx, o.out)
 	}
