@@ -36,7 +36,7 @@ func programName(id ebpf.ProgramID) string {
 	if err != nil {
 		return "unknown"
 	}
-	defer program.Close()
+	defer program.Close() //nolint:errcheck // only read
 	info, err := program.Info()
 	if err != nil || info.Name == "" {
 		return "unnamed"
