@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -27,7 +28,8 @@ type Requirement struct {
 }
 
 // Check looks for everything that a Tracer needs, by really loading and attaching each probe for a
-// moment, as the configuration says. Without the rights for that it says so, and looks at the rest.
+// moment, as the configuration says. Without the rights for that it says so, and looks at the rest; so where another process
+// reads pins and this would cost it calls.
 func Check(cfg Config) []Requirement {
 	all := []Requirement{checkRelease(), checkBTF()}
 	all = append(all, checkCapabilities()...)
@@ -146,6 +148,12 @@ func checkProbes(cfg Config) []Requirement {
 		return []Requirement{{Name: "probes", Required: true, Detail: "not tried: " + err.Error(), Remedy: remedyOf(err)}}
 	}
 	defer t.Close() //nolint:errcheck // nothing was watched
+	if pid := watching(cfg.Pins); pid != 0 && t.plan == PlanTrampoline {
+		return []Requirement{checkPlan(t), checkCounts(t), {
+			Name: "probes", Required: true, OK: true,
+			Detail: fmt.Sprintf("not tried: process %d watches, and would lose the calls that are under way; its log, metrics and events tell how they are", pid),
+		}}
+	}
 	t.openProbes()
 	all := []Requirement{checkPlan(t), checkCounts(t)}
 	for i := range t.probes {
@@ -166,6 +174,24 @@ func checkProbes(cfg Config) []Requirement {
 		all = append(all, r)
 	}
 	return all
+}
+
+// watching is the process that reads a set of pins beside those, 0 where none does. Programs that come to the functions that its
+// own hang on, and go, would take calls from it: see triedFunction.
+func watching(pins *Pins) int {
+	if pins == nil {
+		return 0
+	}
+	sets, err := PinSets(filepath.Dir(pins.Dir))
+	if err != nil {
+		return 0
+	}
+	for _, set := range sets {
+		if set.Held {
+			return set.PID
+		}
+	}
+	return 0
 }
 
 // remedyOf is what to do about an error of the tracer.

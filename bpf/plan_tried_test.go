@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,11 +18,42 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// TestKernelPlanTried: looking at what the kernel allows, as each start and `watchglass check` does, takes no call that is
-// under way from a tracer that watches.
+// TestKernelPlanTried: looking at what the kernel allows, as each start does, takes no call that is under way from a tracer
+// that watches.
 func TestKernelPlanTried(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)
+	w.underWay(func() {
+		if _, _, err := PlanAuto.choose(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestKernelCheckWatched: nor does looking at everything, as `watchglass check` does.
+func TestKernelCheckWatched(t *testing.T) {
+	requireKernel(t)
+	cfg := pinned(pinDirectory(t))
+	cfg.Pins.Keep = false
+	w := startWatchWith(t, cfg)
+	w.underWay(func() {
+		tried := false
+		for _, r := range Check(cfg) {
+			if !r.OK && r.Required {
+				t.Errorf("%s: %s", r.Name, r.Detail)
+			}
+			tried = tried || r.Name == "probe file"
+		}
+		if want := w.tracer.Plan() == PlanTracepoint; tried != want {
+			t.Errorf("under the plan %s probes are tried: %v", w.tracer.Plan(), tried)
+		}
+	})
+}
+
+// underWay does something while a process of the sandbox is in a system call that opens a file, which is to be told.
+func (w *watch) underWay(do func()) {
+	t := w.t
+	t.Helper()
 	fifo := filepath.Join(realPath(t, t.TempDir()), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -29,17 +61,12 @@ func TestKernelPlanTried(t *testing.T) {
 	cmd := exec.Command("/bin/sh", "-c", `: < "$1"`, "sh", fifo)
 	startIn(t, w.cgroup, cmd)
 	awaitBlocked(t, cmd.Process.Pid, unix.SYS_OPENAT)
-	if _, _, err := PlanAuto.choose(); err != nil {
-		t.Error(err)
-	}
+	do()
 	end, err := os.OpenFile(fifo, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := end.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := cmd.Wait(); err != nil {
+	if err := errors.Join(end.Close(), cmd.Wait()); err != nil {
 		t.Error(err)
 	}
 	told := w.await(1, func(r *Record) bool {

@@ -78,6 +78,7 @@ func examine(configPath string) []checkFinding {
 	kernel := bpf.DefaultConfig()
 	if cfg, err := loadConfig(configPath); err == nil {
 		kernel = cfg.Kernel.tracer()
+		kernel.Pins = cfg.pins()
 	}
 	for _, r := range bpf.Check(kernel) {
 		f := checkFinding{Name: r.Name, State: checkOK, Detail: r.Detail}
