@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // sessionOf is the terminal session of the test.
@@ -244,7 +245,7 @@ func overlay(t *testing.T, lower func(dir string)) string {
 	mount := func(source, target, fstype, data string) {
 		err := unix.Mount(source, target, fstype, 0, data)
 		if errors.Is(err, unix.ENODEV) {
-			t.Skipf("this kernel has no %s", fstype)
+			testenv.Unable(t, "this kernel has no "+fstype)
 		}
 		if err != nil {
 			t.Fatalf("mounting %s: %v", fstype, err)

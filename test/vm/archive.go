@@ -59,12 +59,18 @@ func (a *archive) run(ctx context.Context, dir, name string, args ...string) (st
 	return output(ctx, dir, name, append(slices.Clone(a.apt), args...)...)
 }
 
-// kernel returns the image of the newest cloud kernel of a series, downloading it once.
-func (a *archive) kernel(ctx context.Context, series string) (image, name string, err error) {
+// kernel is what a machine boots.
+type kernel struct {
+	// name is the package's, image its kernel's file, modules the directory of what modules of it the machines load.
+	name, image, modules string
+}
+
+// kernel returns the newest cloud kernel of a series, downloading it once.
+func (a *archive) kernel(ctx context.Context, series string) (*kernel, error) {
 	out, err := a.run(ctx, "", "apt-cache", "search", "--names-only",
 		`^linux-image-`+regexp.QuoteMeta(series)+`\.[0-9.+a-z-]*-cloud-`+a.arch+`(-unsigned)?$`)
 	if err != nil {
-		return "", "", fmt.Errorf("searching for the package: %w", err)
+		return nil, fmt.Errorf("searching for the package: %w", err)
 	}
 	var names []string
 	for line := range strings.Lines(out) {
@@ -72,19 +78,19 @@ func (a *archive) kernel(ctx context.Context, series string) (image, name string
 		names = append(names, name)
 	}
 	if len(names) == 0 {
-		return "", "", errors.New("no such package in this machine's Debian: run apt-get update, or leave the series out")
+		return nil, errors.New("no such package in this machine's Debian: run apt-get update, or leave the series out")
 	}
 	slices.SortFunc(names, compareVersions)
-	name = names[len(names)-1]
+	name := names[len(names)-1]
 	root, err := a.unpacked(ctx, name)
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
 	images, err := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
 	if err != nil || len(images) == 0 {
-		return "", "", fmt.Errorf("%s holds no kernel image", name)
+		return nil, fmt.Errorf("%s holds no kernel image", name)
 	}
-	return images[0], name, nil
+	return &kernel{name: name, image: images[0], modules: filepath.Join(root, modules)}, nil
 }
 
 // busybox returns a static one for the machines.
@@ -102,7 +108,7 @@ func (a *archive) busybox(ctx context.Context) (string, error) {
 
 // unpacked returns the directory with what of a package is needed, downloading it once.
 func (a *archive) unpacked(ctx context.Context, name string) (string, error) {
-	dir := filepath.Join(a.cache, a.arch, name)
+	dir := filepath.Join(a.cache, a.arch, "unpacked", name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -122,9 +128,8 @@ func (a *archive) unpacked(ctx context.Context, name string) (string, error) {
 	if _, err := output(ctx, "", "dpkg-deb", "-x", debs[0], root); err != nil {
 		return "", fmt.Errorf("unpacking %s: %w", name, err)
 	}
-	// A kernel's modules are none of the machines'.
-	if err := os.RemoveAll(filepath.Join(root, "lib", "modules")); err != nil {
-		return "", err
+	if err := keepModules(ctx, root); err != nil {
+		return "", fmt.Errorf("keeping modules of %s: %w", name, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
@@ -133,6 +138,32 @@ func (a *archive) unpacked(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("keeping %s: %w", name, err)
 	}
 	return dir, nil
+}
+
+// modules is where in an unpacked package, and in a machine, the modules are that machines load.
+const modules = "modules"
+
+// keepModules leaves of a kernel's modules, which are many, those that tests need: overlayfs, which Debian's kernels have as one.
+func keepModules(ctx context.Context, root string) error {
+	kept := filepath.Join(root, modules)
+	if err := os.MkdirAll(kept, 0o755); err != nil {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(root, "lib", "modules", "*", "kernel", "fs", "overlayfs", "overlay.ko*"))
+	if err != nil {
+		return err
+	}
+	for _, module := range found {
+		if err := os.Rename(module, filepath.Join(kept, filepath.Base(module))); err != nil {
+			return err
+		}
+		if strings.HasSuffix(module, ".xz") {
+			if _, err := output(ctx, kept, "busybox", "unxz", filepath.Base(module)); err != nil {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(filepath.Join(root, "lib", "modules"))
 }
 
 // compareVersions orders package names so that 6.1.0-9 comes before 6.1.0-10: runs of digits compare as numbers.

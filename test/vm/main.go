@@ -94,8 +94,8 @@ func matrix(ctx context.Context, o options) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	initramfs, err := pack(ctx, work, o, packages)
-	if err != nil {
+	root := filepath.Join(work, "root")
+	if err := fill(ctx, root, &o, packages); err != nil {
 		return fmt.Errorf("packing the initramfs: %w", err)
 	}
 	// A machine takes one processor: as many run at a time. Those that share the tests wait half of the time.
@@ -106,14 +106,19 @@ func matrix(ctx context.Context, o options) error {
 		out    = &console{to: os.Stdout}
 	)
 	for i, series := range o.kernels {
-		image, name, err := packages.kernel(ctx, series)
+		booted, err := packages.kernel(ctx, series)
 		if err != nil {
 			failed[i*o.shares] = fmt.Errorf("kernel %s: %w", series, err)
 			continue
 		}
+		initramfs := filepath.Join(work, "initramfs-"+series)
+		if err := pack(ctx, root, booted.modules, initramfs); err != nil {
+			failed[i*o.shares] = fmt.Errorf("packing the initramfs of kernel %s: %w", series, err)
+			continue
+		}
 		for share := range o.shares {
 			m := machine{
-				emulator: emulator, image: image, initramfs: initramfs, counted: o.counted, name: machineName(o.arch, series), out: out,
+				emulator: emulator, image: booted.image, initramfs: initramfs, counted: o.counted, name: machineName(o.arch, series), out: out,
 			}
 			if o.shares > 1 {
 				m.share = fmt.Sprintf("%d/%d", share+1, o.shares)
@@ -124,9 +129,9 @@ func matrix(ctx context.Context, o options) error {
 				defer func() { <-rooms }()
 				start, verdict := time.Now(), "ok"
 				if err := boot(ctx, m); err != nil {
-					verdict, failed[i*o.shares+share] = "FAIL", fmt.Errorf("kernel %s (%s): %w", m.name, name, err)
+					verdict, failed[i*o.shares+share] = "FAIL", fmt.Errorf("kernel %s (%s): %w", m.name, booted.name, err)
 				}
-				out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, m.name, name, "plan "+o.plan, time.Since(start).Seconds()))
+				out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, m.name, booted.name, "plan "+o.plan, time.Since(start).Seconds()))
 			})
 		}
 	}
@@ -183,43 +188,50 @@ func emulatorOf(arch string) ([]string, error) {
 // tried: on a busy host an emulated one sometimes comes too late for that, and the machine panics.
 const kernelArguments = "quiet panic=-1 lsm=lockdown,yama,bpf rcupdate.rcu_expedited=1 no_timer_check"
 
-// pack builds the initramfs: busybox, the init, and one static test binary with its testdata per package.
-func pack(ctx context.Context, work string, o options, packages *archive) (string, error) {
-	root := filepath.Join(work, "root")
+// fill makes what the machines' root holds: busybox, the init, and one static test binary with its testdata per package.
+func fill(ctx context.Context, root string, o *options, packages *archive) error {
 	for _, dir := range []string{"bin", "sbin", "usr", "tests", "proc", "sys", "dev", "tmp", "run", "root", "etc"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			return "", err
+			return err
 		}
 	}
 	busybox, err := packages.busybox(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := shell(ctx, root, busybox); err != nil {
-		return "", err
+		return err
 	}
 	if err := build(ctx, o.arch, "go", "build", "-o", filepath.Join(root, "init"), "./test/vm/init"); err != nil {
-		return "", err
+		return err
 	}
 	dirs, err := output(ctx, "", "go", append([]string{"list", "-f", "{{.Dir}} {{.ImportPath}}"}, o.packages...)...)
 	if err != nil {
-		return "", err
+		return err
 	}
 	for line := range strings.Lines(dirs) {
 		dir, path, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if err := testBinary(ctx, o.arch, root, dir, path); err != nil {
-			return "", err
+			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(testArguments(&o)), 0o644); err != nil {
-		return "", err
+	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(testArguments(o)), 0o644); err != nil {
+		return err
 	}
-	if err := os.WriteFile(filepath.Join(root, "tests", "plan"), []byte(o.plan), 0o644); err != nil {
-		return "", err
+	return os.WriteFile(filepath.Join(root, "tests", "plan"), []byte(o.plan), 0o644)
+}
+
+// pack builds the initramfs of one kernel: the root, and the kernel's modules.
+func pack(ctx context.Context, root, kernelModules, initramfs string) error {
+	own := filepath.Join(root, modules)
+	if err := os.RemoveAll(own); err != nil {
+		return err
 	}
-	image := filepath.Join(work, "initramfs")
-	_, err = output(ctx, root, "sh", "-c", `find . | cpio --quiet -o -H newc > "$0"`, image)
-	return image, err
+	if err := os.CopyFS(own, os.DirFS(kernelModules)); err != nil {
+		return err
+	}
+	_, err := output(ctx, root, "sh", "-c", `find . | cpio --quiet -o -H newc > "$0"`, initramfs)
+	return err
 }
 
 // testArguments is what each test binary is started with, one argument on a line.

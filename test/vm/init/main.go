@@ -80,7 +80,27 @@ func prepare() error {
 			return err
 		}
 	}
-	return loopbackUp()
+	return errors.Join(loadModules(), loopbackUp())
+}
+
+// loadModules loads the modules that the host packed for this kernel.
+func loadModules() error {
+	found, err := filepath.Glob("/modules/*.ko")
+	if err != nil {
+		return err
+	}
+	for _, name := range found {
+		module, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		err = unix.FinitModule(int(module.Fd()), "", 0)
+		_ = module.Close()
+		if err != nil {
+			return fmt.Errorf("loading the module %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func loopbackUp() error {
