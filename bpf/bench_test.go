@@ -36,8 +36,9 @@ type kernelWork struct {
 	count  int
 	// programs are measured while it runs.
 	programs []string
-	// sandboxes is how many others are watched meanwhile.
+	// sandboxes is how many others are watched meanwhile; root is whether packet programs hang at the root cgroup too.
 	sandboxes int
+	root      bool
 }
 
 func kernelWorks() []kernelWork {
@@ -98,7 +99,7 @@ func kernelWorks() []kernelWork {
 			programs: []string{"network_on_sendmsg4"},
 		},
 		{
-			// Outside, no packet is of interest; inside, those of UDP are counted.
+			// Outside, no packet runs a program; inside, those of UDP are counted.
 			name: "udp-packet", action: "bench datagram", count: 100_000,
 			programs: []string{"dns_on_egress", "dns_on_ingress"},
 		},
@@ -106,6 +107,15 @@ func kernelWorks() []kernelWork {
 			// Of no interest inside either, once the connection's first bytes have been shown.
 			name: "tcp-packet", action: "bench stream", count: 100_000, args: listening,
 			programs: []string{"dns_on_egress", "dns_on_ingress"},
+		},
+		{
+			// While programs hang at the root cgroup: of no interest outside, seen by others inside.
+			name: "udp-packet-root", action: "bench datagram", count: 100_000, root: true,
+			programs: []string{"dns_on_egress_rest", "dns_on_ingress_rest"},
+		},
+		{
+			name: "tcp-packet-root", action: "bench stream", count: 100_000, args: listening, root: true,
+			programs: []string{"dns_on_egress_rest", "dns_on_ingress_rest"},
 		},
 	}
 }
@@ -338,9 +348,10 @@ func BenchmarkKernel(b *testing.B) {
 		}
 		measured := t.measuredPrograms(b, &work)
 		t.watchOthers(b, work.sandboxes)
+		t.hangAtRoot(work.root)
 		for _, place := range []string{"inside", "outside"} {
 			for _, m := range measured {
-				m.means, m.emptyMeans = nil, nil
+				m.means, m.emptyMeans, m.idle = nil, nil, false
 			}
 			for range b.N {
 				for range benchRepetitions {
@@ -364,9 +375,16 @@ type measuredProgram struct {
 	program, empty *ebpf.Program
 	// means and emptyMeans are in nanoseconds a run, one for each repetition in which the program ran.
 	means, emptyMeans []float64
+	// idle is whether the empty one ran and the program did not.
+	idle bool
 }
 
 func (m *measuredProgram) report(b *testing.B) {
+	if len(m.means) == 0 && m.idle {
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(0, "runs")
+		return
+	}
 	if len(m.means) == 0 {
 		b.Skip("it did not run")
 	}
@@ -412,6 +430,18 @@ func (t *benchedTracer) watchOthers(b *testing.B, count int) {
 	}
 }
 
+// hangAtRoot has packet programs hang at the root cgroup, as for a sandbox that has no place of its own, or no longer.
+func (t *benchedTracer) hangAtRoot(want bool) {
+	s := t.places
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.linger, s.unplaced, s.why = 0, 0, errPlacesFull
+	if want {
+		s.unplaced = 1
+	}
+	s.tendLocked(time.Now())
+}
+
 // measure does the work once in or out of the sandbox.
 func (t *benchedTracer) measure(b *testing.B, work *kernelWork, args []string, measured []*measuredProgram, inside bool) {
 	b.Helper()
@@ -430,6 +460,7 @@ func (t *benchedTracer) measure(b *testing.B, work *kernelWork, args []string, m
 		if ran && emptyRan {
 			m.means, m.emptyMeans = append(m.means, mean), append(m.emptyMeans, emptyMean)
 		}
+		m.idle = emptyRan && !ran
 	}
 }
 

@@ -155,6 +155,10 @@ func checkProbes(cfg Config) []Requirement {
 		}}
 	}
 	t.openProbes()
+	if err := t.places.try(); err != nil {
+		t.places.probe.err = errors.Join(t.places.probe.err, explain(err))
+		t.places.probe.attached = false
+	}
 	all := []Requirement{checkPlan(t), checkCounts(t)}
 	for i := range t.probes {
 		p := &t.probes[i]

@@ -8,6 +8,11 @@
  *
  * Owns shipping them whole. It must not read them, but for whether there is more that can name anyone: that is done in
  * user space by real parsers. It must not decide: its programs let every packet pass.
+ *
+ * Where its programs hang is user space's business (places.go): at the cgroups of sandboxes, so that no other process's
+ * packets run any. A packet runs those of every cgroup around its socket; so below a cgroup where they hang they hang at no
+ * other. While there is somebody to be seen who is in none of those cgroups, others hang at the root cgroup, which pass
+ * over the packets that were seen below.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -66,6 +71,34 @@ enum dns_kind {
 	/* None is sent: datagrams that are not counted for lack of room. */
 	DNS_FLOW = 4,
 };
+
+/* packet_places has the cgroups where the programs hang that see the packets of one sandbox. User space keeps it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u8);
+} packet_places SEC(".maps");
+
+/* PLACE_LEVELS is how deep a cgroup may be to have programs of its own. */
+#define PLACE_LEVELS 32
+
+/* packet_placed says whether a packet is seen by the programs at a cgroup around its socket. */
+static __always_inline bool packet_placed(struct __sk_buff *skb)
+{
+	__u64 cgroup;
+	int level;
+
+	for (level = 1; level <= PLACE_LEVELS; level++) {
+		cgroup = bpf_skb_ancestor_cgroup_id(skb, level);
+		if (!cgroup)
+			return false;
+		if (bpf_map_lookup_elem(&packet_places, &cgroup))
+			return true;
+	}
+	return false;
+}
 
 /* packet is the head of a record: size bytes follow, and room that means nothing. */
 struct packet {
@@ -343,6 +376,11 @@ __noinline int dns_message(struct __sk_buff *skb, __u32 offset, __u32 sent)
 		return 0;
 	cgroup = bpf_skb_cgroup_id(skb);
 	sandbox = sandbox_of(cgroup);
+	if (!sandbox) {
+		/* A stray's, or one that was made outside. */
+		socket = datagram_socket(skb);
+		sandbox = socket ? sandbox_of(socket->owner.sandbox) : 0;
+	}
 	if (!sandbox)
 		return 0;
 	offset += sizeof(udp);
@@ -351,7 +389,7 @@ __noinline int dns_message(struct __sk_buff *skb, __u32 offset, __u32 sent)
 		return 0;
 	event_header_begin(&head.header, sandbox, DNS_MESSAGE);
 	head.header.cgroup = cgroup;
-	if (sent && sandbox_of(sandbox_cgroup_of(task)) == sandbox) {
+	if (sent && sandbox_current() == sandbox) {
 		event_header_task(&head.header, task);
 		socket = datagram_socket(skb);
 		head.ring = (socket && socket->ring) || ring_entered();
@@ -381,12 +419,13 @@ static __always_inline __u32 tls_needed(struct __sk_buff *skb, __u32 offset)
  * would spend the budget that connects have, too. To name servers messages are sent, of which every one counts.
  */
 static __always_inline void stream_begin(struct __sk_buff *skb, struct shown *shown, __u32 offset,
-					 const struct tcphdr *tcp)
+					 const struct tcphdr *tcp, __u32 before)
 {
 	__u8 first = 0;
 
 	shown->needed = STREAM_SENT;
-	if (tcp->dest == bpf_htons(DNS_PORT) ||
+	/* Where nobody saw how it begins, all that may be needed is. */
+	if (before || tcp->dest == bpf_htons(DNS_PORT) ||
 	    bpf_skb_load_bytes(skb, offset, &first, sizeof(first)))
 		return;
 	if (first == TLS_HANDSHAKE)
@@ -433,10 +472,12 @@ static __always_inline void stream_show(struct __sk_buff *skb, const struct conn
 	if (!shown->begun) {
 		shown->first = sequence;
 		shown->begun = 1;
-		if (head->sent)
-			stream_begin(skb, shown, offset, &tcp);
 	}
 	before = sequence - shown->first;
+	if (head->sent && !shown->looked) {
+		shown->looked = 1;
+		stream_begin(skb, shown, offset, &tcp, before);
+	}
 	if (head->sent && (__s32)before >= 0 && before >= shown->needed) {
 		/* What is sent comes by here in order: all that is to be shown was. */
 		shown->bytes = 2 * limit;
@@ -518,6 +559,57 @@ __noinline int stream_received(struct __sk_buff *skb, __u32 offset)
 	return 0;
 }
 
+/* packet_sent looks at a packet that is sent; rest is whether those that other programs see are passed over. */
+static __always_inline void packet_sent(struct __sk_buff *skb, bool rest)
+{
+	struct transport transport = transport_of(skb);
+	struct connection *connection;
+	struct datagrams *socket;
+	struct ports ports;
+
+	if (transport.protocol == IPPROTO_UDP) {
+		if (!ports_of(skb, transport.offset, &ports))
+			return;
+		socket = datagram_socket(skb);
+		if (rest && ((!socket && ports.dest != bpf_htons(DNS_PORT)) || packet_placed(skb)))
+			return;
+		if (socket && datagram_count(skb, socket, transport.offset, 1))
+			datagram_show(skb, transport.offset);
+		if (ports.dest == bpf_htons(DNS_PORT))
+			dns_message(skb, transport.offset, 1);
+		return;
+	}
+	if (transport.protocol != IPPROTO_TCP)
+		return;
+	connection = stream_connection(skb);
+	if (connection && connection->sent.bytes < 2 * STREAM_SENT && !(rest && packet_placed(skb)))
+		stream_sent(skb, transport.offset);
+}
+
+/* packet_received looks at a packet that is received. */
+static __always_inline void packet_received(struct __sk_buff *skb, bool rest)
+{
+	struct transport transport = transport_of(skb);
+	struct datagrams *socket = NULL;
+	struct ports ports;
+
+	if ((transport.protocol != IPPROTO_TCP && transport.protocol != IPPROTO_UDP) ||
+	    !ports_of(skb, transport.offset, &ports))
+		return;
+	if (transport.protocol == IPPROTO_UDP)
+		socket = datagram_socket(skb);
+	if (rest && ((!socket && ports.source != bpf_htons(DNS_PORT)) || packet_placed(skb)))
+		return;
+	if (socket)
+		datagram_count(skb, socket, transport.offset, 0);
+	if (ports.source != bpf_htons(DNS_PORT))
+		return;
+	if (transport.protocol == IPPROTO_UDP)
+		dns_message(skb, transport.offset, 0);
+	else
+		stream_received(skb, transport.offset);
+}
+
 /*
  * Reports DNS queries, and of each connection that the sandbox made the first 4 KiB that it sends, as far as they can name
  * whom it means.
@@ -530,26 +622,7 @@ __noinline int stream_received(struct __sk_buff *skb, __u32 offset)
 SEC("cgroup_skb/egress")
 int dns_on_egress(struct __sk_buff *skb)
 {
-	struct transport transport = transport_of(skb);
-	struct connection *connection;
-	struct datagrams *socket;
-	struct ports ports;
-
-	if (transport.protocol == IPPROTO_UDP) {
-		if (!ports_of(skb, transport.offset, &ports))
-			return 1;
-		socket = datagram_socket(skb);
-		if (socket && datagram_count(skb, socket, transport.offset, 1))
-			datagram_show(skb, transport.offset);
-		if (ports.dest == bpf_htons(DNS_PORT))
-			dns_message(skb, transport.offset, 1);
-		return 1;
-	}
-	if (transport.protocol != IPPROTO_TCP)
-		return 1;
-	connection = stream_connection(skb);
-	if (connection && connection->sent.bytes < 2 * STREAM_SENT)
-		stream_sent(skb, transport.offset);
+	packet_sent(skb, false);
 	return 1;
 }
 
@@ -565,24 +638,26 @@ int dns_on_egress(struct __sk_buff *skb)
 SEC("cgroup_skb/ingress")
 int dns_on_ingress(struct __sk_buff *skb)
 {
-	struct transport transport = transport_of(skb);
-	struct datagrams *socket;
-	struct ports ports;
+	packet_received(skb, false);
+	return 1;
+}
 
-	if ((transport.protocol != IPPROTO_TCP && transport.protocol != IPPROTO_UDP) ||
-	    !ports_of(skb, transport.offset, &ports))
-		return 1;
-	if (transport.protocol == IPPROTO_UDP) {
-		socket = datagram_socket(skb);
-		if (socket)
-			datagram_count(skb, socket, transport.offset, 0);
-	}
-	if (ports.source != bpf_htons(DNS_PORT))
-		return 1;
-	if (transport.protocol == IPPROTO_UDP)
-		dns_message(skb, transport.offset, 0);
-	else
-		stream_received(skb, transport.offset);
+/*
+ * As dns_on_egress, at the root cgroup: for whoever is in no cgroup where that hangs. bpf_skb_ancestor_cgroup_id here
+ * since 4.19.
+ */
+SEC("cgroup_skb/egress")
+int dns_on_egress_rest(struct __sk_buff *skb)
+{
+	packet_sent(skb, true);
+	return 1;
+}
+
+/* As dns_on_ingress, at the root cgroup. */
+SEC("cgroup_skb/ingress")
+int dns_on_ingress_rest(struct __sk_buff *skb)
+{
+	packet_received(skb, true);
 	return 1;
 }
 

@@ -51,27 +51,30 @@ type dnsPacket struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	dnsMapConnections     = "connections"
-	dnsMapDatagramFlows   = "datagram_flows"
-	dnsMapDatagramSockets = "datagram_sockets"
-	dnsMapEventCounts     = "event_counts"
-	dnsMapEvents          = "events"
-	dnsMapSandboxes       = "sandboxes"
-	dnsMapStrayCounts     = "stray_counts"
-	dnsMapStrays          = "strays"
-	dnsMapSyscallHandlers = "syscall_handlers"
-	dnsMapSyscallScopes   = "syscall_scopes"
-	dnsMapUnlabelled      = "unlabelled"
-	dnsProgDnsOnEgress    = "dns_on_egress"
-	dnsProgDnsOnIngress   = "dns_on_ingress"
-	dnsVarAbiPacket       = "abi_packet"
-	dnsVarEventBudgets    = "event_budgets"
-	dnsVarEventKinds      = "event_kinds"
-	dnsVarEventLimits     = "event_limits"
-	dnsVarEventSlot       = "event_slot"
-	dnsVarEventWakeBytes  = "event_wake_bytes"
-	dnsVarProbeIndex      = "probe_index"
-	dnsVarSyscallHandedOn = "syscall_handed_on"
+	dnsMapConnections       = "connections"
+	dnsMapDatagramFlows     = "datagram_flows"
+	dnsMapDatagramSockets   = "datagram_sockets"
+	dnsMapEventCounts       = "event_counts"
+	dnsMapEvents            = "events"
+	dnsMapPacketPlaces      = "packet_places"
+	dnsMapSandboxes         = "sandboxes"
+	dnsMapStrayCounts       = "stray_counts"
+	dnsMapStrays            = "strays"
+	dnsMapSyscallHandlers   = "syscall_handlers"
+	dnsMapSyscallScopes     = "syscall_scopes"
+	dnsMapUnlabelled        = "unlabelled"
+	dnsProgDnsOnEgress      = "dns_on_egress"
+	dnsProgDnsOnEgressRest  = "dns_on_egress_rest"
+	dnsProgDnsOnIngress     = "dns_on_ingress"
+	dnsProgDnsOnIngressRest = "dns_on_ingress_rest"
+	dnsVarAbiPacket         = "abi_packet"
+	dnsVarEventBudgets      = "event_budgets"
+	dnsVarEventKinds        = "event_kinds"
+	dnsVarEventLimits       = "event_limits"
+	dnsVarEventSlot         = "event_slot"
+	dnsVarEventWakeBytes    = "event_wake_bytes"
+	dnsVarProbeIndex        = "probe_index"
+	dnsVarSyscallHandedOn   = "syscall_handed_on"
 )
 
 // loadDns returns the embedded CollectionSpec for dns.
@@ -116,8 +119,10 @@ type dnsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsProgramSpecs struct {
-	DnsOnEgress  *ebpf.ProgramSpec `ebpf:"dns_on_egress"`
-	DnsOnIngress *ebpf.ProgramSpec `ebpf:"dns_on_ingress"`
+	DnsOnEgress      *ebpf.ProgramSpec `ebpf:"dns_on_egress"`
+	DnsOnEgressRest  *ebpf.ProgramSpec `ebpf:"dns_on_egress_rest"`
+	DnsOnIngress     *ebpf.ProgramSpec `ebpf:"dns_on_ingress"`
+	DnsOnIngressRest *ebpf.ProgramSpec `ebpf:"dns_on_ingress_rest"`
 }
 
 // dnsMapSpecs contains maps before they are loaded into the kernel.
@@ -129,6 +134,7 @@ type dnsMapSpecs struct {
 	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	PacketPlaces    *ebpf.MapSpec `ebpf:"packet_places"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
@@ -176,6 +182,7 @@ type dnsMaps struct {
 	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
+	PacketPlaces    *ebpf.Map `ebpf:"packet_places"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
@@ -191,6 +198,7 @@ func (m *dnsMaps) Close() error {
 		m.DatagramSockets,
 		m.EventCounts,
 		m.Events,
+		m.PacketPlaces,
 		m.Sandboxes,
 		m.StrayCounts,
 		m.Strays,
@@ -218,14 +226,18 @@ type dnsVariables struct {
 //
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsPrograms struct {
-	DnsOnEgress  *ebpf.Program `ebpf:"dns_on_egress"`
-	DnsOnIngress *ebpf.Program `ebpf:"dns_on_ingress"`
+	DnsOnEgress      *ebpf.Program `ebpf:"dns_on_egress"`
+	DnsOnEgressRest  *ebpf.Program `ebpf:"dns_on_egress_rest"`
+	DnsOnIngress     *ebpf.Program `ebpf:"dns_on_ingress"`
+	DnsOnIngressRest *ebpf.Program `ebpf:"dns_on_ingress_rest"`
 }
 
 func (p *dnsPrograms) Close() error {
 	return _DnsClose(
 		p.DnsOnEgress,
+		p.DnsOnEgressRest,
 		p.DnsOnIngress,
+		p.DnsOnIngressRest,
 	)
 }
 

@@ -302,6 +302,7 @@ func helperActions() map[string]helperAction {
 		"open tracer":        helperOpenTracer,
 		"resolve":            helperResolve,
 		"resolve by TCP":     helperResolveByTCP,
+		"speak":              helperSpeak,
 		"confine":            helperConfine,
 		"use":                helperUse,
 		"eat memory":         helperEatMemory,

@@ -36,6 +36,7 @@
 #include "lib/event.h"
 #include "lib/flow.h"
 #include "lib/hook.h"
+#include "lib/outside.h"
 #include "lib/ring.h"
 #include "lib/sandbox.h"
 #include "lib/socket.h"
@@ -131,6 +132,17 @@ static __always_inline void endpoints_of_socket(const struct sock *sk, struct en
 	local->port = sk->__sk_common.skc_num;
 }
 
+/* socket_cgroup is the cgroup that a socket is of. The verifier allows no load there from a cgroup program. */
+static __always_inline __u64 socket_cgroup(struct bpf_sock *sk)
+{
+	struct sock *plain = NULL;
+
+	/* Its address, read where it lies on the stack, is a number. */
+	if (bpf_probe_read_kernel(&plain, sizeof(plain), &sk))
+		return 0;
+	return BPF_CORE_READ(plain, sk_cgrp_data.cgroup, kn, id);
+}
+
 /* datagrams_own notes whose a UDP socket is, the first time that it connects or sends, and has its datagrams counted. */
 static __always_inline void datagrams_own(struct bpf_sock_addr *ctx, __u64 sandbox, bool ring)
 {
@@ -148,6 +160,9 @@ static __always_inline void datagrams_own(struct bpf_sock_addr *ctx, __u64 sandb
 	if (socket->cookie)
 		return;
 	event_header_fill(&socket->owner, sandbox, NETWORK_FLOW);
+	/* Of two that send at once by the same socket one counts it. */
+	if (!sandbox_of(socket_cgroup(sk)) && !__sync_lock_test_and_set(&socket->outside, 1))
+		outside_begin();
 	socket->cookie = bpf_get_socket_cookie(ctx);
 }
 
@@ -165,6 +180,8 @@ int network_on_release(struct bpf_sock *ctx)
 
 	if (!socket)
 		return 1;
+	if (__sync_lock_test_and_set(&socket->outside, 0))
+		outside_end();
 	for (i = 0; i < DATAGRAM_PEERS; i++) {
 		struct destination key = {.cookie = socket->cookie};
 
@@ -333,6 +350,7 @@ static __always_inline void connection_begin(struct sock *sk)
 	__u64 sandbox = sandbox_current();
 	struct connection *connection;
 	struct attempt *attempt;
+	__u8 outside;
 
 	if (!sandbox)
 		return;
@@ -343,8 +361,13 @@ static __always_inline void connection_begin(struct sock *sk)
 	}
 	event_header_fill(&connection->owner, sandbox, NETWORK_CONNECT);
 	connection->started = bpf_ktime_get_boot_ns();
+	/* It is counted already where the end of an earlier connect of the socket has been missed. */
+	outside = connection->outside;
 	__builtin_memset(&connection->sent, 0,
 			 sizeof(*connection) - offsetof(struct connection, sent));
+	connection->outside = outside || !sandbox_of(sk->sk_cgrp_data.cgroup->kn->id);
+	if (connection->outside && !outside)
+		outside_begin();
 	if (asked_by_ring()) {
 		connection->ring = 1;
 		key = attempt_of_ring((__u64)sk->__sk_common.skc_cookie.counter);
@@ -499,6 +522,21 @@ static __always_inline void flow_report(struct sock *sk, struct connection *conn
 	event_submit(record);
 }
 
+/*
+ * connection_established notes which byte is the first that a connection sends: where the packet programs come to see it
+ * later, what they see is not taken for that. Bytes that went with the SYN were before.
+ */
+static __always_inline void connection_established(struct sock *sk, struct connection *connection)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	connection->established = 1;
+	if (!tcp || connection->sent.begun)
+		return;
+	connection->sent.first = tcp->snd_una - (tcp->data_segs_out ? 1 : 0);
+	connection->sent.begun = 1;
+}
+
 /* connection_end reports what was not reported yet when a socket becomes closed. */
 static __always_inline void connection_end(struct sock *sk, struct connection *connection,
 					   int state)
@@ -507,6 +545,10 @@ static __always_inline void connection_end(struct sock *sk, struct connection *c
 	__u64 key = bpf_get_current_pid_tgid();
 	struct attempt *attempt;
 
+	if (connection->outside) {
+		connection->outside = 0;
+		outside_end();
+	}
 	if (!connection->established && tcp && tcp->bytes_acked) {
 		/* The SYN was acknowledged: that it was established has been missed. */
 		connection->established = 1;
@@ -563,7 +605,7 @@ int BPF_PROG(network_on_set_state, struct sock *sk, int oldstate, int newstate)
 		connection_end(sk, connection, oldstate);
 		bpf_sk_storage_delete(&connections, sk);
 	} else if (!connection->established) {
-		connection->established = 1;
+		connection_established(sk, connection);
 		connection_report(sk, connection, 0, 0);
 	}
 	return 0;

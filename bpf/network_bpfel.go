@@ -187,6 +187,7 @@ const (
 	networkMapEventCounts           = "event_counts"
 	networkMapEvents                = "events"
 	networkMapHookBusy              = "hook_busy"
+	networkMapOutsideSockets        = "outside_sockets"
 	networkMapRingSockets           = "ring_sockets"
 	networkMapSandboxes             = "sandboxes"
 	networkMapSocketRooms           = "socket_rooms"
@@ -305,6 +306,7 @@ type networkMapSpecs struct {
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
+	OutsideSockets  *ebpf.MapSpec `ebpf:"outside_sockets"`
 	RingSockets     *ebpf.MapSpec `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	SocketRooms     *ebpf.MapSpec `ebpf:"socket_rooms"`
@@ -373,6 +375,7 @@ type networkMaps struct {
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
 	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
+	OutsideSockets  *ebpf.Map `ebpf:"outside_sockets"`
 	RingSockets     *ebpf.Map `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	SocketRooms     *ebpf.Map `ebpf:"socket_rooms"`
@@ -394,6 +397,7 @@ func (m *networkMaps) Close() error {
 		m.EventCounts,
 		m.Events,
 		m.HookBusy,
+		m.OutsideSockets,
 		m.RingSockets,
 		m.Sandboxes,
 		m.SocketRooms,

@@ -411,6 +411,12 @@ func fillSlot(path string, program *ebpf.Program) error {
 	return nil
 }
 
+// drop takes the link of a hook out of the set: it ends with its last descriptor.
+func (p *pins) drop(name string) {
+	_ = os.Remove(filepath.Join(p.cfg.Dir, pinHooks, name+pinLink)) // there may be none
+	delete(p.used, name+pinLink)
+}
+
 // prune detaches the hooks that this tracer has no program for, and removes maps of other layouts. The hooks of
 // a probe for which keep says so stay: an old program is better than none.
 func (p *pins) prune(keep func(probe string) bool) error {

@@ -62,7 +62,7 @@ func sharedMaps() []string {
 		"events", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors",
 		"plain_files", "small_uses",
 		"unlabelled", "syscall_scopes", "syscall_handlers", "datagram_sockets", "datagram_flows",
-		"attempts", "accepted", "ring_sockets", "pending_calls", "pending_opens",
+		"attempts", "accepted", "ring_sockets", "pending_calls", "pending_opens", "outside_sockets",
 	}
 }
 

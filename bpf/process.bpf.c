@@ -27,6 +27,7 @@
 
 #include "lib/compat.h"
 #include "lib/event.h"
+#include "lib/outside.h"
 #include "lib/path.h"
 #include "lib/room.h"
 #include "lib/sandbox.h"
@@ -355,8 +356,7 @@ static __always_inline void stray_add(struct task_struct *task, __u64 sandbox)
 			label_failed();
 		return;
 	}
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	outside_add(count);
 }
 
 /* stray_remove forgets a stray that came back, or ended. */

@@ -242,6 +242,7 @@ const (
 	processMapExistingRooms      = "existing_rooms"
 	processMapExits              = "exits"
 	processMapLabels             = "labels"
+	processMapOutsideSockets     = "outside_sockets"
 	processMapPathWalks          = "path_walks"
 	processMapRoomDoors          = "room_doors"
 	processMapSandboxes          = "sandboxes"
@@ -340,20 +341,21 @@ type processProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processMapSpecs struct {
-	Environments  *ebpf.MapSpec `ebpf:"environments"`
-	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	ExecRooms     *ebpf.MapSpec `ebpf:"exec_rooms"`
-	ExistingRooms *ebpf.MapSpec `ebpf:"existing_rooms"`
-	Exits         *ebpf.MapSpec `ebpf:"exits"`
-	Labels        *ebpf.MapSpec `ebpf:"labels"`
-	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
-	RoomDoors     *ebpf.MapSpec `ebpf:"room_doors"`
-	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays        *ebpf.MapSpec `ebpf:"strays"`
-	Unlabelled    *ebpf.MapSpec `ebpf:"unlabelled"`
-	UsageWalks    *ebpf.MapSpec `ebpf:"usage_walks"`
+	Environments   *ebpf.MapSpec `ebpf:"environments"`
+	EventCounts    *ebpf.MapSpec `ebpf:"event_counts"`
+	Events         *ebpf.MapSpec `ebpf:"events"`
+	ExecRooms      *ebpf.MapSpec `ebpf:"exec_rooms"`
+	ExistingRooms  *ebpf.MapSpec `ebpf:"existing_rooms"`
+	Exits          *ebpf.MapSpec `ebpf:"exits"`
+	Labels         *ebpf.MapSpec `ebpf:"labels"`
+	OutsideSockets *ebpf.MapSpec `ebpf:"outside_sockets"`
+	PathWalks      *ebpf.MapSpec `ebpf:"path_walks"`
+	RoomDoors      *ebpf.MapSpec `ebpf:"room_doors"`
+	Sandboxes      *ebpf.MapSpec `ebpf:"sandboxes"`
+	StrayCounts    *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays         *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled     *ebpf.MapSpec `ebpf:"unlabelled"`
+	UsageWalks     *ebpf.MapSpec `ebpf:"usage_walks"`
 }
 
 // processVariableSpecs contains global variables before they are loaded into the kernel.
@@ -411,20 +413,21 @@ func (o *processObjects) Close() error {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processMaps struct {
-	Environments  *ebpf.Map `ebpf:"environments"`
-	EventCounts   *ebpf.Map `ebpf:"event_counts"`
-	Events        *ebpf.Map `ebpf:"events"`
-	ExecRooms     *ebpf.Map `ebpf:"exec_rooms"`
-	ExistingRooms *ebpf.Map `ebpf:"existing_rooms"`
-	Exits         *ebpf.Map `ebpf:"exits"`
-	Labels        *ebpf.Map `ebpf:"labels"`
-	PathWalks     *ebpf.Map `ebpf:"path_walks"`
-	RoomDoors     *ebpf.Map `ebpf:"room_doors"`
-	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
-	Strays        *ebpf.Map `ebpf:"strays"`
-	Unlabelled    *ebpf.Map `ebpf:"unlabelled"`
-	UsageWalks    *ebpf.Map `ebpf:"usage_walks"`
+	Environments   *ebpf.Map `ebpf:"environments"`
+	EventCounts    *ebpf.Map `ebpf:"event_counts"`
+	Events         *ebpf.Map `ebpf:"events"`
+	ExecRooms      *ebpf.Map `ebpf:"exec_rooms"`
+	ExistingRooms  *ebpf.Map `ebpf:"existing_rooms"`
+	Exits          *ebpf.Map `ebpf:"exits"`
+	Labels         *ebpf.Map `ebpf:"labels"`
+	OutsideSockets *ebpf.Map `ebpf:"outside_sockets"`
+	PathWalks      *ebpf.Map `ebpf:"path_walks"`
+	RoomDoors      *ebpf.Map `ebpf:"room_doors"`
+	Sandboxes      *ebpf.Map `ebpf:"sandboxes"`
+	StrayCounts    *ebpf.Map `ebpf:"stray_counts"`
+	Strays         *ebpf.Map `ebpf:"strays"`
+	Unlabelled     *ebpf.Map `ebpf:"unlabelled"`
+	UsageWalks     *ebpf.Map `ebpf:"usage_walks"`
 }
 
 func (m *processMaps) Close() error {
@@ -436,6 +439,7 @@ func (m *processMaps) Close() error {
 		m.ExistingRooms,
 		m.Exits,
 		m.Labels,
+		m.OutsideSockets,
 		m.PathWalks,
 		m.RoomDoors,
 		m.Sandboxes,

@@ -61,6 +61,7 @@ func (t *Tracer) track(cgroupID uint64) (populated bool, err error) {
 		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, err)
 	}
 	t.tracked[cgroupID] = dir
+	t.places.add(cgroupID, dir)
 	if err := t.enter(cgroupID, dir); err != nil {
 		t.refused++
 		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
@@ -119,6 +120,8 @@ func (t *Tracer) Untrack(cgroupID uint64) error {
 
 // untrack takes the sandbox out of the maps. The caller holds mu.
 func (t *Tracer) untrack(cgroupID uint64) error {
+	// Last, when nothing is the sandbox's any more.
+	defer t.places.remove(cgroupID)
 	outer, nested := t.enclosing(t.tracked[cgroupID])
 	delete(t.tracked, cgroupID)
 	if t.pins != nil {

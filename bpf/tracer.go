@@ -38,6 +38,8 @@ type Tracer struct {
 	shared     map[string]*ebpf.Map
 	ring       *recordRing
 	dec        decoder
+	// places is nil where no packets are seen.
+	places *places
 	// repeats is nil where all opens are told one by one.
 	repeats *repeats
 	// pins is nil where nothing outlives this process; pinsErr is why, where it should.
@@ -192,7 +194,7 @@ func (t *Tracer) openProbes() {
 			continue
 		}
 		// What did load and attach stays: half of a probe's events are better than none.
-		if err := errors.Join(p.refused, t.divideOpens(p), t.attach(p)); err != nil {
+		if err := errors.Join(p.refused, t.divideOpens(p), t.attach(p), t.openPlaces(p)); err != nil {
 			p.err = fmt.Errorf("attaching probe %s: %w", p.name, explain(err))
 			continue
 		}
@@ -408,8 +410,8 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 func (t *Tracer) attach(p *loadedProbe) error {
 	var errs []error
 	for name, program := range p.collection.Programs {
-		if h := p.hooks[name]; h.hangs() || h.kind == ebpf.RawTracepoint {
-			continue // hangPlanned has attached it, or user space runs it
+		if h := p.hooks[name]; h.hangs() || h.kind == ebpf.RawTracepoint || h.kind == ebpf.CGroupSKB {
+			continue // hangPlanned has attached it, user space runs it, or it hangs where the sandboxes are
 		}
 		if err := t.attachProgram(p, name, program); err != nil {
 			errs = append(errs, fmt.Errorf("program %s: %w", name, err))
@@ -460,7 +462,7 @@ func (t *Tracer) attachTo(h hook, program *ebpf.Program) (link.Link, error) {
 	switch h.kind {
 	case ebpf.Tracing:
 		return link.AttachTracing(link.TracingOptions{Program: program})
-	case ebpf.CGroupSockAddr, ebpf.CGroupSKB, ebpf.CGroupSock:
+	case ebpf.CGroupSockAddr, ebpf.CGroupSock:
 		return link.AttachCgroup(link.CgroupOptions{Path: t.mount, Attach: h.attach, Program: program})
 	default:
 		return nil, fmt.Errorf("no way to attach a program of type %s", h.kind)
@@ -495,10 +497,12 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 			return err
 		}
 		t.letGo()
+		now := time.Now()
+		t.places.tend(now)
 		if t.ring.at >= backlog {
 			t.caughtUp.Store(true)
 		}
-		t.sweep(time.Now(), handle)
+		t.sweep(now, handle)
 		if read == contextInterval {
 			continue
 		}
@@ -636,6 +640,7 @@ func (t *Tracer) Probes() []event.ProbeStats {
 		}
 		s := t.retired[i]
 		p.state(&s)
+		t.places.tell(p, &s)
 		for _, c := range counts {
 			if c.Probe == p.name {
 				s.Seen += c.Seen
@@ -676,7 +681,7 @@ func (t *Tracer) Close() error {
 	defer t.bootstraps.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var errs []error
+	errs := []error{t.places.close()}
 	for i := range t.probes {
 		errs = append(errs, t.probes[i].close())
 	}

@@ -14,7 +14,7 @@ type ProbeState string
 const (
 	// ProbeAttached: it works as the hook plan wants it.
 	ProbeAttached ProbeState = "attached"
-	// ProbeFallback: it tells everything, by a plan that every process of the node pays for.
+	// ProbeFallback: it tells everything, by a plan or at a place that every process of the node pays for.
 	ProbeFallback ProbeState = "fallback"
 	// ProbeDegraded: some of its events, or all, are missing.
 	ProbeDegraded ProbeState = "degraded"

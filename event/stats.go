@@ -91,7 +91,7 @@ type ProbeStats struct {
 	Attached bool
 	Err      string
 	// Plan is the hook plan by which it sees system calls: tracepoint, trampoline, or "" when it sees none.
-	// Fallback is why that is not the collector's plan, "" when it is.
+	// Fallback is why that is not the collector's plan, or why its programs are where all packets run them; "" when neither.
 	Plan, Fallback string
 	// Kinds is the kinds of records it tells, which are lost where it does not work.
 	Kinds []string

@@ -34,6 +34,8 @@ struct shown {
 	/* How much there is to be shown, where its first bytes say that; and whether they may be of a request by HTTP. */
 	__u32 needed;
 	__u32 text;
+	/* Whether it was looked at for that. */
+	__u32 looked;
 };
 
 /* connection is kept with a TCP socket from the first SYN to the close. */
@@ -52,7 +54,9 @@ struct connection {
 	__u8 inbound;
 	/* It was made through io_uring. */
 	__u8 ring;
-	__u8 reserved[5];
+	/* The socket is of no watched cgroup, and counted as that. */
+	__u8 outside;
+	__u8 reserved[4];
 };
 
 struct {

@@ -72,6 +72,9 @@ struct datagrams {
 	struct endpoint ends[DATAGRAM_PEERS];
 	/* Whether the last connect or send that named a peer came through io_uring. */
 	__u32 ring;
+	/* Whether the socket is of no watched cgroup, and counted as that. */
+	__u32 outside;
+	__u32 reserved;
 };
 
 struct {

@@ -21,6 +21,8 @@ func TestPage(t *testing.T) {
 		kernel: []goBenchmark{
 			{"Kernel/open/file_on_sys_exit/inside", map[string]float64{"ns/run": 300, "x-empty": 6}},
 			{"Kernel/open/file_on_sys_exit/outside", map[string]float64{"ns/run": 60, "x-empty": 1.5}},
+			{"Kernel/udp-packet/dns_on_egress/inside", map[string]float64{"ns/run": 200, "x-empty": 4}},
+			{"Kernel/udp-packet/dns_on_egress/outside", map[string]float64{"runs": 0}},
 		},
 		memory: []goBenchmark{{"Memory", map[string]float64{"map-bytes": 16 << 20}}},
 		slowdowns: []slowdown{{
@@ -37,6 +39,7 @@ func TestPage(t *testing.T) {
 	page := writePage(&r)
 	for _, want := range []string{
 		"| open | `file_on_sys_exit` | 60 | 1.50 | 300 | 6.00 |",
+		"| udp-packet | `dns_on_egress` | – | – | 200 | 4.00 |",
 		"| build | wall | 1s | 1.000 [1.000, 2.000] | 2.000 [1.000, 3.000] | 10 | 3 network.stream (budget) |",
 		"| build | CPU | 1s | 1.000 [1.000, 1.000] | 3.000 [1.000, 3.000] | 10 | 3 network.stream (budget) |",
 		"| kernel: maps | 16.0 |",

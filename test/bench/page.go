@@ -40,8 +40,9 @@ it. Best of 5 repetitions, the ratio is the median of theirs. *Inside* is a proc
 notable calls together. *open-depth-N* is told each time, with the path of N names; *open-repeated* is only counted.
 Both are of a program whose descriptors no other thread can change; with *-threads* of one where another could have put
 another file there, so that the path that was asked for is read from its memory too. *udp-packet* goes from one socket of
-a process to another, *tcp-packet* over a connection whose first bytes have been shown: outside both are of no interest
-to anybody, inside the latter.
+a process to another, *tcp-packet* over a connection whose first bytes have been shown: inside the latter is of no interest to
+anybody. Outside no packet runs a program, where there is a dash; with *-root* while programs hang at the root cgroup too
+([limits.md](limits.md)), where all of them run, outside of no interest, and inside passed over since others see them.
 
 Of what an open that is told costs with the close after it, by samples of where the processor was (` + "`perf`" + `, depth 3): 21 %
 is finding out that both are a sandbox's, and counting them; 25 % handing them to the file probe, which looks up the open's sandbox
@@ -73,9 +74,16 @@ where returns are guarded against speculation.
 	}
 	for _, key := range order {
 		p := pairs[key]
-		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.0f | %.2f |\n", key,
-			p.outside["ns/run"], p.outside["x-empty"], p.inside["ns/run"], p.inside["x-empty"])
+		fmt.Fprintf(b, "| %s | %s | %s |\n", key, runCells(p.outside), runCells(p.inside))
 	}
+}
+
+// runCells is the mean time of a program and its ratio to an empty one; dashes for one that does not run.
+func runCells(metrics map[string]float64) string {
+	if _, idle := metrics["runs"]; idle {
+		return "– | –"
+	}
+	return fmt.Sprintf("%.0f | %.2f", metrics["ns/run"], metrics["x-empty"])
 }
 
 func writeSlowdowns(b *strings.Builder, slowdowns []slowdown) {
