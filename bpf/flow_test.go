@@ -63,7 +63,7 @@ func TestKernelFlowContinues(t *testing.T) {
 		t.Fatal(err)
 	}
 	helper := <-done
-	found := w.await(4, func(r *Record) bool { return isFlow(r) && !flowOf(r).Continuing })
+	found := w.await(1, func(r *Record) bool { return isFlow(r) && !flowOf(r).Continuing })
 	if len(found) != 1 {
 		t.Fatalf("%d ends of the connection, want 1", len(found))
 	}

@@ -26,21 +26,30 @@ type making struct {
 	cmd             *exec.Cmd
 }
 
-// startMaking starts it, with a pause after every ten files, which two cores can follow.
+// startMaking starts it, with a pause after every ten files, which two cores can follow; with -short a longer one, since in an
+// emulated machine what is made takes the time of who takes over.
 func startMaking(t *testing.T, cgroup string) *making {
 	t.Helper()
 	m, signs := &making{dir: t.TempDir()}, t.TempDir()
+	pause := 5 * time.Millisecond
+	if testing.Short() {
+		pause = 50 * time.Millisecond
+	}
 	m.slow, m.stop = filepath.Join(signs, "slow"), filepath.Join(signs, "stop")
-	m.cmd = exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", m.dir, m.slow, m.stop)
+	m.cmd = exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", m.dir, m.slow, m.stop, pause.String())
 	m.cmd.Env = append(os.Environ(), helperVariable+"=make files")
 	startIn(t, cgroup, m.cmd)
 	t.Cleanup(func() { _ = m.cmd.Process.Kill() })
 	return m
 }
 
-// helperMakeFiles is what startMaking starts: the directory, and the files that slow and end it.
+// helperMakeFiles is what startMaking starts: the directory, the files that slow and end it, and the pause after ten files.
 func helperMakeFiles(args []string) (string, error) {
 	dir, slow, stop := args[0], args[1], args[2]
+	pause, err := time.ParseDuration(args[3])
+	if err != nil {
+		return "", err
+	}
 	for i := 0; ; i++ {
 		if _, err := os.Lstat(stop); err == nil {
 			return "made", nil
@@ -60,7 +69,7 @@ func helperMakeFiles(args []string) (string, error) {
 			return "", err
 		}
 		if i%10 == 9 {
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(pause)
 		}
 	}
 }
