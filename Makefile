@@ -20,7 +20,9 @@ VM_KERNELS ?= 6.1,6.12
 VM_PACKAGES ?= ./bpf/...
 # What the trampoline plan does otherwise. Hanging on a function, and letting go of it, takes its time in an emulated
 # machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
-VM_TRAMPOLINE ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|FileReplaced|Network|Notable|Socket|Transfers|TransferClos(e|ings)|TrampolineRefused)$$
+VM_TRAMPOLINE ?= ^TestKernel(Plan|PlanTried|FailedOpens|FileOpen|FileChange|FileMap|FileRaces|FileReplaced|Network|Notable|Ring|Socket|Transfers|TransferClos(e|ings)|TransferExec|TrampolineRefused)$$
+# On how many machines of each kernel its tests are run at the same time: one waits most of its time.
+VM_SHARES ?= 2
 # What is the architecture's: registers, numbers of calls, 32-bit programs, kernel objects. The rest is the same objects again.
 VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|Network|Notable|Notable32|DNS)$$|^TestCallTables$$
 VM_ARM64_KERNELS ?= 6.12
@@ -63,8 +65,8 @@ test-kernel: ## Kernel tests: probes and the commands on this kernel; need root
 .PHONY: test-vm
 test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12), and some on arm64
 	@$(INSTALL) vm
-	go run ./test/vm -kernel $(VM_KERNELS) $(VM_PACKAGES)
-	go run ./test/vm -kernel $(VM_KERNELS) -plan trampoline -run '$(VM_TRAMPOLINE)' ./bpf
+	go run ./test/vm -kernel $(VM_KERNELS) -shares $(VM_SHARES) $(VM_PACKAGES)
+	go run ./test/vm -kernel $(VM_KERNELS) -shares $(VM_SHARES) -plan trampoline -run '$(VM_TRAMPOLINE)' ./bpf
 	go run ./test/vm -arch arm64 -kernel $(VM_ARM64_KERNELS) -plan $(VM_ARM64_PLAN) -run '$(VM_ARM64)' ./bpf & arm64=$$!; \
 		go run ./test/vm -kernel 6.12 -run '^TestKernelClockJump$$' ./collector || failed=1; \
 		wait $$arm64 && [[ -z $${failed:-} ]]

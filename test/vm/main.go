@@ -42,7 +42,7 @@ func main() {
 	bench := flag.String("bench", "", "which benchmarks to run, once each, in place of tests")
 	counted := flag.Bool("counted", false, "have the machines' clock count instructions: what is measured by it is the same each time, whatever else the host does")
 	plan := flag.String("plan", "tracepoint", "which hook plan the probes are to follow: tracepoint, trampoline, or auto to let them choose")
-	shares := flag.Int("shares", 1, "on how many machines of each kernel the tests are run, each a share of them: under the trampoline plan a machine mostly waits")
+	shares := flag.Int("shares", 1, "on how many machines of each kernel the tests are run, each a share of them: a machine waits most of its time, under the trampoline plan above all")
 	verbose := flag.Bool("v", false, "show what each test says")
 	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
 	flag.Parse()
