@@ -54,6 +54,7 @@ const (
 	cgroupMapEvents         = "events"
 	cgroupMapRefusals       = "refusals"
 	cgroupMapSandboxes      = "sandboxes"
+	cgroupMapScopeChanges   = "scope_changes"
 	cgroupMapStrayCounts    = "stray_counts"
 	cgroupMapStrays         = "strays"
 	cgroupMapUnlabelled     = "unlabelled"
@@ -119,13 +120,14 @@ type cgroupProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cgroupMapSpecs struct {
-	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Refusals    *ebpf.MapSpec `ebpf:"refusals"`
-	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays      *ebpf.MapSpec `ebpf:"strays"`
-	Unlabelled  *ebpf.MapSpec `ebpf:"unlabelled"`
+	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Refusals     *ebpf.MapSpec `ebpf:"refusals"`
+	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges *ebpf.MapSpec `ebpf:"scope_changes"`
+	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays       *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled   *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // cgroupVariableSpecs contains global variables before they are loaded into the kernel.
@@ -162,13 +164,14 @@ func (o *cgroupObjects) Close() error {
 //
 // It can be passed to loadCgroupObjects or ebpf.CollectionSpec.LoadAndAssign.
 type cgroupMaps struct {
-	EventCounts *ebpf.Map `ebpf:"event_counts"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Refusals    *ebpf.Map `ebpf:"refusals"`
-	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
-	Strays      *ebpf.Map `ebpf:"strays"`
-	Unlabelled  *ebpf.Map `ebpf:"unlabelled"`
+	EventCounts  *ebpf.Map `ebpf:"event_counts"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Refusals     *ebpf.Map `ebpf:"refusals"`
+	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges *ebpf.Map `ebpf:"scope_changes"`
+	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
+	Strays       *ebpf.Map `ebpf:"strays"`
+	Unlabelled   *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *cgroupMaps) Close() error {
@@ -177,6 +180,7 @@ func (m *cgroupMaps) Close() error {
 		m.Events,
 		m.Refusals,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.StrayCounts,
 		m.Strays,
 		m.Unlabelled,

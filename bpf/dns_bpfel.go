@@ -58,6 +58,7 @@ const (
 	dnsMapEvents            = "events"
 	dnsMapPacketPlaces      = "packet_places"
 	dnsMapSandboxes         = "sandboxes"
+	dnsMapScopeChanges      = "scope_changes"
 	dnsMapStrayCounts       = "stray_counts"
 	dnsMapStrays            = "strays"
 	dnsMapSyscallHandlers   = "syscall_handlers"
@@ -136,6 +137,7 @@ type dnsMapSpecs struct {
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	PacketPlaces    *ebpf.MapSpec `ebpf:"packet_places"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
@@ -184,6 +186,7 @@ type dnsMaps struct {
 	Events          *ebpf.Map `ebpf:"events"`
 	PacketPlaces    *ebpf.Map `ebpf:"packet_places"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
@@ -200,6 +203,7 @@ func (m *dnsMaps) Close() error {
 		m.Events,
 		m.PacketPlaces,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.StrayCounts,
 		m.Strays,
 		m.SyscallHandlers,

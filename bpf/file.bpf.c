@@ -92,11 +92,21 @@ enum call {
 const volatile __u8 native_calls[CALLS];
 const volatile __u8 compat_calls[CALLS];
 
+/* open_call is what an open asked for. */
+struct open_call {
+	__u64 path;
+	__s32 directory;
+	__u32 asked;
+};
+
 /* finished is a finished call, for the functions that tell of it: in a map, since a global function takes no context. */
 struct finished {
 	__u64 arguments[8];
 	__s64 result;
 	__u64 sandbox;
+	/* Of an open alone. Here and not on the stack, of which Linux 6.1 has no more for the file probe. */
+	struct event_caller caller;
+	struct open_call open;
 	__u32 call;
 	__u32 compat;
 };
@@ -115,16 +125,10 @@ static __always_inline struct finished *finished_slot(void)
 	return bpf_map_lookup_elem(&finished_calls, &zero);
 }
 
-/* open_call is what an open asked for. */
-struct open_call {
-	__u64 path;
-	__s32 directory;
-	__u32 asked;
-};
-
 /* open_decode finds what an open asked for. */
-static __always_inline void open_decode(const struct finished *done, struct open_call *open)
+static __always_inline void open_decode(struct finished *done)
 {
+	struct open_call *open = &done->open;
 	__u64 flags = 0;
 
 	open->directory = AT_FDCWD;
@@ -150,10 +154,10 @@ static __always_inline void open_decode(const struct finished *done, struct open
 	}
 }
 
-/* descriptors_shared says whether another thread can change the descriptors of the current one. */
-static __always_inline bool descriptors_shared(void)
+/* descriptors_shared says whether another thread can change the descriptors of a task, the current one. */
+static __always_inline bool descriptors_shared(struct task_struct *task)
 {
-	return task_plain()->files->count.counter > 1;
+	return task->files->count.counter > 1;
 }
 
 /*
@@ -164,6 +168,8 @@ static __always_inline bool descriptors_shared(void)
 static __always_inline void open_succeeded(struct open_record *record, const struct finished *done,
 					   const struct open_call *open, struct file *file)
 {
+	struct task_struct *task = event_caller_task(&done->caller);
+
 	if (done->call == CALL_OPEN_HANDLE)
 		record->open.marks |= FILE_HANDLE;
 	if (!file) {
@@ -175,8 +181,8 @@ static __always_inline void open_succeeded(struct open_record *record, const str
 		}
 		return;
 	}
-	open_record_file(record, file);
-	if (!descriptors_shared())
+	open_record_file_of(record, file, &done->caller);
+	if (!descriptors_shared(task))
 		return;
 	if (compat_file_references(file) != 1)
 		record->open.marks |= FILE_RACED;
@@ -216,22 +222,20 @@ static __always_inline bool open_failed_repeated(const struct finished *done,
 	return key->mix && repeat_count(done->sandbox, FILE_OPEN, key);
 }
 
-/* open_key makes out which open this is. Its mix is 0 for one that is always told. */
-static __always_inline void open_key(struct repeat_key *key, struct file *file, __u64 mix)
+/* open_key makes out which open of a task this is, but for who that is. Its mix is 0 for one that is always told. */
+static __always_inline void open_key(struct repeat_key *key, struct file *file, __u64 mix,
+				     struct task_struct *task)
 {
-	struct task_struct *task = task_plain();
 	struct super_block *block;
 	struct inode *inode;
 
 	mix = mix_word(mix, (__u64)(__u32)DIRECT_READ(struct file, file, f_mode) << 32 |
 				    DIRECT_READ(struct file, file, f_flags));
-	mix = mix_file(mix, file);
+	mix = mix_file_of(mix, file, task);
 	inode = DIRECT_READ(struct file, file, f_inode);
 	key->inode = DIRECT_READ(struct inode, inode, i_ino);
 	block = DIRECT_READ(struct inode, inode, i_sb);
 	key->device = DIRECT_READ(struct super_block, block, s_dev);
-	key->pid = task->tgid;
-	key->start = task->group_leader->start_boottime;
 	key->mix = mix | 1;
 }
 
@@ -242,12 +246,15 @@ static __always_inline void open_key(struct repeat_key *key, struct file *file, 
 static __always_inline bool open_repeated(const struct finished *done, struct repeat_key *key,
 					  struct file *file, const struct open_call *open)
 {
+	struct task_struct *task = event_caller_task(&done->caller);
 	__u64 mix = open->asked;
 
-	if (descriptors_shared() && (compat_file_references(file) != 1 ||
-				     !repeat_mix_asked(&mix, open->path, open->directory)))
+	if (descriptors_shared(task) && (compat_file_references(file) != 1 ||
+					 !repeat_mix_asked(&mix, open->path, open->directory)))
 		return false;
-	open_key(key, file, mix);
+	open_key(key, file, mix, task);
+	key->pid = done->caller.pid;
+	key->start = done->caller.start;
 	return key->mix && repeat_count(done->sandbox, FILE_OPEN, key);
 }
 
@@ -256,29 +263,28 @@ __noinline int open_report(void)
 	struct finished *done = finished_slot();
 	struct repeat_key key = {};
 	struct open_record *record;
-	struct open_call open = {};
 	struct file *file = NULL;
 
 	if (!done)
 		return 0;
-	open_decode(done, &open);
+	open_decode(done);
 	if (done->result >= 0)
-		file = descriptor_file((__u32)done->result);
+		file = descriptor_file_of(event_caller_task(&done->caller), (__u32)done->result);
 	if (repeats_counted && file && done->call != CALL_OPEN_HANDLE &&
-	    open_repeated(done, &key, file, &open))
+	    open_repeated(done, &key, file, &done->open))
 		return 0;
 	if (done->result < 0 && done->call != CALL_OPEN_HANDLE &&
-	    open_failed_repeated(done, &key, &open))
+	    open_failed_repeated(done, &key, &done->open))
 		return 0;
-	record = open_record_begin(done->sandbox, FILE_OPEN);
+	record = open_record_begin_of(done->sandbox, FILE_OPEN, &done->caller);
 	if (!record)
 		return 0;
 	record->open.mix = key.mix;
-	record->open.asked = open.asked;
+	record->open.asked = done->open.asked;
 	if (done->result < 0)
-		open_failed(record, done, &open);
+		open_failed(record, done, &done->open);
 	else
-		open_succeeded(record, done, &open, file);
+		open_succeeded(record, done, &done->open, file);
 	open_record_submit(done->sandbox, record, FILE_OPEN);
 	return 0;
 }
@@ -311,7 +317,7 @@ static __always_inline __u32 change_path(struct change_record *record, const str
 	}
 	record->change.marks &= ~FILE_CLAIMED;
 	change_record_file(record, file);
-	if (descriptors_shared())
+	if (descriptors_shared(task_plain()))
 		record->change.marks |= FILE_CLAIMED;
 	return next;
 }
@@ -609,13 +615,15 @@ static __always_inline struct finished *call_finished(const struct pt_regs *regs
 }
 
 /* call_report tells of a call of a sandbox. */
-static __always_inline void call_report(const struct pt_regs *regs, const struct syscall_call *call,
-					__u32 kind, __u64 sandbox, long ret)
+static __always_inline void call_report(const struct pt_regs *regs,
+					const struct syscall_scope *scope, __u32 kind,
+					__u64 sandbox, long ret)
 {
-	struct finished *done = call_finished(regs, call, kind, sandbox, ret);
+	struct finished *done = call_finished(regs, &scope->call, kind, sandbox, ret);
 
 	if (!done)
 		return;
+	done->caller = scope->caller;
 	if (kind == CALL_MMAP)
 		map_report();
 	else if (call_transfers(kind))
@@ -629,22 +637,27 @@ static __always_inline void call_report(const struct pt_regs *regs, const struct
 /* file_finished tells of a finished call. */
 static __always_inline void file_finished(const struct pt_regs *regs, long ret)
 {
-	struct syscall_call call = syscall_finished(regs);
-	__u32 kind = call_kind(&call);
+	struct syscall_scope *scope = syscall_handed(regs);
+	struct syscall_call call;
 	__u64 sandbox;
+	__u32 kind;
 
+	if (!scope)
+		return;
+	call = scope->call;
+	kind = call_kind(&call);
 	if (kind == CALL_MMAP && !map_of_file(regs, call.compat, call.number, ret))
 		kind = map_of_data(regs, call.compat, call.number, ret) ? CALL_MMAP_DATA : 0;
 	if (!kind || (call_transfers(kind) && !transfer_worth(kind, ret)))
 		return;
 	if (kind == CALL_CLOSE) {
 		/* What was noted of a descriptor is a sandbox's: there is none to ask for. */
-		transfer_close((__u32)syscall_argument(regs, call.compat, 0));
+		transfer_close_of(&scope->caller, (__u32)syscall_argument(regs, call.compat, 0));
 		return;
 	}
-	sandbox = syscall_sandbox();
+	sandbox = syscall_scope_sandbox(scope);
 	if (sandbox)
-		call_report(regs, &call, kind, sandbox, ret);
+		call_report(regs, scope, kind, sandbox, ret);
 }
 
 /*
@@ -729,6 +742,7 @@ static __always_inline struct opened *opened_slot(void)
 /* opened_report tells of the open in the CPU's slot. Nothing of it is the caller's word. */
 __noinline int opened_report(__u64 sandbox)
 {
+	struct task_struct *task = task_plain();
 	struct opened *opened = opened_slot();
 	struct repeat_key key = {};
 	struct open_record *record;
@@ -739,7 +753,9 @@ __noinline int opened_report(__u64 sandbox)
 		return 0;
 	file = (struct file *)opened->file;
 	if (repeats_counted && !hook_failed(file) && opened->call != CALL_OPEN_HANDLE) {
-		open_key(&key, file, opened->asked | (__u64)opened->marks << 32);
+		open_key(&key, file, opened->asked | (__u64)opened->marks << 32, task);
+		key.pid = task->tgid;
+		key.start = task->group_leader->start_boottime;
 		if (key.mix && repeat_count(sandbox, FILE_OPEN, &key))
 			return 0;
 	}
@@ -883,6 +899,7 @@ int file_on_open_return(void *ctx)
 	const struct pt_regs *regs = hook_registers();
 	struct syscall_call call = syscall_finished(regs);
 	__u32 kind = call_kind(&call);
+	struct finished *done;
 	__u64 sandbox;
 	__u64 ret = 0;
 
@@ -895,8 +912,11 @@ int file_on_open_return(void *ctx)
 	sandbox = sandbox_current();
 	if (!sandbox || told_take() || !hook_enter(sandbox, FILE_OPEN))
 		return 0;
-	if (call_finished(regs, &call, kind, sandbox, (int)ret))
+	done = call_finished(regs, &call, kind, sandbox, (int)ret);
+	if (done) {
+		event_caller_find(&done->caller, bpf_get_current_task_btf());
 		open_report();
+	}
 	hook_leave();
 	return 0;
 }

@@ -190,6 +190,7 @@ const (
 	fileMapResolvedChanges     = "resolved_changes"
 	fileMapResolvedPaths       = "resolved_paths"
 	fileMapSandboxes           = "sandboxes"
+	fileMapScopeChanges        = "scope_changes"
 	fileMapSmallUses           = "small_uses"
 	fileMapStrayCounts         = "stray_counts"
 	fileMapStrays              = "strays"
@@ -320,6 +321,7 @@ type fileMapSpecs struct {
 	ResolvedChanges *ebpf.MapSpec `ebpf:"resolved_changes"`
 	ResolvedPaths   *ebpf.MapSpec `ebpf:"resolved_paths"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
 	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
@@ -400,6 +402,7 @@ type fileMaps struct {
 	ResolvedChanges *ebpf.Map `ebpf:"resolved_changes"`
 	ResolvedPaths   *ebpf.Map `ebpf:"resolved_paths"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
 	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
@@ -432,6 +435,7 @@ func (m *fileMaps) Close() error {
 		m.ResolvedChanges,
 		m.ResolvedPaths,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.SmallUses,
 		m.StrayCounts,
 		m.Strays,

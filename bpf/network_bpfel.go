@@ -190,6 +190,7 @@ const (
 	networkMapOutsideSockets        = "outside_sockets"
 	networkMapRingSockets           = "ring_sockets"
 	networkMapSandboxes             = "sandboxes"
+	networkMapScopeChanges          = "scope_changes"
 	networkMapSocketRooms           = "socket_rooms"
 	networkMapStrayCounts           = "stray_counts"
 	networkMapStrays                = "strays"
@@ -309,6 +310,7 @@ type networkMapSpecs struct {
 	OutsideSockets  *ebpf.MapSpec `ebpf:"outside_sockets"`
 	RingSockets     *ebpf.MapSpec `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
 	SocketRooms     *ebpf.MapSpec `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
@@ -378,6 +380,7 @@ type networkMaps struct {
 	OutsideSockets  *ebpf.Map `ebpf:"outside_sockets"`
 	RingSockets     *ebpf.Map `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
 	SocketRooms     *ebpf.Map `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
@@ -400,6 +403,7 @@ func (m *networkMaps) Close() error {
 		m.OutsideSockets,
 		m.RingSockets,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.SocketRooms,
 		m.StrayCounts,
 		m.Strays,

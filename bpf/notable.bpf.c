@@ -311,7 +311,7 @@ static __always_inline __u32 call_told(struct call_room *room, const struct nota
 /* call_finished reports a finished call of those that the table lists. */
 static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 {
-	__u32 compat = syscall_compat(regs);
+	__u32 compat = syscall_compat(regs, task_plain());
 	__u32 number = syscall_number(regs);
 	__u32 abi = compat ? NOTABLE_COMPAT : NOTABLE_NATIVE;
 	struct notable_spec *spec;

@@ -156,6 +156,7 @@ const (
 	notableMapMemoryForms       = "memory_forms"
 	notableMapNotableSpecs      = "notable_specs"
 	notableMapSandboxes         = "sandboxes"
+	notableMapScopeChanges      = "scope_changes"
 	notableMapStrayCounts       = "stray_counts"
 	notableMapStrays            = "strays"
 	notableMapSyscallHandlers   = "syscall_handlers"
@@ -240,6 +241,7 @@ type notableMapSpecs struct {
 	MemoryForms     *ebpf.MapSpec `ebpf:"memory_forms"`
 	NotableSpecs    *ebpf.MapSpec `ebpf:"notable_specs"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
@@ -296,6 +298,7 @@ type notableMaps struct {
 	MemoryForms     *ebpf.Map `ebpf:"memory_forms"`
 	NotableSpecs    *ebpf.Map `ebpf:"notable_specs"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
@@ -312,6 +315,7 @@ func (m *notableMaps) Close() error {
 		m.MemoryForms,
 		m.NotableSpecs,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.StrayCounts,
 		m.Strays,
 		m.SyscallHandlers,

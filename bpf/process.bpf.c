@@ -1141,7 +1141,7 @@ static __always_inline void existing_report(struct task_struct *task, __u64 sand
 	file = BPF_CORE_READ(task, mm, exe_file);
 	/* The same task, but an address read from memory: global functions take no typed pointers as numbers. */
 	leader = BPF_CORE_READ(task, group_leader);
-	walk = file ? path_resolve_file_of(slot, file, leader) : NULL;
+	walk = file ? path_resolve_file_of(slot, file, (__u64)leader) : NULL;
 	if (walk)
 		size = path_copy(room->text, walk);
 	if (walk && (walk->flags & PATH_TRUNCATED))

@@ -246,6 +246,7 @@ const (
 	processMapPathWalks          = "path_walks"
 	processMapRoomDoors          = "room_doors"
 	processMapSandboxes          = "sandboxes"
+	processMapScopeChanges       = "scope_changes"
 	processMapStrayCounts        = "stray_counts"
 	processMapStrays             = "strays"
 	processMapUnlabelled         = "unlabelled"
@@ -352,6 +353,7 @@ type processMapSpecs struct {
 	PathWalks      *ebpf.MapSpec `ebpf:"path_walks"`
 	RoomDoors      *ebpf.MapSpec `ebpf:"room_doors"`
 	Sandboxes      *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges   *ebpf.MapSpec `ebpf:"scope_changes"`
 	StrayCounts    *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays         *ebpf.MapSpec `ebpf:"strays"`
 	Unlabelled     *ebpf.MapSpec `ebpf:"unlabelled"`
@@ -424,6 +426,7 @@ type processMaps struct {
 	PathWalks      *ebpf.Map `ebpf:"path_walks"`
 	RoomDoors      *ebpf.Map `ebpf:"room_doors"`
 	Sandboxes      *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges   *ebpf.Map `ebpf:"scope_changes"`
 	StrayCounts    *ebpf.Map `ebpf:"stray_counts"`
 	Strays         *ebpf.Map `ebpf:"strays"`
 	Unlabelled     *ebpf.Map `ebpf:"unlabelled"`
@@ -443,6 +446,7 @@ func (m *processMaps) Close() error {
 		m.PathWalks,
 		m.RoomDoors,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.StrayCounts,
 		m.Strays,
 		m.Unlabelled,

@@ -66,6 +66,9 @@ func (t *Tracer) track(cgroupID uint64) (populated bool, err error) {
 		t.refused++
 		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
 	}
+	if err := t.scopeChanged(); err != nil {
+		return false, fmt.Errorf("watching cgroup %d: %w", cgroupID, errors.Join(err, t.untrack(cgroupID)))
+	}
 	if t.calls != nil && (t.nested(dir) || t.strays() > 0) {
 		if err := t.calls.scoped(); err != nil {
 			t.log.Warn("some system calls may be counted with the sandbox around the one that made them", "error", err)
@@ -147,11 +150,24 @@ func (t *Tracer) untrack(cgroupID uint64) error {
 			}
 			// One that is not there any more was removed meanwhile.
 			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-				return fmt.Errorf("taking out cgroup %d: %w", cgroup, err)
+				return errors.Join(fmt.Errorf("taking out cgroup %d: %w", cgroup, err), t.scopeChanged())
 			}
 		}
 	}
-	return t.closeCounts(cgroupID)
+	return errors.Join(t.scopeChanged(), t.closeCounts(cgroupID))
+}
+
+// scopeChanged has the programs look up anew which sandbox a process is in. The caller holds mu and has changed that.
+func (t *Tracer) scopeChanged() error {
+	m := t.shared["scope_changes"]
+	var n uint64
+	if err := m.Lookup(uint32(0), &n); err != nil {
+		return fmt.Errorf("counting a change of what is watched: %w", err)
+	}
+	if err := m.Put(uint32(0), n+1); err != nil {
+		return fmt.Errorf("counting a change of what is watched: %w", err)
+	}
+	return nil
 }
 
 // membersBatch is how many watched cgroups are looked at by one call: one for each would be ten thousand calls for every

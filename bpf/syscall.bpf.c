@@ -82,35 +82,33 @@ static __always_inline __u64 syscall_took(void)
 	return now > began ? now - began : 1;
 }
 
-/*
- * syscall_count counts a call of the current process. sandbox is 0 where it is not known yet; the sandbox is
- * returned where it became known.
- */
-static __always_inline __u64 syscall_count(__u32 name, bool failed)
+/* syscall_count counts a call of the current process. It returns where it was counted, NULL for nowhere. */
+static __always_inline struct front *syscall_count(const struct event_caller *caller, __u32 name,
+						   bool failed)
 {
-	struct task_struct *task = task_plain();
-	__u32 place = front_place(task->tgid, name);
+	__u32 place = front_place(caller->pid, name);
 	struct front *front = bpf_map_lookup_elem(&fronts, &place);
 	struct latencies *times = NULL;
-	__u64 sandbox, took;
+	__u64 sandbox, took, changes;
 	__u32 bucket;
 
 	if (!front)
-		return 0;
+		return NULL;
 	if (syscalls_timed)
 		times = bpf_map_lookup_elem(&front_latencies, &place);
-	if (!front_is(front, task, name)) {
+	if (!front_is(front, caller, name)) {
+		changes = scope_change();
 		sandbox = sandbox_current();
 		if (!sandbox)
-			return 0;
+			return NULL;
 		front_empty(front, times);
-		front_take(front, task, name, sandbox);
+		front_take(front, caller, name, sandbox, changes);
 	}
 	__sync_fetch_and_add(&front->calls, 1);
 	if (failed)
 		__sync_fetch_and_add(&front->errors, 1);
 	if (!times)
-		return front->sandbox;
+		return front;
 	took = syscall_took();
 	if (took) {
 		bucket = calls_bucket(took);
@@ -120,7 +118,27 @@ static __always_inline __u64 syscall_count(__u32 name, bool failed)
 			__sync_fetch_and_add(&times->sum, took);
 		}
 	}
-	return front->sandbox;
+	return front;
+}
+
+/*
+ * syscall_front_sandbox is the sandbox of a process whose call was counted, by what was looked up for an earlier one; 0 where
+ * user space has changed meanwhile which cgroups are watched.
+ */
+static __always_inline __u64 syscall_front_sandbox(struct front *front)
+{
+	__u64 changes = scope_change();
+	__u64 sandbox;
+
+	if (front->changes == changes)
+		return front->sandbox;
+	sandbox = sandbox_current();
+	if (sandbox == front->sandbox)
+		front->changes = changes;
+	else
+		front->cgroup =
+			0; /* the next call takes the place, and adds up what it holds before */
+	return sandbox;
 }
 
 /* syscall_counted_name is what a call is counted as. */
@@ -144,36 +162,35 @@ static __always_inline __u32 syscall_routes_of(__u32 number)
  * syscall_inside is the rest of the program for a call that is probably a sandbox's. A function of its own, so that
  * the program has nothing to save for all the others.
  */
-static __noinline int syscall_inside(__u64 *ctx)
+static __noinline int syscall_inside(__u64 *ctx, struct task_struct *task)
 {
 	const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
-	__u32 number = syscall_number(regs);
-	__u32 compat = syscall_compat(regs);
+	struct syscall_call call = syscall_finished_of(regs, task);
 	long ret = (long)ctx[1];
+	struct event_caller caller;
 	struct syscall_scope *scope;
-	__u64 sandbox = 0;
+	struct front *front = NULL;
 	__u32 routes;
 
-	/* Bit 30 is x32's, in 64-bit calls alone. */
-	if (!compat && syscall_x32(number))
-		number &= ~SYSCALL_X32_BIT;
-	if (syscalls_counted && !syscall_count(syscall_counted_name(regs, number, compat),
-					       ret < 0 && ret >= -SYSCALL_MAX_ERRNO))
-		return 0;
-	routes = syscall_routes_of(number);
-	routes = compat ? routes >> 8 : routes & 0xff;
-	if (!routes)
-		return 0;
-	/* Of a counted call, whoever tells of it looks it up again (syscall_sandbox): that is a fact and no sum. */
-	if (!syscalls_counted) {
-		sandbox = sandbox_current();
-		if (!sandbox)
+	event_caller_find(&caller, task);
+	if (syscalls_counted) {
+		front = syscall_count(&caller, syscall_counted_name(regs, call.number, call.compat),
+				      ret < 0 && ret >= -SYSCALL_MAX_ERRNO);
+		if (!front)
 			return 0;
 	}
+	routes = syscall_routes_of(call.number);
+	routes = call.compat ? routes >> 8 : routes & 0xff;
+	if (!routes)
+		return 0;
 	scope = syscall_scope();
 	if (!scope)
 		return 0;
-	scope->sandbox = sandbox;
+	scope->sandbox = front ? syscall_front_sandbox(front) : sandbox_current();
+	if (!scope->sandbox)
+		return 0;
+	scope->caller = caller;
+	scope->call = call;
 	scope->waiting = routes;
 	return syscall_next(ctx, scope);
 }
@@ -190,6 +207,8 @@ static __noinline int syscall_inside(__u64 *ctx)
 SEC("tp_btf/sys_exit")
 int syscall_on_sys_exit(__u64 *ctx)
 {
+	struct task_struct *task;
+
 	if (!syscalls_counted) {
 		const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
 
@@ -197,9 +216,10 @@ int syscall_on_sys_exit(__u64 *ctx)
 		if (!syscall_routes_of(syscall_number(regs) & ~SYSCALL_X32_BIT))
 			return 0;
 	}
-	if (sandbox_unlikely(bpf_get_current_task_btf()))
+	task = bpf_get_current_task_btf();
+	if (sandbox_unlikely(task))
 		return 0;
-	return syscall_inside(ctx);
+	return syscall_inside(ctx, task);
 }
 
 /*

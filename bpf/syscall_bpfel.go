@@ -67,6 +67,7 @@ const (
 	syscallMapFronts             = "fronts"
 	syscallMapPastCounters       = "past_counters"
 	syscallMapSandboxes          = "sandboxes"
+	syscallMapScopeChanges       = "scope_changes"
 	syscallMapStrayCounts        = "stray_counts"
 	syscallMapStrays             = "strays"
 	syscallMapSyscallHandlers    = "syscall_handlers"
@@ -155,6 +156,7 @@ type syscallMapSpecs struct {
 	Fronts          *ebpf.MapSpec `ebpf:"fronts"`
 	PastCounters    *ebpf.MapSpec `ebpf:"past_counters"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
@@ -215,6 +217,7 @@ type syscallMaps struct {
 	Fronts          *ebpf.Map `ebpf:"fronts"`
 	PastCounters    *ebpf.Map `ebpf:"past_counters"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
@@ -234,6 +237,7 @@ func (m *syscallMaps) Close() error {
 		m.Fronts,
 		m.PastCounters,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.StrayCounts,
 		m.Strays,
 		m.SyscallHandlers,

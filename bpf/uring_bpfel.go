@@ -197,6 +197,7 @@ const (
 	uringMapRingCalls              = "ring_calls"
 	uringMapRingSockets            = "ring_sockets"
 	uringMapSandboxes              = "sandboxes"
+	uringMapScopeChanges           = "scope_changes"
 	uringMapSmallUses              = "small_uses"
 	uringMapSocketRooms            = "socket_rooms"
 	uringMapStrayCounts            = "stray_counts"
@@ -297,6 +298,7 @@ type uringMapSpecs struct {
 	RingCalls       *ebpf.MapSpec `ebpf:"ring_calls"`
 	RingSockets     *ebpf.MapSpec `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
 	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	SocketRooms     *ebpf.MapSpec `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
@@ -367,6 +369,7 @@ type uringMaps struct {
 	RingCalls       *ebpf.Map `ebpf:"ring_calls"`
 	RingSockets     *ebpf.Map `ebpf:"ring_sockets"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
 	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	SocketRooms     *ebpf.Map `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
@@ -399,6 +402,7 @@ func (m *uringMaps) Close() error {
 		m.RingCalls,
 		m.RingSockets,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.SmallUses,
 		m.SocketRooms,
 		m.StrayCounts,

@@ -14,16 +14,21 @@
 
 #include "direct.h"
 
-/* descriptor_file is the file behind a descriptor of the current task, or NULL. */
-static __always_inline struct file *descriptor_file(__u32 fd)
+/* descriptor_file_of is the file behind a descriptor of a task, or NULL. */
+static __always_inline struct file *descriptor_file_of(struct task_struct *task, __u32 fd)
 {
-	struct task_struct *task = task_plain();
 	struct fdtable *table = task->files->fdt;
 	struct file **slots = table->fd;
 
 	if (fd >= table->max_fds)
 		return NULL;
 	return (struct file *)direct_word((__u64)slots + (__u64)fd * sizeof(*slots));
+}
+
+/* descriptor_file is the file behind a descriptor of the current task, or NULL. */
+static __always_inline struct file *descriptor_file(__u32 fd)
+{
+	return descriptor_file_of(task_plain(), fd);
 }
 
 #endif

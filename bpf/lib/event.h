@@ -80,6 +80,15 @@ struct event_header {
 	__u8 comm[16];
 };
 
+/* event_caller is what is known of the current task: found out once for all that tells of it. task is its address. */
+struct event_caller {
+	__u64 task;
+	__u64 cgroup;
+	__u64 start;
+	__u32 pid;
+	__u32 reserved;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 8 * 1024 * 1024);
@@ -185,6 +194,17 @@ static __always_inline void event_count_add(__u64 sandbox, bool dropped)
 		__sync_fetch_and_add(&count->tallies[slot].dropped, 1);
 }
 
+/* event_waiting is how many bytes wait in the ring: what bpf_ringbuf_query() says, without a call where the kernel allows that. */
+static __always_inline __u64 event_waiting(void)
+{
+	struct bpf_ringbuf *ring;
+
+	if (!DIRECT)
+		return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	ring = DIRECT_AT(struct bpf_ringbuf, ((struct bpf_ringbuf_map *)(void *)&events)->rb);
+	return ring->producer_pos - ring->consumer_pos;
+}
+
 /*
  * event_budget_allows says whether a sandbox may send another record of bulk or of what is kept. The first of each
  * kind after the budget is spent passes, in every window, so that a flood of one kind never hides
@@ -245,7 +265,7 @@ static __always_inline bool event_admit(__u64 sandbox, __u32 what, __u64 size, _
 	__sync_fetch_and_add(&tally->seen, 1);
 	if (what >= EVENT_VITAL)
 		return true;
-	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	waiting = event_waiting();
 	admission->waiting = waiting;
 	if (!event_budget_allows(count, class, slot, size, waiting, now)) {
 		__sync_fetch_and_add(&tally->throttled, 1);
@@ -278,30 +298,36 @@ static __always_inline void event_comm(__u8 *to, const struct task_struct *task)
 }
 
 /*
- * event_header_task fills in who: any task that the verifier knows as one, not only the current. Loads
- * are direct, cheaper than bpf_probe_read_kernel(); a bad pointer reads as 0 either way.
+ * event_header_rest fills in who, but for what is known already: of any task that the verifier knows as one, not only the
+ * current. Loads are direct, cheaper than bpf_probe_read_kernel(); a bad pointer reads as 0 either way.
  */
-static __always_inline void event_header_task(struct event_header *header, struct task_struct *task)
+static __always_inline void event_header_rest(struct event_header *header, struct task_struct *task,
+					      __u64 start, __u32 tgid)
 {
-	struct task_struct *leader = task->group_leader;
 	struct task_struct *parent = task->real_parent;
 	const struct cred *cred = task->cred;
-	struct pid *pid = leader->thread_pid;
+	struct pid *pid = task->group_leader->thread_pid;
 	__u32 level = pid->level;
-	struct upid upid = {.nr = task->tgid};
+	struct upid upid = {.nr = tgid};
 
 	/* Only direct loads at constant offsets are allowed: that is the initial namespace. */
 	if (level)
 		bpf_core_read(&upid, sizeof(upid), &pid->numbers[level]);
-	header->start = leader->start_boottime;
+	header->start = start;
 	header->parent_start = parent->group_leader->start_boottime;
-	header->pid = task->tgid;
+	header->pid = tgid;
 	header->tid = task->pid;
 	header->parent_pid = parent->tgid;
 	header->vpid = upid.nr;
 	header->uid = cred->euid.val;
 	header->gid = cred->egid.val;
 	event_comm(header->comm, task);
+}
+
+/* event_header_task fills in who. */
+static __always_inline void event_header_task(struct event_header *header, struct task_struct *task)
+{
+	event_header_rest(header, task, task->group_leader->start_boottime, task->tgid);
 }
 
 /* event_header_begin fills in what and when: all but who (event_header_task) and the cgroup. */
@@ -322,6 +348,35 @@ static __always_inline void event_header_fill(struct event_header *header, __u64
 	event_header_begin(header, sandbox, kind);
 	header->cgroup = task_plain()->cgroups->dfl_cgrp->kn->id;
 	event_header_task(header, task_plain());
+}
+
+/* event_caller_find finds out what is known of the current task, which is given as the helper returns it. */
+static __always_inline void event_caller_find(struct event_caller *caller, struct task_struct *task)
+{
+	/*
+	 * From what the helper returns, not task_plain(): a load of what the verifier trusts is one instruction, of
+	 * what it does not ten.
+	 */
+	caller->task = (__u64)task;
+	caller->cgroup = task->cgroups->dfl_cgrp->kn->id;
+	caller->start = task->group_leader->start_boottime;
+	caller->pid = task->tgid;
+	caller->reserved = 0;
+}
+
+/* event_caller_task is the task, to read from: without a call where the kernel allows that. */
+static __always_inline struct task_struct *event_caller_task(const struct event_caller *caller)
+{
+	return DIRECT ? DIRECT_AT(struct task_struct, caller->task) : task_plain();
+}
+
+/* event_header_of is event_header_fill of a caller. */
+static __always_inline void event_header_of(struct event_header *header, __u64 sandbox, __u16 kind,
+					    const struct event_caller *caller)
+{
+	event_header_begin(header, sandbox, kind);
+	header->cgroup = caller->cgroup;
+	event_header_rest(header, event_caller_task(caller), caller->start, caller->pid);
 }
 
 /*
@@ -356,7 +411,7 @@ static __always_inline __u64 event_wake_flags(__u64 waiting)
 	 * every few milliseconds, so it is woken only when that could be too late for the ring's size.
 	 */
 	if (!waiting)
-		waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+		waiting = event_waiting();
 	return waiting >= event_wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 

@@ -47,10 +47,9 @@ static __always_inline __u64 mix_directory(__u64 mix)
 	return mix;
 }
 
-/* mix_file mixes in what the current task's path of a file depends on. */
-static __always_inline __u64 mix_file(__u64 mix, struct file *file)
+/* mix_file_of mixes in what a task's path of a file depends on. */
+static __always_inline __u64 mix_file_of(__u64 mix, struct file *file, struct task_struct *task)
 {
-	struct task_struct *task = task_plain();
 	struct dentry *dentry;
 
 	mix = mix_word(mix, DIRECT_ADDRESS(struct file, file, f_path.mnt));
@@ -60,6 +59,12 @@ static __always_inline __u64 mix_file(__u64 mix, struct file *file)
 	dentry = mix_name(&mix, dentry);
 	mix_name(&mix, dentry);
 	return mix;
+}
+
+/* mix_file mixes in what the current task's path of a file depends on. */
+static __always_inline __u64 mix_file(__u64 mix, struct file *file)
+{
+	return mix_file_of(mix, file, task_plain());
 }
 
 #endif

@@ -177,6 +177,11 @@ static __always_inline __u32 tail_walk(__u8 *tail, __u32 at, const struct path_w
 	return size;
 }
 
+static __always_inline void open_record_zero(struct open_record *record)
+{
+	__builtin_memset(&record->open.mix, 0, sizeof(record->open) - offsetof(struct open, mix));
+}
+
 /* open_record_begin is the CPU's record with its header filled in and the rest zeroed, or NULL. */
 static __always_inline struct open_record *open_record_begin(__u64 sandbox, __u16 kind)
 {
@@ -185,7 +190,20 @@ static __always_inline struct open_record *open_record_begin(__u64 sandbox, __u1
 	if (!record)
 		return NULL;
 	event_header_fill(&record->open.header, sandbox, kind);
-	__builtin_memset(&record->open.mix, 0, sizeof(record->open) - offsetof(struct open, mix));
+	open_record_zero(record);
+	return record;
+}
+
+/* open_record_begin_of is open_record_begin of a caller of whom is known who that is. */
+static __always_inline struct open_record *open_record_begin_of(__u64 sandbox, __u16 kind,
+								const struct event_caller *caller)
+{
+	struct open_record *record = open_record_room();
+
+	if (!record)
+		return NULL;
+	event_header_of(&record->open.header, sandbox, kind, caller);
+	open_record_zero(record);
 	return record;
 }
 
@@ -201,11 +219,16 @@ static __always_inline struct change_record *change_record_begin(__u64 sandbox)
 	return record;
 }
 
-/* open_record_file fills in what is known of an opened file, all of it from the kernel's object. */
-static __always_inline void open_record_file(struct open_record *record, struct file *file)
+/*
+ * open_record_file_of fills in what is known of a file that a caller opened, all of it from the kernel's object. caller is
+ * NULL for the current task, which is then asked for.
+ */
+static __always_inline void open_record_file_of(struct open_record *record, struct file *file,
+						const struct event_caller *caller)
 {
 	struct inode *inode = DIRECT_READ(struct file, file, f_inode);
 	struct super_block *block = DIRECT_READ(struct inode, inode, i_sb);
+	__u64 owner = caller ? caller->task : bpf_get_current_task();
 	struct path_walk *walk;
 
 	record->open.inode = DIRECT_READ(struct inode, inode, i_ino);
@@ -213,14 +236,20 @@ static __always_inline void open_record_file(struct open_record *record, struct 
 	record->open.mode = DIRECT_READ(struct inode, inode, i_mode);
 	record->open.file_flags = DIRECT_READ(struct file, file, f_flags);
 	record->open.file_mode = (__u32)DIRECT_READ(struct file, file, f_mode);
-	walk = path_resolve_file(FILE_WALK, file);
+	walk = path_resolve_file_of(FILE_WALK, file, owner);
 	if (!walk)
 		return;
 	record->open.path_flags = walk->flags;
 	record->open.path_size = tail_walk(record->tail, 0, walk);
-	walk = path_resolve_file_host(FILE_WALK, file);
+	walk = path_resolve_file_host(FILE_WALK, file,
+				      caller ? event_caller_task(caller) : task_plain());
 	if (walk)
 		record->open.host_size = tail_walk(record->tail, record->open.path_size, walk);
+}
+
+static __always_inline void open_record_file(struct open_record *record, struct file *file)
+{
+	open_record_file_of(record, file, NULL);
 }
 
 /* open_record_claim puts the claim's text in as the path: the caller's word. */
@@ -275,7 +304,7 @@ static __always_inline void change_record_file(struct change_record *record, str
 		return;
 	record->change.path_flags = walk->flags;
 	record->change.path_size = tail_walk(record->tail, 0, walk);
-	walk = path_resolve_file_host(FILE_WALK, file);
+	walk = path_resolve_file_host(FILE_WALK, file, task_plain());
 	if (walk)
 		record->change.host_size = tail_walk(record->tail, record->change.path_size, walk);
 }

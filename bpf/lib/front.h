@@ -33,11 +33,15 @@
 #define FRONT_MIX_NAME 0x85ebca77u
 #define FRONT_MIX_SHIFT 23
 
-/* front is the calls of one name that one process made on a CPU since they were added up. name is 0 where it is nobody's. */
+/*
+ * front is the calls of one name that one process made on a CPU since they were added up. name is 0 where it is nobody's.
+ * changes is scope_change() when its sandbox was looked up.
+ */
 struct front {
 	__u64 start;
 	__u64 cgroup;
 	__u64 sandbox;
+	__u64 changes;
 	__u32 pid;
 	__u32 name;
 	__u64 calls;
@@ -110,26 +114,29 @@ static __always_inline __u32 front_place(__u32 pid, __u32 name)
 	return (pid * FRONT_MIX_PID ^ name * FRONT_MIX_NAME) >> FRONT_MIX_SHIFT & (FRONTS - 1);
 }
 
-/* front_is says whether a place is of a call of the current process as it is now. */
-static __always_inline bool front_is(const struct front *front, const struct task_struct *task,
+/* front_is says whether a place is of a call of a process as it is now. */
+static __always_inline bool front_is(const struct front *front, const struct event_caller *caller,
 				     __u32 name)
 {
-	return front->name == name && front->pid == (__u32)task->tgid &&
-	       front->start == task->group_leader->start_boottime &&
-	       front->cgroup == sandbox_cgroup_of(task);
+	return front->name == name && front->pid == caller->pid && front->start == caller->start &&
+	       front->cgroup == caller->cgroup;
 }
 
-/* front_take gives a place to a call of the current process in a sandbox; what it held was added up. */
-static __always_inline void front_take(struct front *front, const struct task_struct *task,
-				       __u32 name, __u64 sandbox)
+/*
+ * front_take gives a place to a call of a process in a sandbox; what it held was added up. changes is from before the
+ * sandbox was looked up.
+ */
+static __always_inline void front_take(struct front *front, const struct event_caller *caller,
+				       __u32 name, __u64 sandbox, __u64 changes)
 {
 	/* Nobody's meanwhile: syscall_settle must not add up what is half one's and half another's. */
 	front->name = 0;
 	barrier();
-	front->start = task->group_leader->start_boottime;
-	front->cgroup = sandbox_cgroup_of(task);
+	front->start = caller->start;
+	front->cgroup = caller->cgroup;
 	front->sandbox = sandbox;
-	front->pid = task->tgid;
+	front->changes = changes;
+	front->pid = caller->pid;
 	barrier();
 	front->name = name;
 }

@@ -119,10 +119,9 @@ static __always_inline struct mount *host_mount(struct super_block *block)
 	return (struct mount *)context.search->found;
 }
 
-/* host_differs says whether the current task may see other paths than the host: a few loads where it does not. */
-static __always_inline bool host_differs(void)
+/* host_differs says whether a task may see other paths than the host: a few loads where it does not. */
+static __always_inline bool host_differs(struct task_struct *task)
 {
-	struct task_struct *task = task_plain();
 	struct mount *mount, *parent;
 	struct vfsmount *mnt;
 
@@ -180,12 +179,13 @@ __noinline int path_resolve_host(__u32 slot, __u64 vfsmount, __u64 dentry)
 	return walk->length;
 }
 
-/* path_resolve_file_host is the path of an open file on the host, NULL where it is none or no other one. */
-static __always_inline struct path_walk *path_resolve_file_host(__u32 slot, struct file *file)
+/* path_resolve_file_host is the path of an open file of a task on the host, NULL where it is none or no other one. */
+static __always_inline struct path_walk *path_resolve_file_host(__u32 slot, struct file *file,
+								struct task_struct *task)
 {
 	__u64 mount = DIRECT_ADDRESS(struct file, file, f_path.mnt);
 
-	if (!host_differs())
+	if (!host_differs(task))
 		return NULL;
 	if (path_resolve_host(slot, mount, DIRECT_ADDRESS(struct file, file, f_path.dentry)) <= 0)
 		return NULL;

@@ -172,17 +172,24 @@ struct path_context {
 	struct path_walk *walk;
 };
 
+/* path_arrived says whether a walk is where the task's root is. */
+static __always_inline bool path_arrived(struct path_walk *walk)
+{
+	struct mount *at = (struct mount *)walk->mount;
+
+	if (walk->dentry != walk->root_dentry ||
+	    (__u64)__builtin_preserve_access_index(&at->mnt) != walk->root_mount)
+		return false;
+	walk->done = 1;
+	return true;
+}
+
 static long path_step(__u32 index, struct path_context *context)
 {
 	struct path_walk *walk = context->walk;
-	__u64 mount = walk->mount;
-	struct mount *at = (struct mount *)mount;
 
-	if (walk->dentry == walk->root_dentry &&
-	    (__u64)__builtin_preserve_access_index(&at->mnt) == walk->root_mount) {
-		walk->done = 1;
+	if (path_arrived(walk))
 		return 1;
-	}
 	if (walk->dentry == walk->mount_root)
 		return path_step_mount(walk);
 	return path_step_name(walk);
@@ -200,6 +207,8 @@ static __always_inline void path_climb(struct path_context *context)
 	for (i = 0; i < PATH_NEAR; i++)
 		if (path_step(i, context))
 			return;
+	if (path_arrived(context->walk))
+		return;
 	bpf_loop(PATH_STEPS, path_step, context, 0);
 }
 
@@ -245,14 +254,13 @@ __noinline int path_resolve(__u32 slot, __u64 vfsmount, __u64 dentry, __u64 owne
 	return walk->length;
 }
 
-/* path_resolve_file_of resolves the path of an open file as the task sees it. */
+/* path_resolve_file_of resolves the path of an open file as the task at an address sees it. */
 static __always_inline struct path_walk *path_resolve_file_of(__u32 slot, struct file *file,
-							      struct task_struct *task)
+							      __u64 owner)
 {
 	__u64 mount = DIRECT_ADDRESS(struct file, file, f_path.mnt);
 
-	if (path_resolve(slot, mount, DIRECT_ADDRESS(struct file, file, f_path.dentry),
-			 (__u64)task) < 0)
+	if (path_resolve(slot, mount, DIRECT_ADDRESS(struct file, file, f_path.dentry), owner) < 0)
 		return NULL;
 	return path_walk_slot(slot);
 }
@@ -260,7 +268,7 @@ static __always_inline struct path_walk *path_resolve_file_of(__u32 slot, struct
 /* path_resolve_file resolves the path of an open file, path_resolve_cwd that of the current directory. */
 static __always_inline struct path_walk *path_resolve_file(__u32 slot, struct file *file)
 {
-	return path_resolve_file_of(slot, file, (struct task_struct *)bpf_get_current_task());
+	return path_resolve_file_of(slot, file, bpf_get_current_task());
 }
 
 static __always_inline struct path_walk *path_resolve_cwd(__u32 slot)

@@ -156,7 +156,8 @@ __noinline int resolved_begin(__u64 sandbox)
 		return -1;
 	record->change.path_flags = walk->flags & ~PATH_DELETED;
 	record->change.path_size = tail_walk(record->tail, 0, walk);
-	if (!host_differs() || path_resolve_host(FILE_WALK, path->mount, path->dentry) <= 0)
+	if (!host_differs(task_plain()) ||
+	    path_resolve_host(FILE_WALK, path->mount, path->dentry) <= 0)
 		return 0;
 	walk = path_walk_slot(FILE_WALK);
 	if (walk)

@@ -105,6 +105,26 @@ static __always_inline bool stray_any(void)
 	return count && *count;
 }
 
+/*
+ * scope_changes counts how often user space has changed which cgroups are watched: what was found out before the last time
+ * may be true no more.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} scope_changes SEC(".maps");
+
+/* scope_change is how often that was; by a look-up that is no call. */
+static __always_inline __u64 scope_change(void)
+{
+	__u32 zero = 0;
+	__u64 *count = bpf_map_lookup_elem(&scope_changes, &zero);
+
+	return count ? *(volatile __u64 *)count : 0;
+}
+
 /* stray_sandbox returns the sandbox that the current process keeps, 0 when it is no stray or the sandbox is over. */
 static __always_inline __u64 stray_sandbox(void)
 {

@@ -22,6 +22,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "event.h"
 #include "sandbox.h"
 
 /* TS_COMPAT and X32_SYSCALL_BIT are macros of the kernel, which BTF does not carry. */
@@ -72,11 +73,13 @@ struct syscall_call {
 const volatile __u32 syscall_handed_on;
 
 /*
- * syscall_scope is what the program on the hook found out about the call, and which handlers are still to see it.
- * sandbox is 0 until one of them asks: some have nothing to tell.
+ * syscall_scope is what the program on the hook found out about the call and who made it, and which handlers are still to see
+ * it. sandbox is 0 until one of them asks where it was not known for certain: some have nothing to tell.
  */
 struct syscall_scope {
 	__u64 sandbox;
+	struct event_caller caller;
+	struct syscall_call call;
 	__u32 waiting;
 	__u32 reserved;
 };
@@ -102,10 +105,11 @@ static __always_inline struct syscall_scope *syscall_scope(void)
 	return bpf_map_lookup_elem(&syscall_scopes, &zero);
 }
 
-/* syscall_compat says whether the current task, whose registers those are, is returning from a 32-bit call. */
-static __always_inline __u32 syscall_compat(const struct pt_regs *regs)
+/* syscall_compat says whether a task, the current one, whose registers those are, is returning from a 32-bit call. */
+static __always_inline __u32 syscall_compat(const struct pt_regs *regs,
+					    const struct task_struct *current)
 {
-	const struct task_struct___amd64 *task = (const void *)task_plain();
+	const struct task_struct___amd64 *task = (const void *)current;
 	const struct pt_regs___arm64 *arm64 = (const void *)regs;
 
 	if (SYSCALL_ARM64)
@@ -130,6 +134,14 @@ static __always_inline bool syscall_x32(__u32 number)
 	return !SYSCALL_ARM64 && number & SYSCALL_X32_BIT;
 }
 
+/* syscall_scope_sandbox is the sandbox of a call that was handed on, 0 for none. */
+static __always_inline __u64 syscall_scope_sandbox(struct syscall_scope *scope)
+{
+	if (!scope->sandbox)
+		scope->sandbox = sandbox_current();
+	return scope->sandbox;
+}
+
 /* syscall_sandbox returns the sandbox of the current task, 0 when it is in none. */
 static __always_inline __u64 syscall_sandbox(void)
 {
@@ -138,11 +150,7 @@ static __always_inline __u64 syscall_sandbox(void)
 	if (!syscall_handed_on)
 		return sandbox_current();
 	scope = syscall_scope();
-	if (!scope)
-		return 0;
-	if (!scope->sandbox)
-		scope->sandbox = sandbox_current();
-	return scope->sandbox;
+	return scope ? syscall_scope_sandbox(scope) : 0;
 }
 
 /* syscall_next hands the call on to the next handler, if any is to see it. The last thing that a program does. */
@@ -170,15 +178,41 @@ static __always_inline int syscall_done(void *ctx)
 	return scope ? syscall_next(ctx, scope) : 0;
 }
 
-/* syscall_finished says which system call the current task is returning from. */
-static __always_inline struct syscall_call syscall_finished(const struct pt_regs *regs)
+/* syscall_finished_of is syscall_finished of the current task, which is given. */
+static __always_inline struct syscall_call syscall_finished_of(const struct pt_regs *regs,
+							       const struct task_struct *task)
 {
-	struct syscall_call call = {.number = syscall_number(regs), .compat = syscall_compat(regs)};
+	struct syscall_call call = {
+		.number = syscall_number(regs),
+		.compat = syscall_compat(regs, task),
+	};
 
 	/* x32 shares the numbers of 64-bit calls but for those above 512, which are its own. */
 	if (!call.compat && syscall_x32(call.number))
 		call.number &= ~SYSCALL_X32_BIT;
 	return call;
+}
+
+/* syscall_finished says which system call the current task is returning from. */
+static __always_inline struct syscall_call syscall_finished(const struct pt_regs *regs)
+{
+	return syscall_finished_of(regs, task_plain());
+}
+
+/*
+ * syscall_handed is what the program on the hook found out about the call that is handed on; where none is handed on, that
+ * is found out now. NULL is for want of room.
+ */
+static __always_inline struct syscall_scope *syscall_handed(const struct pt_regs *regs)
+{
+	struct syscall_scope *scope = syscall_scope();
+
+	if (!scope || syscall_handed_on)
+		return scope;
+	scope->sandbox = 0;
+	scope->call = syscall_finished(regs);
+	event_caller_find(&scope->caller, bpf_get_current_task_btf());
+	return scope;
 }
 
 /*

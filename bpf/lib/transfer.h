@@ -378,13 +378,12 @@ __noinline int transfer_add(void)
 	return 0;
 }
 
-/* transfer_close notes that the current process closed a descriptor. */
-static __always_inline void transfer_close(__u32 descriptor)
+/* transfer_close_of notes that a process closed a descriptor. */
+static __always_inline void transfer_close_of(const struct event_caller *caller, __u32 descriptor)
 {
-	struct task_struct *task = task_plain();
 	struct used_descriptor used = {
-		.start = task->group_leader->start_boottime,
-		.pid = task->tgid,
+		.start = caller->start,
+		.pid = caller->pid,
 		.descriptor = descriptor,
 	};
 	struct transfer_key *before = bpf_map_lookup_elem(&used_descriptors, &used);
@@ -395,6 +394,18 @@ static __always_inline void transfer_close(__u32 descriptor)
 	key = *before;
 	if (!bpf_map_delete_elem(&used_descriptors, &used))
 		transfer_closed(&key);
+}
+
+/* transfer_close notes that the current process closed a descriptor. */
+static __always_inline void transfer_close(__u32 descriptor)
+{
+	struct task_struct *task = task_plain();
+	struct event_caller caller = {
+		.start = task->group_leader->start_boottime,
+		.pid = task->tgid,
+	};
+
+	transfer_close_of(&caller, descriptor);
 }
 
 /* TRANSFER_RANGE bounds how many descriptors are looked at where many are closed at once. */
