@@ -75,6 +75,7 @@ const (
 	eventMapEvents               = "events"
 	eventMapRooms                = "rooms"
 	eventMapSandboxes            = "sandboxes"
+	eventMapScopeChanges         = "scope_changes"
 	eventMapStrayCounts          = "stray_counts"
 	eventMapStrays               = "strays"
 	eventMapUnlabelled           = "unlabelled"
@@ -156,13 +157,14 @@ type eventProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type eventMapSpecs struct {
-	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Rooms       *ebpf.MapSpec `ebpf:"rooms"`
-	Sandboxes   *ebpf.MapSpec `ebpf:"sandboxes"`
-	StrayCounts *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays      *ebpf.MapSpec `ebpf:"strays"`
-	Unlabelled  *ebpf.MapSpec `ebpf:"unlabelled"`
+	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Rooms        *ebpf.MapSpec `ebpf:"rooms"`
+	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges *ebpf.MapSpec `ebpf:"scope_changes"`
+	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays       *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled   *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // eventVariableSpecs contains global variables before they are loaded into the kernel.
@@ -203,13 +205,14 @@ func (o *eventObjects) Close() error {
 //
 // It can be passed to loadEventObjects or ebpf.CollectionSpec.LoadAndAssign.
 type eventMaps struct {
-	EventCounts *ebpf.Map `ebpf:"event_counts"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Rooms       *ebpf.Map `ebpf:"rooms"`
-	Sandboxes   *ebpf.Map `ebpf:"sandboxes"`
-	StrayCounts *ebpf.Map `ebpf:"stray_counts"`
-	Strays      *ebpf.Map `ebpf:"strays"`
-	Unlabelled  *ebpf.Map `ebpf:"unlabelled"`
+	EventCounts  *ebpf.Map `ebpf:"event_counts"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Rooms        *ebpf.Map `ebpf:"rooms"`
+	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges *ebpf.Map `ebpf:"scope_changes"`
+	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
+	Strays       *ebpf.Map `ebpf:"strays"`
+	Unlabelled   *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *eventMaps) Close() error {
@@ -218,6 +221,7 @@ func (m *eventMaps) Close() error {
 		m.Events,
 		m.Rooms,
 		m.Sandboxes,
+		m.ScopeChanges,
 		m.StrayCounts,
 		m.Strays,
 		m.Unlabelled,
