@@ -81,10 +81,11 @@ func chooseHanging(many error) (Plan, string) {
 	return PlanTrampoline, "the kernel lets programs hang on its functions"
 }
 
-// triedFunction is the kernel function that programs are tried on. One that no probe hangs on, that hardly anybody calls, and
-// that waits for nothing: where a program comes to a function, or goes, the kernel runs none of those that hang there for the
-// calls that are under way, and a collector that already watches would not see them.
-const triedFunction = "__sys_setfsuid"
+// triedFunction is the kernel function that programs are tried on. One that no probe hangs on, and that nobody calls in
+// passing: where a program comes to a function, or goes, the kernel runs none of those that hang there for the calls that are
+// under way, and a collector that already watches would not see them. And one that is there for modules, which no compiler
+// makes a part of its callers.
+const triedFunction = "orderly_reboot"
 
 // tryReturns attaches a program for a moment to the return of a function as of many.
 func tryReturns() error {
