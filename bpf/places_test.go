@@ -444,6 +444,26 @@ func TestKernelPlacesFull(t *testing.T) {
 	}
 }
 
+// TestKernelPlacesAtRoot checks that the root cgroup has no place, as a sandbox itself.
+func TestKernelPlacesAtRoot(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	lingerNot(w.tracer)
+	id := cgroupID(t, w.tracer.mount)
+	// Not watched: what the machine does would be told.
+	w.tracer.places.add(id, w.tracer.mount)
+	if places, root := atPlaces(w.tracer); places != 1 || !root {
+		t.Errorf("%d places, at the root cgroup: %v; want the first sandbox's and that", places, root)
+	}
+	if got := w.packetProbe(); !got.Attached || !strings.Contains(got.Fallback, errPlaceAtRoot.Error()) {
+		t.Errorf("the probe is told as %+v", got)
+	}
+	startSpeaker(t, w.cgroup).tell("ask", "below.example.com")
+	w.toldOnce("a question of a sandbox below", asked("below.example.com"), w.id)
+	w.tracer.places.remove(id)
+	awaitRoot(t, w.tracer, false)
+}
+
 // hangMany attaches as many programs to a cgroup as it takes.
 func hangMany(t *testing.T, cgroup string) {
 	t.Helper()
