@@ -113,7 +113,7 @@ func (t *Tracer) openPlaces(p *loadedProbe) error {
 	t.places = s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.takeOver(); err != nil {
+	if err := s.takeOver(t.tracked); err != nil {
 		return err
 	}
 	// Those around others first: then these need no place.
@@ -133,8 +133,8 @@ func (t *Tracer) openPlaces(p *loadedProbe) error {
 
 // takeOver has this tracer's programs in the place of those of the one before. The kernel's map of places is true before
 // anything at the root cgroup looks there.
-func (s *places) takeOver() error {
-	pinned, atRoot, err := s.pinnedPlaces()
+func (s *places) takeOver(remembered map[uint64]string) error {
+	pinned, atRoot, err := s.pinnedPlaces(remembered)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (s *places) takeOver() error {
 
 // pinnedPlaces is the cgroups where programs of the tracer before hang, and whether some do at the root cgroup. Those at
 // cgroups that are gone are taken off.
-func (s *places) pinnedPlaces() (at map[uint64]string, atRoot bool, err error) {
+func (s *places) pinnedPlaces(remembered map[uint64]string) (at map[uint64]string, atRoot bool, err error) {
 	at = map[uint64]string{}
 	if s.pins == nil {
 		return at, false, nil
@@ -194,7 +194,11 @@ func (s *places) pinnedPlaces() (at map[uint64]string, atRoot bool, err error) {
 		if err != nil {
 			continue // no name of this tracer's; it is removed as one that is not used
 		}
-		dir, err := cgroupDir(s.mount, id)
+		dir := remembered[id]
+		if !isCgroup(dir, id) {
+			// Not by search: a node's restart may leave hundreds. Who is below one that cannot be found gets a place.
+			dir, err = cgroupDirByHandle(s.mount, id)
+		}
 		if err != nil {
 			s.log.Debug("packet programs hang at a cgroup that is gone", "cgroup_id", id, "error", err)
 			_ = os.Remove(filepath.Join(s.pins.cfg.Dir, pinHooks, h.Name()))
