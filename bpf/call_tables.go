@@ -24,8 +24,8 @@ func fileCalls() map[string]uint8 {
 		"open": uint8(fileCallCALL_OPEN), "openat": uint8(fileCallCALL_OPENAT), "openat2": uint8(fileCallCALL_OPENAT2),
 		"creat": uint8(fileCallCALL_CREAT), "open_by_handle_at": uint8(fileCallCALL_OPEN_HANDLE),
 		"close": uint8(fileCallCALL_CLOSE), "dup2": uint8(fileCallCALL_DUP2), "dup3": uint8(fileCallCALL_DUP2),
-		"close_range": uint8(fileCallCALL_CLOSE_RANGE),
-		"mmap":        uint8(fileCallCALL_MMAP), "mmap2": uint8(fileCallCALL_MMAP),
+		"close_range": uint8(fileCallCALL_CLOSE_RANGE), "io_submit": uint8(fileCallCALL_SUBMIT),
+		"mmap": uint8(fileCallCALL_MMAP), "mmap2": uint8(fileCallCALL_MMAP),
 	}
 	for kind, names := range map[uint8][]string{
 		uint8(fileCallCALL_READ):     {"read", "readv", "pread64", "preadv", "preadv2"},

@@ -16,11 +16,13 @@ const flags32 = 0
 
 // Numbers of 32-bit calls that differ between architectures.
 const (
-	compatOpenat  = 295
-	compatMkdirat = 296
-	compatUnshare = 310
-	compatSocket  = 359
-	compatConnect = 362
+	compatOpenat   = 295
+	compatIOSetup  = 245
+	compatIOSubmit = 248
+	compatMkdirat  = 296
+	compatUnshare  = 310
+	compatSocket   = 359
+	compatConnect  = 362
 )
 
 // put32 loads the register of an argument, or that of the number behind them, with a constant.

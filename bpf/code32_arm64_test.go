@@ -16,11 +16,13 @@ const flags32 = 0x05000000
 
 // Numbers of 32-bit calls that differ between architectures.
 const (
-	compatOpenat  = 322
-	compatMkdirat = 323
-	compatUnshare = 337
-	compatSocket  = 281
-	compatConnect = 283
+	compatOpenat   = 322
+	compatIOSetup  = 243
+	compatIOSubmit = 246
+	compatMkdirat  = 323
+	compatUnshare  = 337
+	compatSocket   = 281
+	compatConnect  = 283
 )
 
 // word writes an instruction of 32-bit arm.

@@ -25,6 +25,7 @@
 #include "lib/resolved.h"
 #include "lib/ring.h"
 #include "lib/sandbox.h"
+#include "lib/submit.h"
 #include "lib/syscall.h"
 #include "lib/transfer.h"
 
@@ -41,6 +42,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define VM_EXEC 4
 /* Of i386 alone. */
 #define COMPAT_SYS_OLD_MMAP 90
+/* From which number on x32 has calls of its own, of whose arguments in memory addresses have 32 bits. */
+#define X32_OWN 512
 /* The same in i386 and arm. */
 #define COMPAT_SYS_TRUNCATE64 193
 #define COMPAT_SYS_FTRUNCATE64 194
@@ -79,6 +82,8 @@ enum call {
 	CALL_MMAP_DATA = 0x1d,
 	/* What ends descriptors from the first argument to the second. */
 	CALL_CLOSE_RANGE = 0x1e,
+	/* What asks for many reads and writes at once. */
+	CALL_SUBMIT = 0x1f,
 	CALL_TRANSFERS = CALL_READ,
 };
 
@@ -626,6 +631,9 @@ static __always_inline void call_report(const struct pt_regs *regs,
 	done->caller = scope->caller;
 	if (kind == CALL_MMAP)
 		map_report();
+	else if (kind == CALL_SUBMIT)
+		aio_report(sandbox, done->arguments[2], (__u64)ret,
+			   scope->call.compat || (!SYSCALL_ARM64 && scope->call.number >= X32_OWN));
 	else if (call_transfers(kind))
 		transfer_report(done);
 	else if (call_opens(kind))

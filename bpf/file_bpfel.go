@@ -35,6 +35,7 @@ const (
 	fileCallCALL_DUP2        fileCall = 28
 	fileCallCALL_MMAP_DATA   fileCall = 29
 	fileCallCALL_CLOSE_RANGE fileCall = 30
+	fileCallCALL_SUBMIT      fileCall = 31
 	fileCallCALL_TRANSFERS   fileCall = 23
 )
 
@@ -173,6 +174,7 @@ type fileTransferKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	fileMapAioBatches          = "aio_batches"
 	fileMapClaims              = "claims"
 	fileMapEventCounts         = "event_counts"
 	fileMapEvents              = "events"
@@ -304,6 +306,7 @@ type fileProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileMapSpecs struct {
+	AioBatches      *ebpf.MapSpec `ebpf:"aio_batches"`
 	Claims          *ebpf.MapSpec `ebpf:"claims"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
@@ -385,6 +388,7 @@ func (o *fileObjects) Close() error {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileMaps struct {
+	AioBatches      *ebpf.Map `ebpf:"aio_batches"`
 	Claims          *ebpf.Map `ebpf:"claims"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
@@ -418,6 +422,7 @@ type fileMaps struct {
 
 func (m *fileMaps) Close() error {
 	return _FileClose(
+		m.AioBatches,
 		m.Claims,
 		m.EventCounts,
 		m.Events,

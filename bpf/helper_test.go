@@ -330,6 +330,7 @@ func helperActions() map[string]helperAction {
 		"transfer slowly":  helperTransferSlowly,
 		"transfer ring":    helperTransferRing,
 		"transfer many":    helperTransferMany,
+		"submit 32":        func(args []string) (string, error) { return "", run32(submitCode32(args[0])) },
 		"read files":       helperReadFiles,
 
 		"bench getppid":     helperBench("getppid"),

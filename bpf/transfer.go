@@ -26,6 +26,7 @@ const (
 const (
 	transferMapped = 1 << iota
 	transferURing
+	transferAsked
 )
 
 // FileUse is the first use of a file by a process: its path for the counts that follow, as *event.FileIO.
@@ -216,6 +217,7 @@ func (t *transfers) tell(p *transferring, f *transferred, counted fileTransfer, 
 	if counted.Marks&transferURing != 0 {
 		io.Via = event.ViaURing
 	}
+	io.Asked = counted.Marks&transferAsked != 0
 	if io.Reads+io.Writes == 0 && !io.Mapped {
 		return
 	}
@@ -233,7 +235,7 @@ func (t *transfers) tell(p *transferring, f *transferred, counted fileTransfer, 
 	sum := p.small.Payload.(*event.FileIO) //nolint:forcetypeassert // made above
 	sum.Files++
 	sum.Read, sum.Written, sum.Reads, sum.Writes = sum.Read+io.Read, sum.Written+io.Written, sum.Reads+io.Reads, sum.Writes+io.Writes
-	sum.Mapped, sum.Open = sum.Mapped || io.Mapped, sum.Open || io.Open
+	sum.Mapped, sum.Open, sum.Asked = sum.Mapped || io.Mapped, sum.Open || io.Open, sum.Asked || io.Asked
 	if io.Via != "" {
 		sum.Via = io.Via
 	}

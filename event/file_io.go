@@ -24,6 +24,9 @@ type FileIO struct {
 	Read, Written, Reads, Writes uint64
 	// Mapped is true when the process mapped the file into memory: what goes through that is not counted.
 	Mapped bool
+	// Asked is true when some of it went through io_submit(2), which is counted by what was asked for, the caller's word,
+	// but for reads beyond the file's end; under the plan trampoline it is not counted at all.
+	Asked bool
 	// Open is true when the process had the file still open, as far as is known.
 	Open bool
 	// Files is how many files it tells of together, at least; 0 for one.
@@ -62,6 +65,7 @@ func (f *FileIO) AppendAttributes(dst []Attribute) []Attribute {
 	dst = appendString(dst, FileHostPath, f.HostPath)
 	dst = appendString(dst, ViaKey, string(f.Via))
 	dst = appendTrue(dst, FileMapped, f.Mapped)
+	dst = appendTrue(dst, FileIOAsked, f.Asked)
 	dst = appendTrue(dst, FileStillOpen, f.Open)
 	dst = appendTrue(dst, FileDeleted, f.Deleted)
 	if f.Files != 0 {

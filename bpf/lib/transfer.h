@@ -14,10 +14,10 @@
  * Only regular files and block devices: what goes through sockets is told by flows; pipes and terminals
  * have no place to look for what went through.
  *
- * Misses: io_submit(2), which is no system call of its own for each operation; what goes through mappings, of which
- * only that there was one is told. The close of a descriptor by another process that shares it, and beyond TRANSFER_RANGE at
- * once, is not seen: such a file is told when it is idle, when its number is used again, or when the process ends. Nor is that
- * by an exec, at which user space has everything told.
+ * Misses: what came of io_submit(2), of which what was asked for is counted, and marked so, under the tracepoint plan alone;
+ * what goes through mappings, of which only that there was one is told. The close of a descriptor by another process that
+ * shares it, and beyond TRANSFER_RANGE at once, is not seen: such a file is told when it is idle, when its number is used
+ * again, or when the process ends. Nor is that by an exec, at which user space has everything told.
  */
 #ifndef WATCHGLASS_TRANSFER_H
 #define WATCHGLASS_TRANSFER_H
@@ -45,6 +45,8 @@ enum transfer_marks {
 	TRANSFER_MAPPED = 1,
 	/* Some of it went through io_uring. */
 	TRANSFER_URING = 2,
+	/* Some of it is what io_submit(2) asked for, the caller's word. */
+	TRANSFER_ASKED = 4,
 };
 
 /* transfer_key is a file of a process. */
@@ -280,7 +282,7 @@ static __always_inline bool transfer_small(const struct transfer_room *room,
 	struct plain_key plain = {.inode = key->inode, .device = key->device};
 	struct small_use *use;
 
-	if (room->written || (room->marks & TRANSFER_URING))
+	if (room->written || (room->marks & (TRANSFER_URING | TRANSFER_ASKED)))
 		return false;
 	plain.mix = mix_file(0, room->file) | 1;
 	if (!bpf_map_lookup_elem(&plain_files, &plain))
