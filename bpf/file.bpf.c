@@ -688,6 +688,8 @@ static __always_inline void file_finished(const struct pt_regs *regs, long ret)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(file_on_sys_exit, struct pt_regs *regs, long ret)
 {
+	if (syscall_outside())
+		return 0;
 	file_finished(regs, ret);
 	return syscall_done(ctx);
 }
@@ -1110,12 +1112,6 @@ int BPF_PROG(file_on_mmap, struct file *file, unsigned long address, unsigned lo
 	}
 	hook_leave();
 	return 0;
-}
-
-/* hook_unlikely says that a call is neither of a sandbox nor a proof, at the cost of a few loads: reads are many. */
-static __always_inline bool hook_unlikely(void)
-{
-	return !hook_token && sandbox_unlikely(bpf_get_current_task_btf());
 }
 
 /*

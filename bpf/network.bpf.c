@@ -784,6 +784,8 @@ static __always_inline void network_finished(const struct pt_regs *regs, long re
 SEC("tp_btf/sys_exit")
 int BPF_PROG(network_on_sys_exit, struct pt_regs *regs, long ret)
 {
+	if (syscall_outside())
+		return 0;
 	network_finished(regs, ret);
 	return syscall_done(ctx);
 }

@@ -375,6 +375,8 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 {
+	if (syscall_outside())
+		return 0;
 	call_finished(regs, ret);
 	return syscall_done(ctx);
 }
@@ -389,8 +391,11 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 SEC("kretprobe.multi")
 int notable_on_return(struct pt_regs *kernel)
 {
-	const struct pt_regs *regs = hook_registers();
+	const struct pt_regs *regs;
 
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
 	if (hook_proved(kernel, regs))
 		return 0;
 	call_finished(regs, syscall_result(kernel));

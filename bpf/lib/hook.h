@@ -21,6 +21,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "event.h"
+#include "sandbox.h"
 #include "syscall.h"
 
 /* HOOK_TARGETS bounds the functions that one object's programs hang on. */
@@ -45,6 +46,12 @@ struct {
 static __always_inline const struct pt_regs *hook_registers(void)
 {
 	return (const struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+}
+
+/* hook_unlikely says that a call is neither of a sandbox nor a proof, at the cost of a few loads: reads are many. */
+static __always_inline bool hook_unlikely(void)
+{
+	return !hook_token && sandbox_unlikely(bpf_get_current_task_btf());
 }
 
 /* hook_proved says whether the call is one that user space makes as a proof, and notes that it was seen. */

@@ -153,6 +153,15 @@ static __always_inline __u64 syscall_sandbox(void)
 	return scope ? syscall_scope_sandbox(scope) : 0;
 }
 
+/*
+ * syscall_outside says that a call is of no sandbox, at the cost of a few loads, where the program is on the hook itself and
+ * all of the node's calls come by: those that are handed on are of processes that have something stored with them.
+ */
+static __always_inline bool syscall_outside(void)
+{
+	return !syscall_handed_on && sandbox_unlikely(bpf_get_current_task_btf());
+}
+
 /* syscall_next hands the call on to the next handler, if any is to see it. The last thing that a program does. */
 static __always_inline int syscall_next(void *ctx, struct syscall_scope *scope)
 {
