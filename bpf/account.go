@@ -43,6 +43,7 @@ func (t *Tracer) sweep(now time.Time, handle func(*Record)) {
 		t.datagrams.sweep(now, handle)
 	}
 	t.sweepFlows(now)
+	t.sweepLabels(now)
 }
 
 // flush tells everything that was counted.

@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -17,7 +18,24 @@ const (
 	doubtUnlisted = 1 << 63
 	// doubtUnlistable: the iterator does not see all processes.
 	doubtUnlistable = 1 << 62
+	// doubtFailed: so many labels could not be made: the kernel had no room, or was busy with others on that processor.
+	doubtFailed = doubtUnlistable - 1
 )
+
+// relabelPause is how long after a label could not be made all processes are listed again; as long as that helps nothing
+// twice as long each time, up to relabelPauseMax.
+const (
+	relabelPause    = time.Second
+	relabelPauseMax = time.Minute
+)
+
+// relabelling is when to list processes again whose labels could not be made. It is used by the goroutine of Run alone.
+type relabelling struct {
+	next  time.Time
+	pause time.Duration
+	// failed is whether a listing has failed, which is worth a line once.
+	failed bool
+}
 
 // initialPIDNamespace is the inode of the node's own PID namespace (PROC_PID_INIT_INO).
 const initialPIDNamespace = 0xeffffffc
@@ -37,6 +55,62 @@ func (t *Tracer) trustLabels() error {
 	}
 	t.unlisted = false
 	return nil
+}
+
+// sweepLabels has all processes listed again, some time after the label of one could not be made.
+func (t *Tracer) sweepLabels(now time.Time) {
+	r := &t.relabelling
+	if now.Before(r.next) {
+		return
+	}
+	again, err := t.relabel()
+	if err != nil && !r.failed {
+		r.failed = true
+		t.log.Error("processes whose labels could not be made are not labelled: calls of the whole node take longer", "error", err)
+	}
+	if again {
+		r.pause = min(2*r.pause, relabelPauseMax)
+	} else {
+		r.pause = relabelPause
+	}
+	r.next = now.Add(max(r.pause, relabelPause))
+}
+
+// relabel labels processes whose labels could not be made. It says whether there are any again afterwards: a label may fail
+// to be made anew. Those that have ended need none.
+func (t *Tracer) relabel() (again bool, err error) {
+	if failed, err := t.unlabelled(); failed == 0 || err != nil {
+		return false, err
+	}
+	if !t.bootstraps.TryLock() {
+		return false, nil // there is a listing at this moment
+	}
+	defer t.bootstraps.Unlock()
+	// In this order: what fails before it is forgotten has happened when the listing begins.
+	if err := t.doubtLabels(); err != nil {
+		return true, err
+	}
+	if err := t.doubt(0, doubtFailed); err != nil {
+		return true, err
+	}
+	if err := t.listExisting(0); err != nil {
+		return true, err
+	}
+	failed, err := t.unlabelled()
+	return failed != 0, err
+}
+
+// unlabelled is how many labels could not be made since that was last forgotten.
+func (t *Tracer) unlabelled() (uint64, error) {
+	count := t.shared["unlabelled"]
+	if count == nil {
+		return 0, nil // the probe that labels could not be loaded, and says so
+	}
+	var n uint64
+	if err := count.Lookup(uint32(0), &n); err != nil {
+		return 0, fmt.Errorf("reading how many labels could not be made: %w", err)
+	}
+	return n & doubtFailed, nil
 }
 
 // distrustLabels has the kernel side look up each process for good, where the iterator does not find all of them to label:

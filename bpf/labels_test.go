@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/watchglass/watchglass/event"
 )
 
@@ -197,6 +199,60 @@ func (w *watch) missed(sandbox uint64, pids []int) (untold, unended []int) {
 		}
 		if len(untold)+len(unended) == 0 || time.Now().After(deadline) {
 			return untold, unended
+		}
+	}
+}
+
+// TestKernelLabelsRetried: the label of a process that could not be made is made later, of a stray too, and then nobody is
+// looked up any more for want of it.
+func TestKernelLabelsRetried(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	p, _ := w.tracer.doubter()
+	labels := p.collection.Maps["labels"]
+	inside, _ := shellIn(t, w.cgroup)
+	stray, tell := shellIn(t, w.cgroup)
+	gone, tellGone := shellIn(t, w.cgroup)
+	tell(":")
+	tellGone(":")
+	moveTo(t, filepath.Dir(w.cgroup), stray.Process.Pid)
+	open := func(cmd *exec.Cmd) (fd uint32) {
+		process, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Close(process) })
+		return uint32(process)
+	}
+	living := []uint32{open(inside), open(stray)}
+	for _, process := range append(living, open(gone)) {
+		if err := labels.Delete(process); err != nil {
+			t.Fatalf("taking away a label: %v", err)
+		}
+	}
+	if err := gone.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	// As the kernel side counts what it could not label.
+	if err := w.tracer.doubt(3, 0); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		failed, err := w.tracer.unlabelled()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if failed == 0 && doubts(t, w.tracer) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d labels are still missing", failed)
+		}
+	}
+	for i, process := range living {
+		var label struct{ Sandbox, Cgroup uint64 }
+		if err := labels.Lookup(process, &label); err != nil || label.Sandbox != w.id {
+			t.Errorf("process %d has a label of sandbox %d (%v), want %d", i, label.Sandbox, err, w.id)
 		}
 	}
 }

@@ -1226,6 +1226,19 @@ static __always_inline void node_learn(struct task_struct *thread)
 			node_namespaces[i] = numbers[i];
 }
 
+/* stray_label labels a process that has left a sandbox and keeps it. */
+static __always_inline void stray_label(struct task_struct *task, __u64 cgroup)
+{
+	__u32 pid = task->tgid;
+	struct stray *stray;
+
+	if (!stray_any())
+		return;
+	stray = bpf_map_lookup_elem(&strays, &pid);
+	if (stray && stray->start == task->start_boottime && sandbox_of(stray->sandbox))
+		label_set(task, stray->sandbox, cgroup);
+}
+
 /*
  * Reports each process that is alive in a sandbox, and labels those of all sandboxes. Run by user space after the
  * other hooks are in place, so that a process is told twice rather than not at all.
@@ -1253,8 +1266,10 @@ int process_on_iterate(struct bpf_iter__task *ctx)
 		return 0;
 	cgroup = sandbox_cgroup_of(task);
 	sandbox = sandbox_of(cgroup);
-	if (!sandbox)
+	if (!sandbox) {
+		stray_label(task, cgroup);
 		return 0;
+	}
 	label_set(task, sandbox, cgroup);
 	if (sandbox != existing_sandbox)
 		return 0;

@@ -52,7 +52,8 @@ type Tracer struct {
 	// takenOver is how this tracer goes on where another ended, nil where it does not.
 	takenOver *event.Takeover
 	// flows tells of the connections that go on.
-	flows flows
+	flows       flows
+	relabelling relabelling
 	// datagrams is nil where those of UDP sockets are not counted.
 	datagrams *datagrams
 	// transfers is nil where what is read and written is not counted.

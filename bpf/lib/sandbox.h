@@ -54,8 +54,9 @@ struct {
 
 /*
  * unlabelled counts processes of sandboxes that have no label (process.bpf.c) or could not be kept as strays, for
- * lack of room. While it is 0, a process without a label is in no sandbox. Its two highest bits are user space's, which
- * knows when there may be others (labels.go): while a cgroup becomes watched that processes are in.
+ * lack of room. While it is 0, a process without a label is in no sandbox. User space has all processes listed then, and
+ * labelled (labels.go). Its two highest bits are user space's, which
+ * knows when there may be others: while a cgroup becomes watched that processes are in.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
