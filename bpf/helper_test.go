@@ -330,6 +330,9 @@ func helperActions() map[string]helperAction {
 		"transfer slowly":  helperTransferSlowly,
 		"transfer ring":    helperTransferRing,
 		"transfer many":    helperTransferMany,
+		"transfer passed":  helperTransferPassed,
+		"splice ring":      helperSpliceRing,
+		"packets ring":     helperPacketsRing,
 		"submit 32":        func(args []string) (string, error) { return "", run32(submitCode32(args[0])) },
 		"read files":       helperReadFiles,
 
