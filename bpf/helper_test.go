@@ -299,6 +299,7 @@ func helperActions() map[string]helperAction {
 		"fail and open":   helperFailAndOpen,
 		"calls 32":        helperCalls32,
 
+		"fork like mad":      helperForkLikeMad,
 		"exec by thread":     helperExecByThread,
 		"run at once":        helperRunAtOnce,
 		"become 32":          helperBecome32,

@@ -4,11 +4,14 @@ package bpf
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,35 +84,48 @@ const (
 	forkers, forkedEach = 2, 60
 	// forkRounds is how often a cgroup becomes watched meanwhile.
 	forkRounds = 10
+	// forkFillers is how many threads the listing has to pass between children and parents, in which time parents fork that
+	// have no label yet: without them it is over before one does.
+	forkFillers = 2000
 )
 
-// TestKernelLabelsForks has processes fork like mad in a cgroup while it becomes watched: every child is told or listed, and
-// the end of each is told. Where that can be had the parents have higher pids than their children, which the listing has
+// TestKernelLabelsForks has processes fork like mad in a cgroup while it becomes watched: every child has a label when it is,
+// is told or listed, and the end of each is told. Where that can be had the parents have higher pids than their children, which the listing has
 // passed then.
 func TestKernelLabelsForks(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)
+	fillPIDs(t, forkFillers)
 	for round := range forkRounds {
 		cgroup := scratchCgroup(t)
 		id := cgroupID(t, cgroup)
-		last := lastPID(t)
+		nextPIDs(highPIDs(t))
+		var begin []func()
 		for range forkers {
-			w.forkIn(cgroup)
+			begin = append(begin, w.forkIn(cgroup))
 		}
-		populations(t, cgroup, forkers+1+round*forkers*forkedEach/forkRounds)
+		nextPIDs(lowPIDs)
+		for _, begin := range begin {
+			begin()
+		}
+		populations(t, cgroup, forkers+1+round*forkers*forkedEach/forkRounds/2)
 		if err := w.tracer.Track(id); err != nil {
 			t.Fatal(err)
+		}
+		pids := populations(t, cgroup, forkers*(1+forkedEach))
+		// Before they are listed once more, which finds them by their cgroup.
+		if missing := w.withoutLabel(pids); len(missing) > 0 {
+			t.Errorf("round %d: %v of %d processes have no label", round, missing, len(pids))
 		}
 		if err := w.tracer.Bootstrap(id); err != nil {
 			t.Fatal(err)
 		}
-		pids := populations(t, cgroup, forkers*(1+forkedEach))
 		if err := os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0); err != nil {
 			t.Fatal(err)
 		}
 		untold, unended := w.missed(id, pids)
 		if len(untold)+len(unended) > 0 {
-			t.Errorf("round %d, pids from %d: of %d processes %v were neither told nor listed, the end of %v was not told", round, last, len(pids), untold, unended)
+			t.Errorf("round %d: of %d processes %v were neither told nor listed, the end of %v was not told", round, len(pids), untold, unended)
 		}
 		if err := w.tracer.Untrack(id); err != nil {
 			t.Fatal(err)
@@ -120,33 +136,90 @@ func TestKernelLabelsForks(t *testing.T) {
 	}
 }
 
-// forkIn starts a process in a cgroup that makes its children as fast as it can. They stay until they are killed.
-func (w *watch) forkIn(cgroup string) {
+// fillPIDs has so many threads that do nothing, until the test ends.
+func fillPIDs(t *testing.T, n int) {
+	t.Helper()
+	var begun, ended sync.WaitGroup
+	over := make(chan struct{})
+	for range n {
+		begun.Add(1)
+		ended.Go(func() {
+			runtime.LockOSThread() // which ends with the goroutine
+			begun.Done()
+			<-over
+		})
+	}
+	begun.Wait()
+	t.Cleanup(func() {
+		close(over)
+		ended.Wait()
+	})
+}
+
+// forkIn starts a process in a cgroup that makes its children as fast as it can, once it is told to begin. They stay until
+// they are killed.
+func (w *watch) forkIn(cgroup string) (begin func()) {
 	w.t.Helper()
-	fifo := filepath.Join(w.t.TempDir(), "fifo")
-	cmd := exec.Command("/bin/sh", "-c", `mkfifo "$1"; i=0; while [ $i -lt `+strconv.Itoa(forkedEach)+` ]; do (: < "$1") & i=$((i + 1)); done; : < "$1"`, "sh", fifo)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$")
+	cmd.Env = append(os.Environ(), helperVariable+"=fork like mad", "GOCOVERDIR="+w.t.TempDir())
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	startIn(w.t, cgroup, cmd)
 	w.t.Cleanup(func() {
 		_ = os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0)
 		_ = cmd.Wait()
 	})
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		w.t.Fatalf("a process that is to fork does not come up: %v", err)
+	}
+	return func() { _ = in.Close() }
 }
 
-// lastPID has the next processes get the highest pids, and their children the lowest, where the kernel can do that. It
-// returns the pid before.
-func lastPID(t *testing.T) int {
-	t.Helper()
-	number := func(name string) int {
-		text, err := os.ReadFile(filepath.Join("/proc/sys/kernel", name))
-		if err != nil {
-			return 0
-		}
-		n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-		return n
+// helperForkLikeMad makes children that do nothing, and waits with them.
+func helperForkLikeMad([]string) (string, error) {
+	fmt.Println("ready")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return "", err
 	}
-	last := number("pid_max") - forkers - 4
-	_ = os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(last)), 0)
-	return number("ns_last_pid")
+	for range forkedEach {
+		// The child has this one thread and nothing of Go's: it makes calls alone.
+		child, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		if errno != 0 {
+			return "", errno
+		}
+		for child == 0 {
+			unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+		}
+	}
+	select {}
+}
+
+// lowPIDs is from where on the kernel gives pids again once it has given the highest.
+const lowPIDs = 300
+
+// highPIDs is where there is room for what is to have the highest pids, with its threads.
+func highPIDs(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n - 64*forkers
+}
+
+// nextPIDs has the next processes get pids from there on, where the kernel can do that.
+func nextPIDs(from int) {
+	_ = os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(from)), 0)
 }
 
 // populations waits until so many processes are in a cgroup, and returns their pids.
@@ -173,6 +246,32 @@ func populations(t *testing.T, cgroup string, n int) (pids []int) {
 		}
 		return pids
 	}
+}
+
+// withoutLabel waits a moment for the labels of processes, and returns those that have none.
+func (w *watch) withoutLabel(pids []int) (missing []int) {
+	w.t.Helper()
+	p, _ := w.tracer.doubter()
+	labels := p.collection.Maps["labels"]
+	labelled := func(pid int) bool {
+		process, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer unix.Close(process) //nolint:errcheck // only looked at
+		var label [2]uint64
+		return labels.Lookup(uint32(process), &label) == nil
+	}
+	for deadline := time.Now().Add(5 * time.Second); len(pids) > 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		missing = nil
+		for _, pid := range pids {
+			if !labelled(pid) {
+				missing = append(missing, pid)
+			}
+		}
+		pids = missing
+	}
+	return missing
 }
 
 // missed waits for what is to be told of a sandbox's processes, and returns those of which it is not.
