@@ -70,7 +70,8 @@ func (t *Tracer) loadOrder() []int {
 // handingOn is whether calls are handed on at all.
 func (t *Tracer) handingOn() bool {
 	p := &t.probes[t.handsOn()]
-	return !p.off && p.err == nil && p.collection != nil
+	// The kernel may have refused this one program of the probe.
+	return !p.off && p.err == nil && p.collection != nil && p.collection.Programs["syscall_on_sys_exit"] != nil
 }
 
 // prepareRoutes tells the program on the hook which calls to hand on to whom, and whether to count.

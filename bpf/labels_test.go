@@ -258,7 +258,7 @@ func (w *watch) withoutLabel(pids []int) (missing []int) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		defer unix.Close(process) //nolint:errcheck // only looked at
+		defer unix.Close(process)
 		var label [2]uint64
 		return labels.Lookup(uint32(process), &label) == nil
 	}

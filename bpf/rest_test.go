@@ -149,3 +149,28 @@ func TestKernelProgramNotAttached(t *testing.T) {
 	d := &degradedTest{watch: w}
 	d.hold(map[string]string{"network": "network_on_connect4", "dns": "dns_on"})
 }
+
+// TestKernelNotHandedOn: where the kernel refuses the program that hands calls on, and not all of its probe, each probe is on
+// the hook by itself, and tells the same of processes of sandboxes and nothing of others.
+func TestKernelNotHandedOn(t *testing.T) {
+	requireKernel(t)
+	const program = "syscall_on_sys_exit"
+	w := startWatchDegraded(t, func() (*Tracer, error) {
+		tracer, err := newTracer(onTracepoints())
+		if err != nil {
+			return nil, err
+		}
+		refuse(t, tracer, "syscall", program)
+		return tracer, tracer.open()
+	})
+	w.opensAfterExec(t)
+	outside := w.run(helperRun{action: "socket", args: []string{"raw", makeFiles(t)}, outside: true})
+	inside := w.run(helperRun{action: "socket", args: []string{"raw", makeFiles(t)}})
+	told := w.await(1, func(r *Record) bool { return socketOf(r) != nil && r.Task.PID == inside.pid })
+	if len(told) != 1 {
+		t.Errorf("%d sockets are told, want 1", len(told))
+	}
+	if got := w.seen(func(r *Record) bool { return r.Task.PID == outside.pid }); len(got) != 0 {
+		t.Errorf("saw %d records of a process outside of the sandbox, want none", len(got))
+	}
+}
