@@ -39,6 +39,12 @@ func TestKernelHandOnThread(t *testing.T) {
 	startWatchWith(t, onTracepoints()).opensAfterExec(t)
 }
 
+// TestKernelExecByThread does the same under the plan that is asked for: nothing is handed on under the trampoline plan.
+func TestKernelExecByThread(t *testing.T) {
+	requireKernel(t)
+	startWatch(t).opensAfterExec(t)
+}
+
 // opensAfterExec checks that what a program opens is told that another thread than the first has executed.
 func (w *watch) opensAfterExec(t *testing.T) {
 	t.Helper()

@@ -255,6 +255,9 @@ func (c *ringCase) check(t *testing.T, w *watch, pid uint32, dir string) {
 		}
 	})
 	if len(found) != 1 {
+		for _, r := range found {
+			t.Logf("told at %v by %s (%d): %+v", r.Time, r.Task.Comm, r.Task.TID, r.Payload)
+		}
 		t.Fatalf("%d events, want 1", len(found))
 	}
 	switch got := found[0].Payload.(type) {
