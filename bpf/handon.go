@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Every program on the exit of system calls costs each call of the node as much as the hook itself. So one is there,
@@ -91,6 +92,19 @@ func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
 	}
 	if err := spec.Variables["syscall_routes"].Set(table); err != nil {
 		return fmt.Errorf("setting syscall_routes: %w", err)
+	}
+	return t.prepareCloses(spec)
+}
+
+// prepareCloses tells the program on the hook which handler, the file probe's, is to see a close only where the descriptor was
+// used. Without counts of what was, that one has nothing to do with closes.
+func (t *Tracer) prepareCloses(spec *ebpf.CollectionSpec) error {
+	handlers := t.handlers()
+	file := slices.IndexFunc(handlers, func(h handler) bool { return h.probe == "file" })
+	for name, value := range map[string]uint32{"close_number": unix.SYS_CLOSE, "close_routes": 1 << handlers[file].place} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
 	}
 	return nil
 }

@@ -17,6 +17,7 @@
 #include "lib/front.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
+#include "lib/used.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -51,6 +52,13 @@ const volatile __u32 syscalls_timed;
  * those of 32-bit calls in the high one. The loader sets them.
  */
 const volatile __u16 syscall_routes[SYSCALL_ROUTES];
+
+/*
+ * The number of close in 64-bit calls, and the handlers that are to see it only where the descriptor was noted as used; the
+ * loader sets them. 0 where there are none.
+ */
+const volatile __u32 close_number;
+const volatile __u32 close_routes;
 
 /* entry is when a thread began the call that it is in, by the monotonic clock; 0 outside of one. */
 struct entry {
@@ -159,6 +167,19 @@ static __always_inline __u32 syscall_routes_of(__u32 number)
 }
 
 /*
+ * syscall_closes_unused says whether a call closes a descriptor of which nothing was noted, or none: programs close nearly as
+ * often as they open, and to hand it on takes as long as to find out.
+ */
+static __always_inline bool syscall_closes_unused(const struct syscall_call *call,
+						  const struct pt_regs *regs, long ret,
+						  const struct event_caller *caller)
+{
+	if (!close_routes || call->compat || call->number != close_number)
+		return false;
+	return ret < 0 || !used_descriptor_noted(caller, (__u32)syscall_argument(regs, 0, 0));
+}
+
+/*
  * syscall_inside is the rest of the program for a call that is probably a sandbox's. A function of its own, so that
  * the program has nothing to save for all the others.
  */
@@ -181,6 +202,8 @@ static __noinline int syscall_inside(__u64 *ctx, struct task_struct *task)
 	}
 	routes = syscall_routes_of(call.number);
 	routes = call.compat ? routes >> 8 : routes & 0xff;
+	if (syscall_closes_unused(&call, regs, ret, &caller))
+		routes &= ~close_routes;
 	if (!routes)
 		return 0;
 	scope = syscall_scope();

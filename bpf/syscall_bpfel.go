@@ -73,6 +73,7 @@ const (
 	syscallMapSyscallHandlers    = "syscall_handlers"
 	syscallMapSyscallScopes      = "syscall_scopes"
 	syscallMapUnlabelled         = "unlabelled"
+	syscallMapUsedDescriptors    = "used_descriptors"
 	syscallProgSyscallOnSysEnter = "syscall_on_sys_enter"
 	syscallProgSyscallOnSysExit  = "syscall_on_sys_exit"
 	syscallProgSyscallSettle     = "syscall_settle"
@@ -82,6 +83,8 @@ const (
 	syscallVarAbiCounterKey      = "abi_counter_key"
 	syscallVarAbiLatencies       = "abi_latencies"
 	syscallVarCallerNone         = "caller_none"
+	syscallVarCloseNumber        = "close_number"
+	syscallVarCloseRoutes        = "close_routes"
 	syscallVarEventBudgets       = "event_budgets"
 	syscallVarEventKinds         = "event_kinds"
 	syscallVarEventLimits        = "event_limits"
@@ -162,6 +165,7 @@ type syscallMapSpecs struct {
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
 	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
 	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
+	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
 }
 
 // syscallVariableSpecs contains global variables before they are loaded into the kernel.
@@ -174,6 +178,8 @@ type syscallVariableSpecs struct {
 	AbiCounterKey   *ebpf.VariableSpec `ebpf:"abi_counter_key"`
 	AbiLatencies    *ebpf.VariableSpec `ebpf:"abi_latencies"`
 	CallerNone      *ebpf.VariableSpec `ebpf:"caller_none"`
+	CloseNumber     *ebpf.VariableSpec `ebpf:"close_number"`
+	CloseRoutes     *ebpf.VariableSpec `ebpf:"close_routes"`
 	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
 	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
@@ -223,6 +229,7 @@ type syscallMaps struct {
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
 	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
 	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
+	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
 }
 
 func (m *syscallMaps) Close() error {
@@ -243,6 +250,7 @@ func (m *syscallMaps) Close() error {
 		m.SyscallHandlers,
 		m.SyscallScopes,
 		m.Unlabelled,
+		m.UsedDescriptors,
 	)
 }
 
@@ -256,6 +264,8 @@ type syscallVariables struct {
 	AbiCounterKey   *ebpf.Variable `ebpf:"abi_counter_key"`
 	AbiLatencies    *ebpf.Variable `ebpf:"abi_latencies"`
 	CallerNone      *ebpf.Variable `ebpf:"caller_none"`
+	CloseNumber     *ebpf.Variable `ebpf:"close_number"`
+	CloseRoutes     *ebpf.Variable `ebpf:"close_routes"`
 	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
 	EventLimits     *ebpf.Variable `ebpf:"event_limits"`

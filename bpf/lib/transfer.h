@@ -31,6 +31,7 @@
 #include "event.h"
 #include "filemix.h"
 #include "filerecord.h"
+#include "used.h"
 
 /* Macros of the kernel, which BTF does not carry. */
 #define TRANSFER_IFMT 0170000
@@ -47,14 +48,6 @@ enum transfer_marks {
 	TRANSFER_URING = 2,
 	/* Some of it is what io_submit(2) asked for, the caller's word. */
 	TRANSFER_ASKED = 4,
-};
-
-/* transfer_key is a file of a process. */
-struct transfer_key {
-	__u64 inode;
-	__u64 start;
-	__u32 device;
-	__u32 pid;
 };
 
 /* transfer is how much was read and written, in how many calls. */
@@ -132,21 +125,6 @@ struct {
 	__type(key, int);
 	__type(value, struct small_use);
 } small_uses SEC(".maps");
-
-/* used_descriptor is a descriptor of a process. */
-struct used_descriptor {
-	__u64 start;
-	__u32 pid;
-	__u32 descriptor;
-};
-
-/* used_descriptors is LRU: of a descriptor that is pushed out the close is not seen, only that it is idle. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct used_descriptor);
-	__type(value, struct transfer_key);
-} used_descriptors SEC(".maps");
 
 /* transfer_identify makes out which file it is; false for what is not counted. */
 static __always_inline bool transfer_identify(struct transfer_key *key, struct file *file)
@@ -383,11 +361,7 @@ __noinline int transfer_add(void)
 /* transfer_close_of notes that a process closed a descriptor. */
 static __always_inline void transfer_close_of(const struct event_caller *caller, __u32 descriptor)
 {
-	struct used_descriptor used = {
-		.start = caller->start,
-		.pid = caller->pid,
-		.descriptor = descriptor,
-	};
+	struct used_descriptor used = used_descriptor_of(caller, descriptor);
 	struct transfer_key *before = bpf_map_lookup_elem(&used_descriptors, &used);
 	struct transfer_key key;
 
