@@ -415,8 +415,9 @@ static __always_inline __u32 tls_needed(struct __sk_buff *skb, __u32 offset)
 
 /*
  * stream_begin looks at how a connection begins: whether it can be TLS, of which the hello is needed, or HTTP, of which the
- * head of the first request is. All else names nobody, and nothing of it is shown: many small requests of another protocol
- * would spend the budget that connects have, too. To name servers messages are sent, of which every one counts.
+ * head of the first request is, which may stand behind empty lines. All else names nobody, and nothing of it is shown: many
+ * small requests of another protocol would spend the budget that connects have, too. To name servers messages are sent, of
+ * which every one counts.
  */
 static __always_inline void stream_begin(struct __sk_buff *skb, struct shown *shown, __u32 offset,
 					 const struct tcphdr *tcp, __u32 before)
@@ -432,7 +433,7 @@ static __always_inline void stream_begin(struct __sk_buff *skb, struct shown *sh
 		shown->needed = tls_needed(skb, offset);
 	else if (first >= 'A' && first <= 'Z')
 		shown->text = 1;
-	else
+	else if (first != '\r' && first != '\n')
 		shown->needed = 0;
 }
 

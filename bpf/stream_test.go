@@ -118,6 +118,7 @@ func TestKernelStreamNeeded(t *testing.T) {
 		{"HTTP", false, []string{get, get, get}, 1},
 		{"HTTP in pieces", false, []string{get[:10], get[10:20], get[20:], get, get}, 3},
 		{"HTTP whose last piece is a line's end", false, []string{get[:len(get)-2], get[len(get)-2:], get, get}, 3},
+		{"HTTP behind empty lines", false, []string{"\r\n\r\n", get, get}, 3},
 		{"HTTP with a body", false, []string{post, post, post}, 3},
 		{"fast open", true, []string{get[:10], get[10:], get}, 2},
 	} {

@@ -88,6 +88,9 @@ func TestReadRequest(t *testing.T) {
 		{name: "a URL, for a proxy", data: "GET http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\n\r\n", want: &event.NetworkRequest{
 			Protocol: "http", Name: "api.example.com", Source: "proxy", Method: "GET",
 		}},
+		{name: "HTTP behind empty lines", data: "\r\n\r\nGET / HTTP/1.1\r\nHost: late.example\r\n\r\n", want: &event.NetworkRequest{
+			Protocol: "http", Name: "late.example", Source: "http_host", Method: "GET",
+		}},
 		{name: "HTTP without a host", data: "GET / HTTP/1.0\r\n\r\n", want: &event.NetworkRequest{Protocol: "http", Method: "GET"}},
 		{name: "a head that is too long", data: long[:requestBytes], want: &event.NetworkRequest{
 			Protocol: "http", Name: "late.example", Source: "http_host", Method: "GET",
@@ -145,6 +148,8 @@ func noMoreShown(data []byte) bool {
 	switch first := data[0]; {
 	case first >= 'A' && first <= 'Z':
 		return bytes.HasSuffix(data, []byte("\r\n\r\n"))
+	case first == '\r' || first == '\n':
+		return false
 	case first != 0x16:
 		return true
 	}

@@ -199,15 +199,18 @@ func (*heard) SetDeadline(time.Time) error      { return nil }
 func (*heard) SetReadDeadline(time.Time) error  { return nil }
 func (*heard) SetWriteDeadline(time.Time) error { return nil }
 
-// readHTTP has net/http read the head of a request, or as much of it as there is when no more comes.
+// readHTTP has net/http read the head of a request, or as much of it as there is when no more comes. Servers pass over empty
+// lines before it (RFC 9112, section 2.2), as net/http does not.
 func readHTTP(data []byte) (*event.NetworkRequest, bool) {
+	full := len(data) >= requestBytes
+	data = bytes.TrimLeft(data, "\r\n")
 	if !likeHTTP(data) {
 		return nil, true
 	}
 	if !bytes.Contains(data, []byte("\r\n\r\n")) {
 		end := bytes.LastIndex(data, []byte("\r\n"))
-		if len(data) < requestBytes || end < 0 {
-			return nil, len(data) >= requestBytes
+		if !full || end < 0 {
+			return nil, full
 		}
 		data = append(append([]byte(nil), data[:end]...), "\r\n\r\n"...)
 	}
