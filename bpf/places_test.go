@@ -577,7 +577,6 @@ func TestKernelPlacesPins(t *testing.T) {
 		{"the same", nil, event.PinningAdopted},
 		{"another program", otherPacketPrograms, event.PinningUpdated},
 		{"another layout of a map", otherMaps, event.PinningReplaced},
-		{"as before", nil, event.PinningReplaced},
 	} {
 		load.more(t, 20)
 		r.kill(t)
