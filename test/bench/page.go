@@ -45,9 +45,9 @@ anybody. Outside no packet runs a program, where there is a dash; with *-root* w
 ([limits.md](limits.md)), where all of them run, outside of no interest, and inside passed over since others see them.
 
 Of what an open that is told costs with the close after it, by samples of where the processor was (` + "`perf`" + `, depth 3): 21 %
-is finding out that both are a sandbox's, and counting them; 25 % handing them to the file probe, which looks up the open's sandbox
-and whether anything was noted of the descriptor that is closed; 29 % filling in the record, after a look whether the open need not be
-told, and counting it; 9 % the path; 10 % the ring; 6 % the clock. No part is dear by itself: one call and its return are 7 to 10 ns
+is finding out that both are a sandbox's, and counting them; 19 % three look-ups in tables, of whether anything was noted of the
+descriptor that is closed, whether the open need not be told, and of the sandbox's account; 8 % handing the open to the file probe;
+21 % filling in the record; 11 % the path; 12 % the ring; 7 % the clock. No part is dear by itself: one call and its return are 7 to 10 ns
 where returns are guarded against speculation.
 
 | work | program | outside: ns | × empty | inside: ns | × empty |
