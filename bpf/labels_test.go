@@ -197,7 +197,9 @@ func helperForkLikeMad([]string) (string, error) {
 			unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 		}
 	}
-	select {}
+	for { // no select without cases: where there is no cgo, as in emulated machines, the runtime calls that a deadlock
+		time.Sleep(time.Hour)
+	}
 }
 
 // lowPIDs is from where on the kernel gives pids again once it has given the highest.
