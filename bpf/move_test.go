@@ -28,15 +28,7 @@ func procsOf(cgroup string) string { return filepath.Join(cgroup, "cgroup.procs"
 func shellIn(t *testing.T, cgroup string) (cmd *exec.Cmd, tell func(line string)) {
 	t.Helper()
 	cmd = exec.Command("/bin/sh", "-c", `while read -r line; do eval "$line"; echo done; done`)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	startIn(t, cgroup, cmd)
+	in, out := talkIn(t, cgroup, cmd)
 	t.Cleanup(func() {
 		in.Close()
 		cmd.Wait()

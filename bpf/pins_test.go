@@ -465,15 +465,7 @@ func reopener(t *testing.T, cgroup, file string) (ask func(n int), say func()) {
 	t.Helper()
 	cmd := exec.Command("/bin/sh", "-c",
 		`while read -r n; do i=0; while [ $i -lt $n ]; do : <"$1"; i=$((i+1)); done; echo; done`, "sh", file)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	startIn(t, cgroup, cmd)
+	in, out := talkIn(t, cgroup, cmd)
 	say = sync.OnceFunc(func() { _ = in.Close(); _ = cmd.Wait() })
 	t.Cleanup(say)
 	return func(n int) {

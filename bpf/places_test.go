@@ -44,15 +44,7 @@ func startSpeaker(t *testing.T, cgroup string) *speaker {
 	cmd.Env = append(os.Environ(), helperVariable+"=speak", "GOCOVERDIR="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	startIn(t, cgroup, cmd)
+	in, out := talkIn(t, cgroup, cmd)
 	s := &speaker{t: t, cmd: cmd, in: in, out: bufio.NewReader(out)}
 	t.Cleanup(s.end)
 	return s

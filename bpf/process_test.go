@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,6 +46,20 @@ func (w *watch) finishSaying(cmd *exec.Cmd, out *strings.Builder) *os.ProcessSta
 		w.t.Fatalf("waiting for %v: %v\n%s", cmd.Args, err, out.String())
 	}
 	return cmd.ProcessState
+}
+
+// talkIn starts a command that is born in a cgroup, and is talked with by its standard input and output.
+func talkIn(t *testing.T, cgroup string, cmd *exec.Cmd) (in io.WriteCloser, out io.Reader) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err = cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	startIn(t, cgroup, cmd)
+	return in, out
 }
 
 // startIn starts a command that is born in a cgroup.
