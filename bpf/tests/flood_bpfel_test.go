@@ -44,6 +44,7 @@ type floodFloodRoom struct {
 	Sandboxes [16]uint64
 	What      uint64
 	Size      uint64
+	Turn      uint64
 }
 
 // Names of all BPF objects in the ELF.
