@@ -307,6 +307,15 @@ func (h *hook) slotted() bool {
 	return h.kind == ebpf.Tracing || h.kind == ebpf.LSM || h.attach == ebpf.AttachTraceKprobeMulti
 }
 
+// attachKept attaches a program of a probe by attach, in the place of that of the tracer before where there are pins: p is nil
+// where there are none.
+func (p *pins) attachKept(probe string, at placed, attach func(*ebpf.Program) (link.Link, error)) (link.Link, error) {
+	if p == nil {
+		return attach(at.program)
+	}
+	return p.attachPinned(probe+"-"+at.name, at.hook, at.program, attach)
+}
+
 // attachPinned puts a program in the place of the one of the tracer before, so that everything is seen by exactly one of
 // them, or attaches it where there was none. link attaches a program to the hook.
 //

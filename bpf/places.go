@@ -274,7 +274,7 @@ func (s *places) placeFor(sandbox uint64, dir string) (uint64, error) {
 		return noPlace, err
 	}
 	if err := s.known.Put(sandbox, uint8(1)); err != nil {
-		return noPlace, errors.Join(fmt.Errorf("entering the place: %w", err), s.takeDown(links, sandbox))
+		return noPlace, errors.Join(fmt.Errorf("entering the place: %w", err), s.takeDown(links, false, placeName(sandbox)))
 	}
 	s.at[sandbox] = &place{dir: dir, links: links}
 	return sandbox, nil
@@ -311,7 +311,7 @@ func (s *places) remove(sandbox uint64) {
 // leave takes the programs of a place down.
 func (s *places) leave(id uint64) {
 	_ = s.known.Delete(id)
-	if err := s.takeDown(s.at[id].links, id); err != nil {
+	if err := s.takeDown(s.at[id].links, false, placeName(id)); err != nil {
 		s.log.Warn("packet programs cannot be taken off a cgroup", "cgroup", s.at[id].dir, "error", err)
 	}
 	delete(s.at, id)
@@ -329,31 +329,28 @@ func (s *places) hang(id uint64, dir string) ([]link.Link, error) {
 	if !isCgroup(path, id) {
 		return nil, fmt.Errorf("cgroup %d is not at %q: %w", id, dir, fs.ErrNotExist)
 	}
-	links, err := s.hangAll(path, false, func(program string) string { return placeName(program, id) })
+	links, err := s.hangAll(path, false, placeName(id))
 	if err != nil {
-		return nil, errors.Join(err, s.takeDown(links, id))
+		return nil, errors.Join(err, s.takeDown(links, false, placeName(id)))
 	}
 	return links, nil
 }
 
 // placeName is the name of a program's link to a cgroup, rootName that of one to the root cgroup: as it was called when
 // programs hung there alone.
-func placeName(program string, id uint64) string { return program + "@" + strconv.FormatUint(id, 10) }
-func rootName(program string) string             { return strings.TrimSuffix(program, restSuffix) }
+func placeName(id uint64) func(program string) string {
+	return func(program string) string { return program + "@" + strconv.FormatUint(id, 10) }
+}
+
+func rootName(program string) string { return strings.TrimSuffix(program, restSuffix) }
 
 // hangAll attaches the programs for places, or those for the root cgroup. What it could attach it returns in any case.
 func (s *places) hangAll(path string, rest bool, name func(program string) string) (links []link.Link, err error) {
 	for _, program := range s.programs(rest) {
-		h := s.probe.hooks[program]
-		attach := func(p *ebpf.Program) (link.Link, error) {
-			return link.AttachCgroup(link.CgroupOptions{Path: path, Attach: h.attach, Program: p})
-		}
-		var l link.Link
-		if s.pins == nil {
-			l, err = attach(s.probe.collection.Programs[program])
-		} else {
-			l, err = s.pins.attachPinned(s.probe.name+"-"+name(program), h, s.probe.collection.Programs[program], attach)
-		}
+		at := placed{name: name(program), hook: s.probe.hooks[program], program: s.probe.collection.Programs[program]}
+		l, err := s.pins.attachKept(s.probe.name, at, func(p *ebpf.Program) (link.Link, error) {
+			return link.AttachCgroup(link.CgroupOptions{Path: path, Attach: at.hook.attach, Program: p})
+		})
 		if err != nil {
 			return links, fmt.Errorf("program %s: %w", program, err)
 		}
@@ -373,11 +370,11 @@ func (s *places) programs(rest bool) (names []string) {
 	return names
 }
 
-// takeDown detaches what hangs at a place.
-func (s *places) takeDown(links []link.Link, id uint64) error {
+// takeDown detaches what hangAll has attached, by the same names.
+func (s *places) takeDown(links []link.Link, rest bool, name func(program string) string) error {
 	if s.pins != nil {
-		for _, program := range s.programs(false) {
-			s.pins.drop(s.probe.name + "-" + placeName(program, id))
+		for _, program := range s.programs(rest) {
+			s.pins.drop(s.probe.name + "-" + name(program))
 		}
 	}
 	return closeAll(links)
@@ -395,21 +392,12 @@ func (s *places) hangAtRoot(now time.Time) {
 		if s.err == nil {
 			s.log.Warn("packet programs cannot hang at the root cgroup", "error", err)
 		}
-		s.err = errors.Join(err, s.takeDownRoot(links))
+		s.err = errors.Join(err, s.takeDown(links, true, rootName))
 		return
 	}
 	s.root, s.needed, s.err = links, now, nil
 	s.log.Info("packet programs hang at the root cgroup: every packet of the node runs them",
 		"sandboxes_without_place", s.unplaced, "sockets_from_outside", counted(s.outside), "strays", counted(s.strayCount))
-}
-
-func (s *places) takeDownRoot(links []link.Link) error {
-	if s.pins != nil {
-		for _, program := range s.programs(true) {
-			s.pins.drop(s.probe.name + "-" + rootName(program))
-		}
-	}
-	return closeAll(links)
 }
 
 // tend has programs hang at the root cgroup while somebody is to be seen there. It is called every few milliseconds, and
@@ -435,7 +423,7 @@ func (s *places) tendLocked(now time.Time) {
 	case s.root == nil:
 		s.err = nil // it is not needed any more
 	case now.Sub(s.needed) >= s.linger:
-		if err := s.takeDownRoot(s.root); err != nil {
+		if err := s.takeDown(s.root, true, rootName); err != nil {
 			s.log.Warn("packet programs cannot be taken off the root cgroup", "error", err)
 		}
 		s.root = nil

@@ -556,7 +556,7 @@ func TestKernelPlacesPins(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := cgroupID(t, cgroup)
-	want := []string{"dns-" + placeName("dns_on_egress", id) + pinLink, "dns-" + placeName("dns_on_ingress", id) + pinLink}
+	want := []string{"dns-" + placeName(id)("dns_on_egress") + pinLink, "dns-" + placeName(id)("dns_on_ingress") + pinLink}
 	if got := pinnedHooks(t, dir); len(got) != 4 {
 		t.Errorf("two sandboxes have the links %q", got)
 	}

@@ -395,7 +395,7 @@ func (t *Tracer) hang(p *loadedProbe, collection *ebpf.Collection) error {
 			return fmt.Errorf("%d targets are more than there is room for", h.target+1)
 		}
 		to := hook{kind: ebpf.Tracing, attach: ebpf.AttachTraceFExit, to: h.function}
-		l, err := t.attachKept(p, placed{name: h.name(), hook: to, program: collection.Programs[h.name()]}, func(program *ebpf.Program) (link.Link, error) {
+		l, err := t.pins.attachKept(p.name, placed{name: h.name(), hook: to, program: collection.Programs[h.name()]}, func(program *ebpf.Program) (link.Link, error) {
 			return link.AttachTracing(link.TracingOptions{Program: program, AttachType: to.attach, Cookie: uint64(h.target)})
 		})
 		if err != nil {
@@ -427,7 +427,7 @@ func (t *Tracer) hangOnEntries(p *loadedProbe) error {
 		return err
 	}
 	at := placed{name: name + "@" + digestOf(symbols), hook: p.hooks[name], program: p.collection.Programs[name]}
-	l, err := t.attachKept(p, at, func(program *ebpf.Program) (link.Link, error) {
+	l, err := t.pins.attachKept(p.name, at, func(program *ebpf.Program) (link.Link, error) {
 		return link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: symbols})
 	})
 	if err != nil {

@@ -433,7 +433,7 @@ func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Progra
 		p.iterator = iterator
 		return err
 	}
-	l, err := t.attachKept(p, placed{name: name, hook: h, program: program}, func(program *ebpf.Program) (link.Link, error) {
+	l, err := t.pins.attachKept(p.name, placed{name: name, hook: h, program: program}, func(program *ebpf.Program) (link.Link, error) {
 		return t.attachTo(h, program)
 	})
 	if err != nil {
@@ -448,14 +448,6 @@ type placed struct {
 	name    string
 	hook    hook
 	program *ebpf.Program
-}
-
-// attachKept attaches a program by attach, in the place of that of the tracer before where there are pins.
-func (t *Tracer) attachKept(p *loadedProbe, at placed, attach func(*ebpf.Program) (link.Link, error)) (link.Link, error) {
-	if t.pins == nil {
-		return attach(at.program)
-	}
-	return t.pins.attachPinned(p.name+"-"+at.name, at.hook, at.program, attach)
 }
 
 // attachTo attaches a program to a hook. None of the ways needs tracefs.

@@ -121,12 +121,17 @@ func transferReplaced() error {
 	return errors.Join(e1, e2, e3)
 }
 
-func transferSendfile() error {
-	from, err := filled(6000)
-	if err != nil {
-		return err
+// ends is a file of so many bytes to read from, and one to write to.
+func ends(size int) (from, to int, err error) {
+	if from, err = filled(size); err != nil {
+		return 0, 0, err
 	}
-	to, err := opened("a")
+	to, err = opened("a")
+	return from, to, err
+}
+
+func transferSendfile() error {
+	from, to, err := ends(6000)
 	if err != nil {
 		return err
 	}
@@ -135,11 +140,7 @@ func transferSendfile() error {
 }
 
 func transferCopy() error {
-	from, err := filled(7000)
-	if err != nil {
-		return err
-	}
-	to, err := opened("a")
+	from, to, err := ends(7000)
 	if err != nil {
 		return err
 	}
@@ -149,12 +150,8 @@ func transferCopy() error {
 
 func transferSplice() error {
 	var pipe [2]int
-	from, err := filled(4096)
-	if err != nil {
-		return err
-	}
-	to, e1 := opened("a")
-	if err := errors.Join(e1, unix.Pipe(pipe[:])); err != nil {
+	from, to, err := ends(4096)
+	if err := errors.Join(err, unix.Pipe(pipe[:])); err != nil {
 		return err
 	}
 	n, err := unix.Splice(from, nil, pipe[1], nil, 4096, 0)
@@ -177,11 +174,7 @@ type aioRequest struct {
 
 // transferSubmit writes and reads by io_submit(2): plainly, in few and in many parts, and beyond the file's end.
 func transferSubmit() error {
-	from, err := filled(6000)
-	if err != nil {
-		return err
-	}
-	to, err := opened("a")
+	from, to, err := ends(6000)
 	if err != nil {
 		return err
 	}
