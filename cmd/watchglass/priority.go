@@ -70,13 +70,18 @@ func niceOf(thread int) (int, error) {
 	return niceOffset - nice, nil
 }
 
-// atNice runs f on a thread with this nice value, which what f starts inherits.
+// atNice runs f on a thread with this nice value, which what f starts inherits. The thread lives on: a program that asks for a
+// signal when its parent dies, as sandboxes do, gets it when the thread ends that started it (PR_SET_PDEATHSIG).
 func atNice(nice int, f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // not unlocked: the thread ends with this
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		// Lowering is allowed to everybody, and raising to who was allowed to boost.
+		if before, err := niceOf(0); err == nil {
+			defer func() { _ = unix.Setpriority(unix.PRIO_PROCESS, 0, before) }()
+		}
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, nice)
 		f()
 	}()
