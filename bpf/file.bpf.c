@@ -829,13 +829,19 @@ SEC("fexit/do_filp_open")
 int BPF_PROG(file_on_filp_open, int directory, struct filename *name,
 	     const struct open_flags *flags, struct file *file)
 {
-	const struct pt_regs *regs = hook_registers();
-	struct syscall_call call = syscall_finished(regs);
-	__u32 kind = call_kind(&call);
-	bool ring = open_of_ring(name, file);
+	const struct pt_regs *regs;
+	struct syscall_call call;
 	struct opened *opened;
 	__u64 sandbox;
+	__u32 kind;
+	bool ring;
 
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	call = syscall_finished(regs);
+	kind = call_kind(&call);
+	ring = open_of_ring(name, file);
 	if (ring) {
 		if (hook_failed(file))
 			return 0;
@@ -872,11 +878,13 @@ SEC("fexit/file_open_root")
 int BPF_PROG(file_on_open_root, const struct path *root, const char *name, int flags, umode_t mode,
 	     struct file *file)
 {
-	const struct pt_regs *regs = hook_registers();
-	struct syscall_call call = syscall_finished(regs);
+	struct syscall_call call;
 	struct opened *opened;
 	__u64 sandbox;
 
+	if (hook_unlikely())
+		return 0;
+	call = syscall_finished(hook_registers());
 	if (call_kind(&call) != CALL_OPEN_HANDLE || hook_failed(file))
 		return 0;
 	sandbox = sandbox_current();
@@ -906,13 +914,18 @@ int BPF_PROG(file_on_open_root, const struct path *root, const char *name, int f
 SEC("fexit/do_sys_openat2")
 int file_on_open_return(void *ctx)
 {
-	const struct pt_regs *regs = hook_registers();
-	struct syscall_call call = syscall_finished(regs);
-	__u32 kind = call_kind(&call);
+	const struct pt_regs *regs;
 	struct finished *done;
+	struct syscall_call call;
 	__u64 sandbox;
 	__u64 ret = 0;
+	__u32 kind;
 
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	call = syscall_finished(regs);
+	kind = call_kind(&call);
 	if (hook_proved(ctx, regs) || !call_opens(kind))
 		return 0;
 	bpf_get_func_ret(ctx, &ret);
@@ -935,12 +948,17 @@ int file_on_open_return(void *ctx)
 SEC("fexit/do_unlinkat")
 int file_on_return(void *ctx)
 {
-	const struct pt_regs *regs = hook_registers();
-	struct syscall_call call = syscall_finished(regs);
-	__u32 kind = call_kind(&call);
+	const struct pt_regs *regs;
+	struct syscall_call call;
 	__u64 sandbox;
 	__u64 ret = 0;
+	__u32 kind;
 
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	call = syscall_finished(regs);
+	kind = call_kind(&call);
 	if (hook_proved(ctx, regs) || !call_changes(kind))
 		return 0;
 	bpf_get_func_ret(ctx, &ret);
@@ -959,8 +977,11 @@ int file_on_return(void *ctx)
 /* resolved_sandbox is the sandbox of a thread whose call changes names, 0 for none. */
 static __always_inline __u64 resolved_sandbox(void)
 {
-	struct syscall_call call = syscall_finished(hook_registers());
+	struct syscall_call call;
 
+	if (hook_unlikely())
+		return 0;
+	call = syscall_finished(hook_registers());
 	return call_changes(call_kind(&call)) ? sandbox_current() : 0;
 }
 
@@ -1082,12 +1103,16 @@ SEC("fexit/vm_mmap_pgoff")
 int BPF_PROG(file_on_mmap, struct file *file, unsigned long address, unsigned long length,
 	     unsigned long protection, unsigned long flags, unsigned long offset, unsigned long ret)
 {
-	const struct pt_regs *regs = hook_registers();
-	struct syscall_call call = syscall_finished(regs);
+	const struct pt_regs *regs;
+	struct syscall_call call;
 	struct open_record *record;
 	__u32 descriptor;
 	__u64 sandbox;
 
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	call = syscall_finished(regs);
 	if (hook_proved(ctx, regs) || !file || ret >= HOOK_ERRORS || call_kind(&call) != CALL_MMAP)
 		return 0;
 	if (!(protection & PROT_EXEC) && (!transfers_counted || flags & MAP_ANONYMOUS))

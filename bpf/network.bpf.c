@@ -343,17 +343,27 @@ int network_on_sendmsg6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/* connection_of is what is noted of a connection; one of no sandbox has nothing stored with it, which costs no call to see. */
+static __always_inline struct connection *connection_of(struct sock *sk)
+{
+	return sk->sk_bpf_storage ? bpf_sk_storage_get(&connections, sk, NULL, 0) : NULL;
+}
+
 /* connection_begin notes the owner of a connection at its first SYN, which is built in the caller's context. */
 static __always_inline void connection_begin(struct sock *sk)
 {
-	__u64 key = bpf_get_current_pid_tgid();
-	__u64 sandbox = sandbox_current();
 	struct connection *connection;
 	struct attempt *attempt;
+	__u64 sandbox;
 	__u8 outside;
+	__u64 key;
 
+	if (sandbox_unlikely(bpf_get_current_task_btf()))
+		return;
+	sandbox = sandbox_current();
 	if (!sandbox)
 		return;
+	key = bpf_get_current_pid_tgid();
 	connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!connection) {
 		event_lose(sandbox, NETWORK_CONNECT);
@@ -598,7 +608,7 @@ int BPF_PROG(network_on_set_state, struct sock *sk, int oldstate, int newstate)
 	}
 	if (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE)
 		return 0;
-	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	connection = connection_of(sk);
 	if (!connection)
 		return 0;
 	if (newstate == TCP_CLOSE) {
@@ -619,7 +629,7 @@ int BPF_PROG(network_on_set_state, struct sock *sk, int oldstate, int newstate)
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(network_on_destroy_sock, struct sock *sk)
 {
-	struct connection *connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct connection *connection = connection_of(sk);
 
 	if (!connection)
 		return 0;
@@ -795,7 +805,7 @@ static __always_inline int socket_returned(void *ctx, struct socket_call *made, 
 {
 	__u64 sandbox;
 
-	if (hook_proved(ctx, hook_registers()))
+	if (hook_unlikely() || hook_proved(ctx, hook_registers()))
 		return 0;
 	sandbox = sandbox_current();
 	if (!sandbox || !hook_enter(sandbox, NETWORK_SOCKET))

@@ -419,6 +419,8 @@ int BPF_PROG(notable_on_signal, int number, struct kernel_siginfo *info, struct 
 	__u64 sandbox;
 	int code;
 
+	if (sandbox_unlikely(bpf_get_current_task_btf()))
+		return 0;
 	/* SEND_SIG_NOINFO is 0, SEND_SIG_PRIV 1: the kernel's own. So is a code above 0. */
 	if ((__u64)info <= 1 || task->tgid == target->tgid)
 		return 0;

@@ -48,7 +48,10 @@ static __always_inline const struct pt_regs *hook_registers(void)
 	return (const struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 }
 
-/* hook_unlikely says that a call is neither of a sandbox nor a proof, at the cost of a few loads: reads are many. */
+/*
+ * hook_unlikely says that a call is neither of a sandbox nor a proof, at the cost of a few loads. Every program asks it
+ * before anything else: nearly all that it runs for is the rest of the node's.
+ */
 static __always_inline bool hook_unlikely(void)
 {
 	return !hook_token && sandbox_unlikely(bpf_get_current_task_btf());
