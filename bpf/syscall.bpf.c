@@ -172,11 +172,11 @@ static __always_inline __u32 syscall_routes_of(__u32 number)
  */
 static __always_inline bool syscall_closes_unused(const struct syscall_call *call,
 						  const struct pt_regs *regs, long ret,
-						  const struct event_caller *caller)
+						  struct task_struct *task)
 {
 	if (!close_routes || call->compat || call->number != close_number)
 		return false;
-	return ret < 0 || !used_descriptor_noted(caller, (__u32)syscall_argument(regs, 0, 0));
+	return ret < 0 || !used_descriptor_noted(task, (__u32)syscall_argument(regs, 0, 0));
 }
 
 /*
@@ -202,7 +202,7 @@ static __noinline int syscall_inside(__u64 *ctx, struct task_struct *task)
 	}
 	routes = syscall_routes_of(call.number);
 	routes = call.compat ? routes >> 8 : routes & 0xff;
-	if (syscall_closes_unused(&call, regs, ret, &caller))
+	if (syscall_closes_unused(&call, regs, ret, task))
 		routes &= ~close_routes;
 	if (!routes)
 		return 0;

@@ -68,6 +68,7 @@ const (
 	syscallMapPastCounters       = "past_counters"
 	syscallMapSandboxes          = "sandboxes"
 	syscallMapScopeChanges       = "scope_changes"
+	syscallMapSmallUses          = "small_uses"
 	syscallMapStrayCounts        = "stray_counts"
 	syscallMapStrays             = "strays"
 	syscallMapSyscallHandlers    = "syscall_handlers"
@@ -160,6 +161,7 @@ type syscallMapSpecs struct {
 	PastCounters    *ebpf.MapSpec `ebpf:"past_counters"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
+	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
@@ -224,6 +226,7 @@ type syscallMaps struct {
 	PastCounters    *ebpf.Map `ebpf:"past_counters"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
+	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
@@ -245,6 +248,7 @@ func (m *syscallMaps) Close() error {
 		m.PastCounters,
 		m.Sandboxes,
 		m.ScopeChanges,
+		m.SmallUses,
 		m.StrayCounts,
 		m.Strays,
 		m.SyscallHandlers,

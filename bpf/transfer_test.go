@@ -438,9 +438,13 @@ func TestKernelTransferClose(t *testing.T) {
 // noRing is how that begins which a helper says that had no ring.
 const noRing = "no io_uring"
 
+// beyondBits is a descriptor that a process has no bit for (USED_BITS): that it is used is looked up in a table.
+const beyondBits = 100
+
 // closings is the ways to close the only descriptor that a file was written by, and be still there.
 func closings() map[string]func(fd int) error {
 	return map[string]func(fd int) error{
+		"close": unix.Close,
 		"close_range": func(fd int) error {
 			_, _, errno := unix.Syscall(unix.SYS_CLOSE_RANGE, uintptr(fd), uintptr(fd), 0)
 			return errnoError(errno)
@@ -475,8 +479,11 @@ func helperTransferClosing(args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Beyond those of the runtime's own.
-	fd, err := unix.FcntlInt(uintptr(first), unix.F_DUPFD, 100)
+	from, err := strconv.Atoi(args[2])
+	if err != nil {
+		return "", err
+	}
+	fd, err := unix.FcntlInt(uintptr(first), unix.F_DUPFD, from)
 	if err := errors.Join(err, unix.Close(first)); err != nil {
 		return "", err
 	}
@@ -498,11 +505,22 @@ func helperTransferClosing(args []string) (string, error) {
 func TestKernelTransferClosings(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)
+	type way struct {
+		how string
+		// from is the least that the descriptor is: beyond those of the runtime's own.
+		from int
+	}
+	ways := []way{{"close", 40}, {"close_range", 40}}
 	for how := range closings() {
-		t.Run(how, func(t *testing.T) {
+		ways = append(ways, way{how, beyondBits})
+	}
+	for _, way := range ways {
+		t.Run(fmt.Sprintf("%s from %d", way.how, way.from), func(t *testing.T) {
 			dir := t.TempDir()
 			done := make(chan helperResult, 1)
-			go func() { done <- w.run(helperRun{action: "transfer closing", args: []string{how, dir}}) }()
+			go func() {
+				done <- w.run(helperRun{action: "transfer closing", args: []string{way.how, dir, strconv.Itoa(way.from)}})
+			}()
 			touch := func(name string) {
 				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 					t.Error(err)

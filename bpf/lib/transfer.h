@@ -104,28 +104,6 @@ struct {
 /* TRANSFER_SMALL is how much a process reads of plain files before that is told. User space has the same bound. */
 #define TRANSFER_SMALL (64 << 10)
 
-/* small_use is what a process has read of plain files and has not been told; the last of them apart. */
-struct small_use {
-	__u64 read;
-	__u64 reads;
-	__u64 inode;
-	__u64 own_read;
-	__u64 own_reads;
-	__u32 device;
-	__u32 marks;
-	/* One more than the highest descriptor that was ever noted of the process. */
-	__u32 top;
-	__u32 reserved;
-};
-
-/* small_uses is kept with the process's first thread, and goes with it: its end tells what it read in all. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct small_use);
-} small_uses SEC(".maps");
-
 /* transfer_identify makes out which file it is; false for what is not counted. */
 static __always_inline bool transfer_identify(struct transfer_key *key, struct file *file)
 {
@@ -168,6 +146,14 @@ static __always_inline void transfer_descriptor(struct transfer *transfer,
 	struct small_use *use;
 
 	transfer->last = descriptor + 1;
+	/* Also where it is noted: what is kept with a process's first thread is gone where another one has executed. */
+	use = bpf_task_storage_get(&small_uses, bpf_get_current_task_btf()->group_leader, NULL,
+				   BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (use) {
+		used_note(use, descriptor, true);
+		if (use->top <= descriptor)
+			use->top = descriptor + 1;
+	}
 	if (before) {
 		old = *before;
 		if (old.inode == key->inode && old.device == key->device)
@@ -178,10 +164,6 @@ static __always_inline void transfer_descriptor(struct transfer *transfer,
 	if (bpf_map_update_elem(&used_descriptors, &used, key, BPF_ANY))
 		return;
 	__sync_fetch_and_add(&transfer->open, 1);
-	use = bpf_task_storage_get(&small_uses, bpf_get_current_task_btf()->group_leader, NULL,
-				   BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (use && use->top <= descriptor)
-		use->top = descriptor + 1;
 }
 
 /* transfer_rest is the counters of a process's files that have none of their own, and makes key theirs. */
@@ -358,13 +340,17 @@ __noinline int transfer_add(void)
 	return 0;
 }
 
-/* transfer_close_of notes that a process closed a descriptor. */
+/* transfer_close_of notes that the current process, which is given, closed a descriptor. */
 static __always_inline void transfer_close_of(const struct event_caller *caller, __u32 descriptor)
 {
+	struct small_use *use = bpf_task_storage_get(
+		&small_uses, bpf_get_current_task_btf()->group_leader, NULL, 0);
 	struct used_descriptor used = used_descriptor_of(caller, descriptor);
 	struct transfer_key *before = bpf_map_lookup_elem(&used_descriptors, &used);
 	struct transfer_key key;
 
+	if (use)
+		used_note(use, descriptor, false);
 	if (!before)
 		return;
 	key = *before;

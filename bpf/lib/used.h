@@ -28,6 +28,36 @@ struct used_descriptor {
 	__u32 descriptor;
 };
 
+/* USED_BITS is how many descriptors, the lowest, a process has a bit for. */
+#define USED_BITS 64
+
+/*
+ * small_use is what a process has read of plain files and has not been told, the last of them apart (lib/transfer.h); and which
+ * of its descriptors were noted.
+ */
+struct small_use {
+	__u64 read;
+	__u64 reads;
+	__u64 inode;
+	__u64 own_read;
+	__u64 own_reads;
+	/* Of each of the lowest descriptors whether it is noted: what a look into a table would say, at a third of its cost. */
+	__u64 noted;
+	__u32 device;
+	__u32 marks;
+	/* One more than the highest descriptor that was ever noted of the process. */
+	__u32 top;
+	__u32 reserved;
+};
+
+/* small_uses is kept with the process's first thread, and goes with it: its end tells what it read in all. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct small_use);
+} small_uses SEC(".maps");
+
 /* used_descriptors is LRU: of a descriptor that is pushed out the close is not seen, only that it is idle. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -48,13 +78,29 @@ static __always_inline struct used_descriptor used_descriptor_of(const struct ev
 	return used;
 }
 
-/* used_descriptor_noted says whether a descriptor of a caller was noted. */
-static __always_inline bool used_descriptor_noted(const struct event_caller *caller,
-						  __u32 descriptor)
+/* used_note notes in a process's bits that a descriptor is noted, or is no longer. */
+static __always_inline void used_note(struct small_use *use, __u32 descriptor, bool noted)
 {
-	struct used_descriptor used = used_descriptor_of(caller, descriptor);
+	__u64 bit = 1ull << (descriptor & (USED_BITS - 1));
 
-	return bpf_map_lookup_elem(&used_descriptors, &used) != NULL;
+	if (descriptor >= USED_BITS)
+		return;
+	if (noted)
+		__sync_fetch_and_or(&use->noted, bit);
+	else
+		__sync_fetch_and_and(&use->noted, ~bit);
+}
+
+/* used_descriptor_noted says whether a descriptor of the current task's process may have been noted. */
+static __always_inline bool used_descriptor_noted(struct task_struct *task, __u32 descriptor)
+{
+	struct small_use *use = bpf_task_storage_get(&small_uses, task->group_leader, NULL, 0);
+
+	if (!use)
+		return false;
+	if (descriptor >= USED_BITS)
+		return descriptor < use->top;
+	return use->noted >> (descriptor & (USED_BITS - 1)) & 1;
 }
 
 #endif
