@@ -493,6 +493,7 @@ func (s *places) tell(p *loadedProbe, stats *event.ProbeStats) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	stats.AtRoot = s.root != nil
 	switch {
 	case s.err != nil:
 		stats.Attached, stats.Err = false, "packets that are to be seen at the root cgroup are not: "+s.err.Error()

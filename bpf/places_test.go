@@ -174,6 +174,10 @@ func awaitRoot(t *testing.T, tracer *Tracer, want bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		if _, root := atPlaces(tracer); root == want {
+			told := slices.ContainsFunc(tracer.Probes(), func(p event.ProbeStats) bool { return p.AtRoot })
+			if told != want {
+				t.Errorf("told that packet programs hang at the root cgroup: %v, want %v", told, want)
+			}
 			return
 		}
 		if time.Now().After(deadline) {

@@ -230,7 +230,8 @@ func TestMetricsExist(t *testing.T) {
 	unused := []string{
 		"watchglass_events_total",                                // by severity too; the dashboard shows what was published
 		"watchglass_probe_missed_total", "watchglass_probe_plan", // told of by `watchglass check` and as losses
-		"watchglass_pins", // how this start went: nothing to be woken for, and `watchglass check` says what to do
+		"watchglass_probe_at_root", // what the node pays, of which the log says why
+		"watchglass_pins",          // how this start went: nothing to be woken for, and `watchglass check` says what to do
 	}
 	for _, metric := range slices.Sorted(maps.Keys(labels)) {
 		if strings.HasPrefix(metric, "watchglass_") && !queried[metric] && !queried[metric+"_bucket"] &&

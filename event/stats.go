@@ -93,6 +93,8 @@ type ProbeStats struct {
 	// Plan is the hook plan by which it sees system calls: tracepoint, trampoline, or "" when it sees none.
 	// Fallback is why that is not the collector's plan, or why its programs are where all packets run them; "" when neither.
 	Plan, Fallback string
+	// AtRoot is whether its programs hang at the root cgroup, so that packets of every process of the node run them.
+	AtRoot bool
 	// Kinds is the kinds of records it tells, which are lost where it does not work.
 	Kinds []string
 	// Missed is how often the kernel had no room to run one of its programs: then nobody knows whether there was an

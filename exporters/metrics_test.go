@@ -30,7 +30,7 @@ func stats() event.Stats {
 			{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Sandbox: "a", Count: 3},
 			{Stage: event.LossRing, Lost: "file", Reason: "ring_full", Sandbox: "b", Count: 4},
 		},
-		Probes:         []event.ProbeStats{{Name: "process", Attached: true, Seen: 9}, {Name: "file", Err: "EPERM", Plan: "tracepoint", Fallback: "no do_filp_open", Missed: 1, Seen: 5, Dropped: 2}},
+		Probes:         []event.ProbeStats{{Name: "process", Attached: true, AtRoot: true, Seen: 9}, {Name: "file", Err: "EPERM", Plan: "tracepoint", Fallback: "no do_filp_open", Missed: 1, Seen: 5, Dropped: 2}},
 		Records:        9,
 		Receiver:       receiverStats(),
 		Hooks:          []event.Count{{Name: "taken", N: 9}, {Name: "refused", N: 1}},

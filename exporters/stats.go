@@ -16,22 +16,22 @@ type statsCollector struct {
 	stats   func() event.Stats
 	started time.Time
 
-	records, published, lost                    *prometheus.Desc
-	claims, claimsUnattributed, claimsIgnored   *prometheus.Desc
-	sessions, sessionRoots, sessionsForgotten   *prometheus.Desc
-	attached, seen, dropped, plan, missed       *prometheus.Desc
-	exported, failed, refused, queued, capacity *prometheus.Desc
-	working, remembered, forgotten              *prometheus.Desc
-	bound, suppressed, evicted                  *prometheus.Desc
-	sandboxes, sandboxesRefused                 *prometheus.Desc
-	processes, processesEvicted                 *prometheus.Desc
-	ringSize, ringUsed, pinning                 *prometheus.Desc
-	notified, failing, givenUp, held, pending   *prometheus.Desc
-	canary, canaryInterval                      *prometheus.Desc
-	journal                                     journalInstruments
-	receiver                                    receiverDescs
-	hooks                                       *prometheus.Desc
-	all                                         []*prometheus.Desc
+	records, published, lost                      *prometheus.Desc
+	claims, claimsUnattributed, claimsIgnored     *prometheus.Desc
+	sessions, sessionRoots, sessionsForgotten     *prometheus.Desc
+	attached, seen, dropped, plan, missed, atRoot *prometheus.Desc
+	exported, failed, refused, queued, capacity   *prometheus.Desc
+	working, remembered, forgotten                *prometheus.Desc
+	bound, suppressed, evicted                    *prometheus.Desc
+	sandboxes, sandboxesRefused                   *prometheus.Desc
+	processes, processesEvicted                   *prometheus.Desc
+	ringSize, ringUsed, pinning                   *prometheus.Desc
+	notified, failing, givenUp, held, pending     *prometheus.Desc
+	canary, canaryInterval                        *prometheus.Desc
+	journal                                       journalInstruments
+	receiver                                      receiverDescs
+	hooks                                         *prometheus.Desc
+	all                                           []*prometheus.Desc
 }
 
 func (m *Metrics) addStatsInstruments(stats func() event.Stats) {
@@ -210,6 +210,8 @@ func (c *statsCollector) addProbeInstruments(desc func(kind, name, help string, 
 		"Always 1: by which hook plan the probe sees system calls, and whether it fell back to that one from the collector's.", "probe", "plan", "fallback")
 	c.missed = desc("counter", "watchglass_probe_missed_total",
 		"How often the kernel had no room to run one of the probe's programs, for whichever process: an event may be missing.", "probe")
+	c.atRoot = desc("gauge", "watchglass_probe_at_root",
+		"1 while programs of the probe hang at the root cgroup, where packets of every process of the node run them.", "probe")
 }
 
 // collectProbes shows how the probes are.
@@ -223,6 +225,11 @@ func (c *statsCollector) collectProbes(probes []event.ProbeStats, counter func(*
 		if p.Plan != "" {
 			gauge(c.plan, 1, p.Name, p.Plan, strconv.FormatBool(p.Fallback != ""))
 		}
+		atRoot := 0.0
+		if p.AtRoot {
+			atRoot = 1
+		}
+		gauge(c.atRoot, atRoot, p.Name)
 		counter(c.missed, p.Missed, p.Name)
 		counter(c.seen, p.Seen, p.Name)
 		counter(c.dropped, p.Dropped, p.Name)
