@@ -3,8 +3,6 @@
 package bpf
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -25,21 +23,7 @@ func kernelTypes(t *testing.T, functions asm.BuiltinFunc, mapTypes uint64) *btf.
 		e.Values = append(e.Values, btf.EnumValue{Name: bound, Value: last + 1})
 		return e
 	}
-	builder, err := btf.NewBuilder([]btf.Type{
-		enum("bpf_func_id", "__BPF_FUNC_MAX_ID", uint64(functions)), enum("bpf_map_type", "__MAX_BPF_MAP_TYPE", mapTypes),
-	}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := builder.Marshal(nil, &btf.MarshalOptions{Order: binary.NativeEndian})
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return spec
+	return typesOf(t, enum("bpf_func_id", "__BPF_FUNC_MAX_ID", uint64(functions)), enum("bpf_map_type", "__MAX_BPF_MAP_TYPE", mapTypes))
 }
 
 // TestMissingFeatures: of an older kernel each probe says what it lacks, by the kernel's names and with the first Linux

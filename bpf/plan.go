@@ -341,7 +341,7 @@ func (t *Tracer) hangProved(p *loadedProbe, index int, cache *btf.Cache) error {
 
 // openEntries loads what is to hang on the entries of calls, with the maps of what is loaded already, and hangs it there.
 func (t *Tracer) openEntries(p *loadedProbe, index int, cache *btf.Cache) error {
-	spec, err := t.readObject(p, index)
+	spec, err := t.readObject(p, index, cache)
 	if err != nil {
 		return err
 	}

@@ -308,7 +308,7 @@ func (t *Tracer) openCalls() error {
 
 // load loads one object into the kernel, with the maps that others share.
 func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
-	spec, err := t.readObject(p, index)
+	spec, err := t.readObject(p, index, cache)
 	if err != nil {
 		return err
 	}
@@ -357,11 +357,16 @@ func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 }
 
 // readObject reads one object, as the configuration and the hook plan want it.
-func (t *Tracer) readObject(p *loadedProbe, index int) (*ebpf.CollectionSpec, error) {
+func (t *Tracer) readObject(p *loadedProbe, index int, cache *btf.Cache) (*ebpf.CollectionSpec, error) {
 	spec, err := p.load()
 	if err != nil {
 		return nil, fmt.Errorf("reading the object: %w", err)
 	}
+	kernel, err := cache.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("reading the kernel's types: %w", err)
+	}
+	castWhereKnown(spec, kernel)
 	if err := t.prepare(spec, p, index); err != nil {
 		return nil, err
 	}
