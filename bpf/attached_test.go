@@ -12,6 +12,7 @@ import (
 // TestKernelAttachedPrograms: a tracer's programs are listed while it is open.
 func TestKernelAttachedPrograms(t *testing.T) {
 	testenv.RequireEBPF(t)
+	beAlone(t)
 	tracer, err := Open(DefaultConfig())
 	if err != nil {
 		t.Fatal(err)

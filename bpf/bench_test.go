@@ -504,6 +504,7 @@ func benchTracerWith(b *testing.B, change func(*Config)) *benchedTracer {
 // openBenched is benchTracerWith for a tracer that ends when the caller says so.
 func openBenched(b *testing.B, change func(*Config)) (t *benchedTracer, end func()) {
 	b.Helper()
+	beAlone(b)
 	cfg := testConfig()
 	cfg.Watched = func(path string) bool { return filepath.Base(path) == "watched" }
 	change(&cfg)

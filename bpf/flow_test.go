@@ -247,7 +247,7 @@ func helperManyPeers([]string) (string, error) {
 // TestKernelDatagramFlowsOverflow: what finds no room is counted as lost, and what does is told.
 func TestKernelDatagramFlowsOverflow(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	w.run(helperRun{action: "many peers"})
 	counts, err := w.tracer.Counts()
 	if err != nil {

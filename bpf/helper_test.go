@@ -61,13 +61,27 @@ type watch struct {
 
 	// stop ends Run, after which no record comes.
 	stop func()
+	// late says whether a record is of a test before.
+	late func(*Record) bool
 
 	mu      sync.Mutex
 	records []*Record
 }
 
-// startWatch makes a scratch cgroup and watches it until the test ends.
+// startWatch makes a scratch cgroup and watches it until the test ends, by the tracer that tests share: for tests that look at
+// what is told of their own sandboxes, and leave the tracer as it was. Others have one of their own, by startWatchOwn.
 func startWatch(t *testing.T) *watch {
+	t.Helper()
+	w := &watch{t: t, cgroup: scratchCgroup(t), late: shared.late}
+	w.tracer = shared.take(t)
+	w.begin(shared.give)
+	w.wantAttached()
+	return w
+}
+
+// startWatchOwn is startWatch with a tracer that no other test uses: for tests that change it, that fill its tables, or that
+// look at what it counts for all sandboxes.
+func startWatchOwn(t *testing.T) *watch {
 	t.Helper()
 	return startWatchWith(t, testConfig())
 }
@@ -84,38 +98,47 @@ func testConfig() Config {
 	return cfg
 }
 
-// startWatchWith is startWatch with a configuration of the test's own.
+// startWatchWith is startWatchOwn with a configuration of the test's own.
 func startWatchWith(t *testing.T, cfg Config) *watch {
 	t.Helper()
 	return startWatchOpened(t, func() (*Tracer, error) { return Open(cfg) })
 }
 
-// startWatchOpened is startWatch with a tracer that the test opens its own way.
+// startWatchOpened is startWatchOwn with a tracer that the test opens its own way.
 func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
 	t.Helper()
 	w := startWatchDegraded(t, open)
-	for _, p := range w.tracer.Probes() {
-		if !p.Attached {
-			t.Fatalf("probe %s is not attached: %s", p.Name, p.Err)
-		}
-	}
+	w.wantAttached()
 	return w
 }
 
 // startWatchDegraded is startWatchOpened where not all probes need be attached.
 func startWatchDegraded(t *testing.T, open func() (*Tracer, error)) *watch {
 	t.Helper()
-	w := &watch{t: t, cgroup: scratchCgroup(t)}
-	w.id = cgroupID(t, w.cgroup)
+	w := &watch{t: t, cgroup: scratchCgroup(t), late: func(*Record) bool { return false }}
 	tracer, err := open()
 	if err != nil {
 		t.Fatalf("opening the tracer: %v", err)
 	}
 	w.tracer = tracer
+	w.begin(func(t *testing.T) {
+		if err := tracer.Close(); err != nil {
+			t.Errorf("closing the tracer: %v", err)
+		}
+	})
+	return w
+}
+
+// begin has the tracer run and watch the cgroup until the test ends, and calls end then.
+func (w *watch) begin(end func(*testing.T)) {
+	w.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- tracer.Run(ctx, func(r *Record) {
+		done <- w.tracer.Run(ctx, func(r *Record) {
+			if w.late(r) {
+				return
+			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.records = append(w.records, kept(r))
@@ -124,19 +147,27 @@ func startWatchDegraded(t *testing.T, open func() (*Tracer, error)) *watch {
 	w.stop = sync.OnceFunc(func() {
 		stop()
 		if err := <-done; err != nil {
-			t.Errorf("running the tracer: %v", err)
+			w.t.Errorf("running the tracer: %v", err)
 		}
 	})
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		w.stop()
-		if err := tracer.Close(); err != nil {
-			t.Errorf("closing the tracer: %v", err)
-		}
+		end(w.t)
 	})
-	if err := tracer.Track(w.id); err != nil {
-		t.Fatalf("tracking the scratch cgroup: %v", err)
+	w.id = cgroupID(w.t, w.cgroup)
+	if err := w.tracer.Track(w.id); err != nil {
+		w.t.Fatalf("tracking the scratch cgroup: %v", err)
 	}
-	return w
+}
+
+// wantAttached fails the test where a probe of the tracer's is not attached.
+func (w *watch) wantAttached() {
+	w.t.Helper()
+	for _, p := range w.tracer.Probes() {
+		if !p.Attached {
+			w.t.Fatalf("probe %s is not attached: %s", p.Name, p.Err)
+		}
+	}
 }
 
 // kept is a record that is good for longer than its receiver runs.

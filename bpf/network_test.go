@@ -709,7 +709,7 @@ func loopbackUp() error {
 // TestKernelNetworkMissed takes away the program that tells of a connection's end: the end is told all the same.
 func TestKernelNetworkMissed(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

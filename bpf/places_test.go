@@ -223,7 +223,7 @@ func lingerNot(tracer *Tracer) {
 // sandboxes, in nested ones in both orders of being watched, and in those that are no longer watched.
 func TestKernelPlaces(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	lingerNot(w.tracer)
 	runs := packetRuns(t, w.tracer)
 	stranger := startSpeaker(t, scratchCgroup(t))
@@ -279,7 +279,7 @@ func TestKernelPlaces(t *testing.T) {
 // TestKernelPlacesAround watches a sandbox around one that is watched already: each packet is told once.
 func TestKernelPlacesAround(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	lingerNot(w.tracer)
 	outer := scratchCgroup(t)
 	inner := makeCgroup(t, filepath.Join(outer, "inner"))
@@ -334,7 +334,7 @@ func (w *watch) packetProbe() event.ProbeStats {
 // is told, by programs at the root cgroup, which go when they do.
 func TestKernelPlacesStray(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	lingerNot(w.tracer)
 	outside := scratchCgroup(t)
 
@@ -383,7 +383,7 @@ func TestKernelPlacesStray(t *testing.T) {
 // beginning.
 func TestKernelPlacesUnseen(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	outside := scratchCgroup(t)
 	// As a tracer that does not come to it.
 	w.tracer.places.mu.Lock()
@@ -405,7 +405,7 @@ func TestKernelPlacesUnseen(t *testing.T) {
 // already, and when the kernel refuses.
 func TestKernelPlacesFull(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	lingerNot(w.tracer)
 	refusing := scratchCgroup(t)
 	hangMany(t, refusing)
@@ -443,7 +443,7 @@ func TestKernelPlacesFull(t *testing.T) {
 // TestKernelPlacesAtRoot checks that the root cgroup has no place, as a sandbox itself.
 func TestKernelPlacesAtRoot(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	lingerNot(w.tracer)
 	id := cgroupID(t, w.tracer.mount)
 	// Not watched: what the machine does would be told.

@@ -34,7 +34,7 @@ func manySandboxes(t *testing.T) int {
 // not seen. Then some are taken out again, and the kernel side keeps nothing of those.
 func TestKernelManySandboxes(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	count := manySandboxes(t)
 	parent := scratchCgroup(t)
 	ids, dirs := make([]uint64, count), make([]string, count)

@@ -455,7 +455,7 @@ func TestKernelLosses(t *testing.T) {
 // TestKernelBurst runs 10,000 short processes, a tenth of that with -short: none is lost with the default ring.
 func TestKernelBurst(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	const workers = 4
 	each := 2500
 	if testing.Short() {

@@ -654,7 +654,7 @@ func helperTransferRing(args []string) (string, error) {
 // TestKernelTransferOverflow: of more files than there is room for, the bytes are told all the same, together.
 func TestKernelTransferOverflow(t *testing.T) {
 	requireKernel(t)
-	w := startWatch(t)
+	w := startWatchOwn(t)
 	const files, each = 10_000, 7 // more than the kernel side has room for
 	dir := t.TempDir()
 	helper := w.run(helperRun{action: "transfer many", args: []string{dir}})
