@@ -37,9 +37,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define DNS_HEADER 12
 /*
  * PACKET_TINY is what a sandbox sends that cuts up what it says, to hide it: 4,096 records of one byte each must fit into
- * its budget. PACKET_SMALL is the longest DNS message without EDNS; PACKET_LARGE the longest that resolvers offer to take.
+ * its budget. PACKET_SHORT is what nearly every question of DNS has room in. PACKET_SMALL is the longest DNS message without EDNS; PACKET_LARGE the longest that resolvers offer to take.
  */
 #define PACKET_TINY 16
+#define PACKET_SHORT 128
 #define PACKET_SMALL 512
 #define PACKET_LARGE 4096
 /*
@@ -120,6 +121,11 @@ struct packet {
 struct packet_tiny {
 	struct packet packet;
 	__u8 bytes[PACKET_TINY];
+};
+
+struct packet_short {
+	struct packet packet;
+	__u8 bytes[PACKET_SHORT];
 };
 
 struct packet_small {
@@ -204,6 +210,8 @@ static __always_inline void packet_send(struct __sk_buff *skb, const struct pack
 {
 	if (size <= PACKET_TINY)
 		PACKET_SEND(packet_tiny, PACKET_TINY);
+	else if (size <= PACKET_SHORT)
+		PACKET_SEND(packet_short, PACKET_SHORT);
 	else if (size <= PACKET_SMALL)
 		PACKET_SEND(packet_small, PACKET_SMALL);
 	else

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -29,12 +30,13 @@ type recordRoom struct {
 }
 
 // Bounds of what follows the fixed part, as the kernel side has them: PATH_BYTES, EXEC_VARIABLES_BYTES,
-// EXEC_ARGUMENTS_BYTES, NOTABLE_TEXT_BYTES, and PACKET_TINY, _SMALL and _LARGE.
+// EXEC_ARGUMENTS_BYTES, NOTABLE_TEXT_BYTES, and PACKET_TINY, _SHORT, _SMALL and _LARGE.
 const (
-	pathBytes                              = 4095
-	variableBytes, argumentBytes           = 16 << 10, 128 << 10
-	notableTextBytes                       = 512
-	packetTiny, packetSmall, packetLargest = 16, 512, 4096
+	pathBytes                    = 4095
+	variableBytes, argumentBytes = 16 << 10, 128 << 10
+	notableTextBytes             = 512
+	packetTiny, packetShort      = 16, 128
+	packetSmall, packetLargest   = 512, 4096
 )
 
 // allRecordBytes is every kind of record, by its name in the accounts.
@@ -191,13 +193,16 @@ func TestKernelRecordBytes(t *testing.T) {
 	deep.Env = append(os.Environ(), helperVariable+"=open deep")
 	wide := exec.Command("/bin/true", strings.Repeat("a", 100<<10), strings.Repeat("b", 100<<10))
 	wide.Env = []string{"AI_AGENT=" + strings.Repeat("c", 100<<10), "CODEX_THREAD_ID=" + strings.Repeat("d", 3000)}
-	for _, cmd := range []*exec.Cmd{deep, wide} {
+	ask := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", "asked.example.com.", "1")
+	ask.Env = append(os.Environ(), helperVariable+"=resolve")
+	ask.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	for _, cmd := range []*exec.Cmd{deep, wide, ask} {
 		startIn(t, dir, cmd)
 		if err := cmd.Wait(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	largest := map[string]int{}
+	largest, dns := map[string]int{}, map[int]int{}
 	for {
 		data, err := tracer.ring.next()
 		if err != nil {
@@ -208,6 +213,12 @@ func TestKernelRecordBytes(t *testing.T) {
 		}
 		kind, sizes := checkRecordBytes(t, tracer, data)
 		largest[kind] = max(largest[kind], len(data)-int(sizes.fixed))
+		if kind == "dns.message" {
+			dns[packetTiny+len(data)-int(sizes.fixed)]++
+		}
+	}
+	if diff := cmp.Diff(map[int]int{packetShort: 2}, dns); diff != "" {
+		t.Errorf("records of a question and its answer by their room (-want +got):\n%s", diff)
 	}
 	const deepest = pathBytes - 255 // a name that does not fit whole is left out
 	for kind, least := range map[string]int{
