@@ -619,6 +619,14 @@ static __always_inline struct finished *call_finished(const struct pt_regs *regs
 	return done;
 }
 
+/* submit_report counts the reads and writes that a call had taken on. */
+static __always_inline void submit_report(const struct pt_regs *regs,
+					  const struct syscall_call *call, __u64 sandbox, long ret)
+{
+	aio_report(sandbox, syscall_argument(regs, call->compat, 2), (__u64)ret,
+		   call->compat || (!SYSCALL_ARM64 && call->number >= X32_OWN));
+}
+
 /* call_report tells of a call of a sandbox. */
 static __always_inline void call_report(const struct pt_regs *regs,
 					const struct syscall_scope *scope, __u32 kind,
@@ -632,8 +640,7 @@ static __always_inline void call_report(const struct pt_regs *regs,
 	if (kind == CALL_MMAP)
 		map_report();
 	else if (kind == CALL_SUBMIT)
-		aio_report(sandbox, done->arguments[2], (__u64)ret,
-			   scope->call.compat || (!SYSCALL_ARM64 && scope->call.number >= X32_OWN));
+		submit_report(regs, &scope->call, sandbox, ret);
 	else if (call_transfers(kind))
 		transfer_report(done);
 	else if (call_opens(kind))
@@ -1144,8 +1151,9 @@ int BPF_PROG(file_on_mmap, struct file *file, unsigned long address, unsigned lo
  * first argument, so that another thread cannot put another in its place. Each use is counted and none is told, see
  * lib/transfer.h.
  * Why here and not below, where no socket and no pipe comes by: file systems have no function in common there that
- * knows how much it was. So what others of the node read and write by these calls pays for the hook, as under the
- * tracepoint plan every call does. What io_uring moves, and the kernel for itself, does not come here.
+ * knows how much it was, and which ones a file has is known only when it is there (docs/kernels.md). So what others of the
+ * node read and write by these calls pays for the hook, as under the tracepoint plan every call does. What io_uring moves, and
+ * the kernel for itself, does not come here.
  */
 SEC("fexit/vfs_read")
 int file_on_moved(__u64 *ctx)
@@ -1205,6 +1213,58 @@ int file_on_transfer(__u64 *ctx)
 		transfer_close((__u32)syscall_argument(regs, call.compat, 0));
 	else if ((done = call_finished(regs, &call, kind, sandbox, (long)ret)))
 		transfer_report(done);
+	hook_leave();
+	return 0;
+}
+
+/*
+ * Counts what io_submit(2) reads and writes, one request at a time: what came of it where the kernel did it at once, what was
+ * asked for where that is still to come. Why here: the file and the request are the kernel's, which no other thread can
+ * change, and these two functions are named once in its types, which the call's entries are not before 6.12. Since 6.1 at
+ * least, under these names.
+ */
+SEC("fexit/aio_read")
+int file_on_submitted(__u64 *ctx)
+{
+	__u64 ret = 0;
+	__u64 sandbox;
+
+	if (hook_unlikely() || hook_proved(ctx, hook_registers()))
+		return 0;
+	bpf_get_func_ret(ctx, &ret);
+	if ((int)ret)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || !hook_enter(sandbox, FILE_USE))
+		return 0;
+	/* Whether addresses have 32 bits is the fourth argument. */
+	aio_report_taken(sandbox, ctx[0], ctx[1], (__u8)ctx[3]);
+	hook_leave();
+	return 0;
+}
+
+/* As file_on_submitted, where its functions have become parts of others: at the call's entries, as under the tracepoint plan. */
+SEC("fexit/__x64_sys_io_submit")
+int file_on_submit(__u64 *ctx)
+{
+	const struct pt_regs *regs;
+	struct syscall_call call;
+	__u64 ret = 0;
+	__u64 sandbox;
+
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	if (hook_proved(ctx, regs))
+		return 0;
+	call = syscall_finished(regs);
+	bpf_get_func_ret(ctx, &ret);
+	if (call_kind(&call) != CALL_SUBMIT || (long)ret <= 0)
+		return 0;
+	sandbox = sandbox_current();
+	if (!sandbox || !hook_enter(sandbox, FILE_USE))
+		return 0;
+	submit_report(regs, &call, sandbox, (long)ret);
 	hook_leave();
 	return 0;
 }

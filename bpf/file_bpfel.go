@@ -216,6 +216,8 @@ const (
 	fileProgFileOnPathRename   = "file_on_path_rename"
 	fileProgFileOnPathSymlink  = "file_on_path_symlink"
 	fileProgFileOnReturn       = "file_on_return"
+	fileProgFileOnSubmit       = "file_on_submit"
+	fileProgFileOnSubmitted    = "file_on_submitted"
 	fileProgFileOnSysExit      = "file_on_sys_exit"
 	fileProgFileOnTransfer     = "file_on_transfer"
 	fileVarAbiCall             = "abi_call"
@@ -298,6 +300,8 @@ type fileProgramSpecs struct {
 	FileOnPathRename   *ebpf.ProgramSpec `ebpf:"file_on_path_rename"`
 	FileOnPathSymlink  *ebpf.ProgramSpec `ebpf:"file_on_path_symlink"`
 	FileOnReturn       *ebpf.ProgramSpec `ebpf:"file_on_return"`
+	FileOnSubmit       *ebpf.ProgramSpec `ebpf:"file_on_submit"`
+	FileOnSubmitted    *ebpf.ProgramSpec `ebpf:"file_on_submitted"`
 	FileOnSysExit      *ebpf.ProgramSpec `ebpf:"file_on_sys_exit"`
 	FileOnTransfer     *ebpf.ProgramSpec `ebpf:"file_on_transfer"`
 }
@@ -501,6 +505,8 @@ type filePrograms struct {
 	FileOnPathRename   *ebpf.Program `ebpf:"file_on_path_rename"`
 	FileOnPathSymlink  *ebpf.Program `ebpf:"file_on_path_symlink"`
 	FileOnReturn       *ebpf.Program `ebpf:"file_on_return"`
+	FileOnSubmit       *ebpf.Program `ebpf:"file_on_submit"`
+	FileOnSubmitted    *ebpf.Program `ebpf:"file_on_submitted"`
 	FileOnSysExit      *ebpf.Program `ebpf:"file_on_sys_exit"`
 	FileOnTransfer     *ebpf.Program `ebpf:"file_on_transfer"`
 }
@@ -519,6 +525,8 @@ func (p *filePrograms) Close() error {
 		p.FileOnPathRename,
 		p.FileOnPathSymlink,
 		p.FileOnReturn,
+		p.FileOnSubmit,
+		p.FileOnSubmitted,
 		p.FileOnSysExit,
 		p.FileOnTransfer,
 	)

@@ -142,6 +142,14 @@ type proof struct {
 	opened bool
 	// memory is what an argument points to, kept alive.
 	memory []byte
+	// prepare makes what the arguments stand for, nil where there is nothing to make.
+	prepare func() (prepared, error)
+}
+
+// prepared is what a proof is made with: its arguments, and what takes back what was made for them.
+type prepared struct {
+	arguments [5]uintptr
+	end       func() error
 }
 
 // trampolines is how a probe follows the trampoline plan.
@@ -215,12 +223,12 @@ func (p *loadedProbe) hooksOf(kernel *btf.Spec, entered func(int) bool) (functio
 			}
 			continue
 		}
-		if t.optional {
-			continue
-		}
 		found, err := entriesOf(kernel, t.calls)
 		if err != nil {
 			return nil, nil, err
+		}
+		if len(found) == 0 && t.optional {
+			continue
 		}
 		if len(found) == 0 {
 			return nil, nil, fmt.Errorf("the kernel has neither %s nor entries of %s", strings.Join(t.functions, ", "), strings.Join(t.calls, ", "))
@@ -522,7 +530,7 @@ const hookTargets = 64
 var errUnseen = errors.New("attached, but not reached")
 
 // make makes the call and looks whether the program of a cookie has met it.
-func (c *proof) make(token uint64, proofs *ebpf.Variable, cookie int) error {
+func (c *proof) make(token uint64, proofs *ebpf.Variable, cookie int) (err error) {
 	var met [hookTargets]uint64
 	if err := proofs.Set(met); err != nil {
 		return fmt.Errorf("clearing the proofs: %w", err)
@@ -535,6 +543,17 @@ func (c *proof) make(token uint64, proofs *ebpf.Variable, cookie int) error {
 		}
 		defer unix.Close(fd) //nolint:errcheck // it is only read
 		a[0] = uintptr(fd)
+	}
+	if c.prepare != nil {
+		made, err := c.prepare()
+		if errors.Is(err, unix.ENOSYS) {
+			return nil // the kernel has no such call
+		}
+		if err != nil {
+			return fmt.Errorf("%w, since there is nothing to make the call with: %w", errUnseen, err)
+		}
+		defer func() { err = errors.Join(err, made.end()) }()
+		a = made.arguments
 	}
 	result, _, errno := unix.Syscall6(c.number, a[0], a[1], a[2], a[3], a[4], uintptr(token))
 	if errno == unix.ENOSYS {

@@ -247,9 +247,42 @@ func submitCode32(path string) (*code32, []byte) {
 func TestKernelTransferSubmit32(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)
-	if w.follows("file", PlanTrampoline) {
-		t.Skip("nothing hangs on io_submit under the plan trampoline")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	helper := w.run(helperRun{action: "submit 32", args: []string{filepath.Join(dir, "a")}})
+	w.await(1, of[*event.ProcessExit](int(helper.pid)))
+	// By the trampoline plan what came of it is known: it goes through the kernel's cache.
+	want := map[string]event.FileIO{"a": {Written: 150, Writes: 1, Asked: w.follows("file", PlanTracepoint)}}
+	if diff := cmp.Diff(want, w.moved(helper.pid, dir)); diff != "" {
+		t.Errorf("what was written (-want +got):\n%s", diff)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || len(got) != 150 {
+		t.Errorf("the file has %d bytes (%v), want 150", len(got), err)
+	}
+}
+
+// TestKernelTransferSubmitUnreached: where the compiler has made the functions that do io_submit(2) parts of others, programs
+// hang on its entries, and where these share a name in the kernel's types the probe follows the plan tracepoint. Either way
+// what is asked for is counted.
+func TestKernelTransferSubmitUnreached(t *testing.T) {
+	requireKernel(t)
+	w := startWatchDegraded(t, func() (*Tracer, error) {
+		tracer, err := newTracer(testConfig())
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range tracer.probes {
+			for i := range p.trampolines.targets {
+				if target := &p.trampolines.targets[i]; target.program == "file_on_submitted" {
+					// Nobody calls it here, and it has as many arguments.
+					target.functions = []string{"vfs_dedupe_file_range_one"}
+				}
+			}
+		}
+		return tracer, tracer.open()
+	})
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -260,8 +293,10 @@ func TestKernelTransferSubmit32(t *testing.T) {
 	if diff := cmp.Diff(want, w.moved(helper.pid, dir)); diff != "" {
 		t.Errorf("what was written (-want +got):\n%s", diff)
 	}
-	if got, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || len(got) != 150 {
-		t.Errorf("the file has %d bytes (%v), want 150", len(got), err)
+	for _, p := range w.tracer.Probes() {
+		if p.Name == "file" {
+			t.Logf("it follows the plan %s: %s", p.Plan, p.Fallback)
+		}
 	}
 }
 
@@ -336,10 +371,9 @@ func TestKernelTransfers(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, c.name, "filled"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if c.name == "io_submit" && w.follows("file", PlanTrampoline) {
-			continue // nothing hangs there
-		}
 		for name, io := range c.want {
+			// By the trampoline plan what came of it is known: it goes through the kernel's cache.
+			io.Asked = io.Asked && w.follows("file", PlanTracepoint)
 			want[c.name+"/"+name] = io
 		}
 	}

@@ -423,7 +423,7 @@ const (
 	FileWrites Key = "watchglass.file.io.writes"
 	// FileMapped is true when the process mapped the file into memory: what goes through that is not counted.
 	FileMapped Key = "watchglass.file.io.mapped"
-	// FileIOAsked is true when some of it went through io_submit(2): it is counted by what was asked for, the caller's word.
+	// FileIOAsked is true when some of it went through io_submit(2) and is counted by what was asked for, the caller's word.
 	FileIOAsked Key = "watchglass.file.io.asked"
 	// FileStillOpen is true when the process had the file still open, as far as is known.
 	FileStillOpen Key = "watchglass.file.io.open"

@@ -24,8 +24,8 @@ type FileIO struct {
 	Read, Written, Reads, Writes uint64
 	// Mapped is true when the process mapped the file into memory: what goes through that is not counted.
 	Mapped bool
-	// Asked is true when some of it went through io_submit(2), which is counted by what was asked for, the caller's word,
-	// but for reads beyond the file's end; under the plan trampoline it is not counted at all.
+	// Asked is true when some of it went through io_submit(2) and is counted by what was asked for, the caller's word, but for
+	// reads beyond the file's end: all of it under the plan tracepoint, under trampoline what the kernel did not do at once.
 	Asked bool
 	// Open is true when the process had the file still open, as far as is known.
 	Open bool

@@ -194,7 +194,7 @@ func Attributes() []AttributeInfo {
 		{FileReads, ValueInt, "By how many calls that read any."},
 		{FileWrites, ValueInt, "By how many calls that wrote any."},
 		{FileMapped, ValueBool, "True when the process mapped the file into memory: what goes through that is not counted."},
-		{FileIOAsked, ValueBool, "True when some of it went through io_submit(2): it is counted by what was asked for, the caller's word."},
+		{FileIOAsked, ValueBool, "True when some of it went through io_submit(2) and is counted by what was asked for, the caller's word."},
 		{FileStillOpen, ValueBool, "True when the process had the file still open, as far as is known."},
 		{FileRaced, ValueBool, "True when another thread has likely put the file in the place of the one that was opened."},
 		{FileTargetPath, ValueString, "The second path of an operation: the new name of a rename or hard link, the text of a symlink."},

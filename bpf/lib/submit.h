@@ -2,12 +2,13 @@
 /*
  * What io_submit(2) has taken on of reads and writes.
  *
- * Owns reading the requests, which are in the caller's memory: what is counted of them is what they ask for, the caller's word,
- * and marked so. It must not count by itself: that is lib/transfer.h's.
+ * Owns reading the requests: in the caller's memory where the call returns, so that what is counted of them is what they ask
+ * for, the caller's word, and marked so; in the kernel's copy where a program hangs on what does one. It must not count by
+ * itself: that is lib/transfer.h's.
  *
  * Why not what came of it: the kernel has no tracepoint there, a program may take its results out of memory that it shares with
- * the kernel, without any call, and they come often in no task of its own. Why not under the trampoline plan: the types of Linux
- * 6.1 name each of the call's entries twice, and then nothing hangs on one.
+ * the kernel, without any call, and they come often in no task of its own. What the kernel does at once, as it does what goes
+ * through its cache, is done when its function returns: then what came of it is known there.
  */
 #ifndef WATCHGLASS_SUBMIT_H
 #define WATCHGLASS_SUBMIT_H
@@ -46,9 +47,13 @@ struct aio_request {
 	__s64 offset;
 };
 
-/* aio_batch is a call: where the caller has its requests' addresses, and the one that is looked at. */
+/*
+ * aio_batch is a call: where the caller has its requests' addresses, and the one that is looked at; or a single request: where
+ * the kernel's copy is, and what the kernel knows of it.
+ */
 struct aio_batch {
 	__u64 requests;
+	__u64 taken;
 	/* Whether addresses have 32 bits; how many parts of memory may yet be looked at; which of the requests is looked at. */
 	__u32 narrow;
 	__u32 parts;
@@ -119,19 +124,36 @@ static __always_inline __u64 aio_readable(struct file *file, __s64 offset, __u64
 	return size < (__u64)left ? size : (__u64)left;
 }
 
-/* aio_asks says whether the request that is looked at moves bytes, and prepares the room for what counts them. */
+/* aio_reads says whether a request reads, aio_writes whether it writes. */
+static __always_inline bool aio_reads(const struct aio_request *request)
+{
+	return request->opcode == AIO_PREAD || request->opcode == AIO_PREADV;
+}
+
+static __always_inline bool aio_writes(const struct aio_request *request)
+{
+	return request->opcode == AIO_PWRITE || request->opcode == AIO_PWRITEV;
+}
+
+/* aio_room prepares the room for what counts that the request which is looked at moved so many bytes. */
+static __always_inline void aio_room(const struct aio_batch *batch, struct transfer_room *room,
+				     __u64 size)
+{
+	bool reads = aio_reads(&batch->request);
+
+	room->descriptor = batch->request.descriptor;
+	room->read = reads ? size : 0;
+	room->written = reads ? 0 : size;
+}
+
+/* aio_asks says whether the request that is looked at asks for bytes of the room's file, and prepares the room for how many. */
 static __always_inline bool aio_asks(struct aio_batch *batch, struct transfer_room *room)
 {
 	const struct aio_request *request = &batch->request;
 	__u32 opcode = request->opcode;
-	bool reads = opcode == AIO_PREAD || opcode == AIO_PREADV;
 	__u64 size = request->size;
 
-	if (!reads && opcode != AIO_PWRITE && opcode != AIO_PWRITEV)
-		return false;
-	room->file = descriptor_file(request->descriptor);
-	if (!room->file)
-		return false;
+	room->marks = TRANSFER_ASKED;
 	if (opcode == AIO_PREADV || opcode == AIO_PWRITEV) {
 		if (!aio_parts(batch))
 			event_lose(room->sandbox, FILE_USE);
@@ -139,11 +161,9 @@ static __always_inline bool aio_asks(struct aio_batch *batch, struct transfer_ro
 	}
 	if (size > AIO_MOST)
 		size = AIO_MOST;
-	if (reads)
+	if (aio_reads(request))
 		size = aio_readable(room->file, request->offset, size);
-	room->descriptor = request->descriptor;
-	room->read = reads ? size : 0;
-	room->written = reads ? 0 : size;
+	aio_room(batch, room, size);
 	return size;
 }
 
@@ -167,7 +187,39 @@ __noinline int aio_look(void)
 		event_lose(room->sandbox, FILE_USE);
 		return 0;
 	}
-	return aio_asks(batch, room);
+	if (!aio_reads(&batch->request) && !aio_writes(&batch->request))
+		return 0;
+	room->file = descriptor_file(batch->request.descriptor);
+	return room->file && aio_asks(batch, room);
+}
+
+/*
+ * aio_look_taken reads the kernel's copy of one request that it has begun with. 1 means that there is something to count: what
+ * came of it where it is done, where it is still to come what is asked for.
+ */
+__noinline int aio_look_taken(void)
+{
+	struct transfer_room *room = transfer_room();
+	struct aio_batch *batch = aio_batch();
+	struct aio_kiocb *taken;
+	__s64 moved;
+
+	if (!room || !batch)
+		return 0;
+	taken = (struct aio_kiocb *)batch->taken;
+	room->file = BPF_CORE_READ(taken, ki_filp);
+	if (!room->file ||
+	    bpf_probe_read_kernel(&batch->request, sizeof(batch->request), (void *)batch->requests))
+		return 0;
+	/* One reference is the function's that submits, the other that of what is to come. */
+	if (BPF_CORE_READ(taken, ki_refcnt.refs.counter) > 1)
+		return aio_asks(batch, room);
+	moved = BPF_CORE_READ(taken, ki_res.res);
+	if (moved <= 0)
+		return 0;
+	room->marks = 0;
+	aio_room(batch, room, moved);
+	return 1;
 }
 
 /* aio_step counts one of the requests. */
@@ -195,7 +247,6 @@ static __always_inline void aio_report(__u64 sandbox, __u64 requests, __u64 coun
 	if (!room || !batch)
 		return;
 	room->sandbox = sandbox;
-	room->marks = TRANSFER_ASKED;
 	batch->requests = requests;
 	batch->narrow = narrow;
 	batch->parts = AIO_PARTS;
@@ -204,6 +255,26 @@ static __always_inline void aio_report(__u64 sandbox, __u64 requests, __u64 coun
 		count = AIO_BATCH;
 	}
 	bpf_loop((__u32)count, aio_step, NULL, 0);
+}
+
+/*
+ * aio_report_taken counts one request that the kernel has begun with: what the kernel knows of it, and its copy of what was
+ * asked.
+ */
+static __always_inline void aio_report_taken(__u64 sandbox, __u64 taken, __u64 request, bool narrow)
+{
+	struct transfer_room *room = transfer_room();
+	struct aio_batch *batch = aio_batch();
+
+	if (!room || !batch)
+		return;
+	room->sandbox = sandbox;
+	batch->taken = taken;
+	batch->requests = request;
+	batch->narrow = narrow;
+	batch->parts = AIO_PARTS;
+	if (aio_look_taken())
+		transfer_add();
 }
 
 #endif

@@ -14,10 +14,10 @@
  * Only regular files and block devices: what goes through sockets is told by flows; pipes and terminals
  * have no place to look for what went through.
  *
- * Misses: what came of io_submit(2), of which what was asked for is counted, and marked so, under the tracepoint plan alone;
- * what goes through mappings, of which only that there was one is told. The close of a descriptor by another process that
- * shares it, and beyond TRANSFER_RANGE at once, is not seen: such a file is told when it is idle, when its number is used
- * again, or when the process ends. Nor is that by an exec, at which user space has everything told.
+ * Misses: what came of io_submit(2), where the kernel does not do it at once or nothing hangs on what does: then what was asked
+ * for is counted, and marked so; what goes through mappings, of which only that there was one is told. The close of a
+ * descriptor by another process that shares it, and beyond TRANSFER_RANGE at once, is not seen: such a file is told when it is
+ * idle, when its number is used again, or when the process ends. Nor is that by an exec, at which user space has everything told.
  */
 #ifndef WATCHGLASS_TRANSFER_H
 #define WATCHGLASS_TRANSFER_H
@@ -46,7 +46,7 @@ enum transfer_marks {
 	TRANSFER_MAPPED = 1,
 	/* Some of it went through io_uring. */
 	TRANSFER_URING = 2,
-	/* Some of it is what io_submit(2) asked for, the caller's word. */
+	/* Some of it is what io_submit(2) asked for and has not come yet, as far as is known: the caller's word. */
 	TRANSFER_ASKED = 4,
 };
 
