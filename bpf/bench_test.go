@@ -711,11 +711,7 @@ const unrecordedInstructions = 100_000
 // one limit.
 func TestKernelInstructions(t *testing.T) {
 	requireKernel(t)
-	tracer, err := Open(testConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tracer.Close()
+	tracer := startWatch(t).tracer
 	kernel := kernelVersion(t)
 	recorded := readInstructions(t)
 	got := map[string]uint32{}

@@ -37,9 +37,7 @@ func ofProcess(pid uint32, readings ...SyscallCounts) (calls, failed map[string]
 // TestKernelSyscallProcesses: calls are told by process, and what is told of processes is part of the sandbox's sum.
 func TestKernelSyscallProcesses(t *testing.T) {
 	requireKernel(t)
-	cfg := testConfig()
-	cfg.SyscallCounts = CountOn
-	w := startWatchWith(t, cfg)
+	w := startWatchShared(t, shared.counts)
 	var pids []uint32
 	var readings []SyscallCounts
 	for range 2 {
@@ -75,9 +73,7 @@ func TestKernelSyscallProcesses(t *testing.T) {
 // TestKernelSyscallProcessesFull: processes that find no room are counted with their sandbox, exactly.
 func TestKernelSyscallProcessesFull(t *testing.T) {
 	requireKernel(t)
-	cfg := testConfig()
-	cfg.SyscallCounts = CountOn
-	w := startWatchWith(t, cfg)
+	w := startWatchWith(t, countCalls())
 	processes := w.tracer.calls.processes
 	for i := range 2 * processes.MaxEntries() {
 		// No process has such an id, nor is there such a sandbox.

@@ -72,9 +72,15 @@ type watch struct {
 // what is told of their own sandboxes, and leave the tracer as it was. Others have one of their own, by startWatchOwn.
 func startWatch(t *testing.T) *watch {
 	t.Helper()
-	w := &watch{t: t, cgroup: scratchCgroup(t), late: shared.late}
-	w.tracer = shared.take(t)
-	w.begin(shared.give)
+	return startWatchShared(t, shared.usual)
+}
+
+// startWatchShared is startWatch with another of the tracers that tests share.
+func startWatchShared(t *testing.T, tracer *sharedTracer) *watch {
+	t.Helper()
+	w := &watch{t: t, cgroup: scratchCgroup(t), late: tracer.late}
+	w.tracer = tracer.take(t)
+	w.begin(tracer.give)
 	w.wantAttached()
 	return w
 }

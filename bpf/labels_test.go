@@ -35,7 +35,7 @@ func doubts(t *testing.T, tracer *Tracer) uint64 {
 // TestKernelLabelsListing has a process that is not labelled yet make children while its cgroup becomes watched.
 func TestKernelLabelsListing(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
+	w := startWatch(t)
 	if got := doubts(t, w.tracer); got != 0 {
 		t.Errorf("there are doubts when all is listed: %#x", got)
 	}
@@ -94,7 +94,7 @@ const (
 // passed then.
 func TestKernelLabelsForks(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
+	w := startWatch(t)
 	fillPIDs(t, forkFillers)
 	for round := range forkRounds {
 		cgroup := scratchCgroup(t)
@@ -308,7 +308,7 @@ func (w *watch) missed(sandbox uint64, pids []int) (untold, unended []int) {
 // looked up any more for want of it.
 func TestKernelLabelsRetried(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
+	w := startWatch(t)
 	p, _ := w.tracer.doubter()
 	labels := p.collection.Maps["labels"]
 	inside, _ := shellIn(t, w.cgroup)

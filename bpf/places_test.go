@@ -212,19 +212,25 @@ func packetRuns(t *testing.T, tracer *Tracer) func() uint64 {
 	}
 }
 
-// lingerNot has packet programs leave the root cgroup as soon as nobody needs them there.
-func lingerNot(tracer *Tracer) {
-	tracer.places.mu.Lock()
-	defer tracer.places.mu.Unlock()
-	tracer.places.linger = 0
+// lingerNot has packet programs leave the root cgroup as soon as nobody needs them there, until the test ends.
+func lingerNot(t *testing.T, tracer *Tracer) {
+	t.Helper()
+	set := func(linger time.Duration) {
+		tracer.places.mu.Lock()
+		defer tracer.places.mu.Unlock()
+		tracer.places.linger = linger
+	}
+	set(0)
+	t.Cleanup(func() { set(placesLinger) })
 }
 
 // TestKernelPlaces checks that packets run programs where sandboxes are and nowhere else, and are told once: beside
 // sandboxes, in nested ones in both orders of being watched, and in those that are no longer watched.
 func TestKernelPlaces(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
-	lingerNot(w.tracer)
+	w := startWatch(t)
+	lingerNot(t, w.tracer)
+	awaitRoot(t, w.tracer, false)
 	runs := packetRuns(t, w.tracer)
 	stranger := startSpeaker(t, scratchCgroup(t))
 	stranger.tell("ask", "stranger.example.com")
@@ -279,8 +285,9 @@ func TestKernelPlaces(t *testing.T) {
 // TestKernelPlacesAround watches a sandbox around one that is watched already: each packet is told once.
 func TestKernelPlacesAround(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
-	lingerNot(w.tracer)
+	w := startWatch(t)
+	lingerNot(t, w.tracer)
+	awaitRoot(t, w.tracer, false)
 	outer := scratchCgroup(t)
 	inner := makeCgroup(t, filepath.Join(outer, "inner"))
 	for _, dir := range []string{inner, outer} {
@@ -334,8 +341,9 @@ func (w *watch) packetProbe() event.ProbeStats {
 // is told, by programs at the root cgroup, which go when they do.
 func TestKernelPlacesStray(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
-	lingerNot(w.tracer)
+	w := startWatch(t)
+	lingerNot(t, w.tracer)
+	awaitRoot(t, w.tracer, false)
 	outside := scratchCgroup(t)
 
 	stray := startSpeaker(t, w.cgroup)
@@ -383,7 +391,7 @@ func TestKernelPlacesStray(t *testing.T) {
 // beginning.
 func TestKernelPlacesUnseen(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
+	w := startWatch(t)
 	outside := scratchCgroup(t)
 	// As a tracer that does not come to it.
 	w.tracer.places.mu.Lock()
@@ -405,11 +413,18 @@ func TestKernelPlacesUnseen(t *testing.T) {
 // already, and when the kernel refuses.
 func TestKernelPlacesFull(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
-	lingerNot(w.tracer)
+	w := startWatch(t)
+	lingerNot(t, w.tracer)
+	awaitRoot(t, w.tracer, false)
 	refusing := scratchCgroup(t)
 	hangMany(t, refusing)
 	many := scratchCgroup(t)
+	most := func(n int) {
+		w.tracer.places.mu.Lock()
+		defer w.tracer.places.mu.Unlock()
+		w.tracer.places.max = n
+	}
+	defer most(placesMax)
 	for _, c := range []struct {
 		name, dir, reason string
 		max               int
@@ -417,7 +432,7 @@ func TestKernelPlacesFull(t *testing.T) {
 		{"refused", refusing, "argument list too long", placesMax},
 		{"full", many, errPlacesFull.Error(), 1},
 	} {
-		w.tracer.places.max = c.max
+		most(c.max)
 		id := cgroupID(t, c.dir)
 		if err := w.tracer.Track(id); err != nil {
 			t.Fatal(err)
@@ -443,8 +458,9 @@ func TestKernelPlacesFull(t *testing.T) {
 // TestKernelPlacesAtRoot checks that the root cgroup has no place, as a sandbox itself.
 func TestKernelPlacesAtRoot(t *testing.T) {
 	requireKernel(t)
-	w := startWatchOwn(t)
-	lingerNot(w.tracer)
+	w := startWatch(t)
+	lingerNot(t, w.tracer)
+	awaitRoot(t, w.tracer, false)
 	id := cgroupID(t, w.tracer.mount)
 	// Not watched: what the machine does would be told.
 	w.tracer.places.add(id, w.tracer.mount)
@@ -670,7 +686,7 @@ func TestKernelPlacesPinnedAtRoot(t *testing.T) {
 		t.Errorf("%d places, at the root cgroup: %v; want both until it lingered", places, root)
 	}
 	ask()
-	lingerNot(tracer)
+	lingerNot(t, tracer)
 	r = told.read(t, tracer)
 	awaitRoot(t, tracer, false)
 	ask()
@@ -686,7 +702,7 @@ func TestKernelPlacesPinnedAtRoot(t *testing.T) {
 	asked++
 	ask()
 	tracer = openPinned(t, pinned(dir), event.PinningAdopted)
-	lingerNot(tracer)
+	lingerNot(t, tracer)
 	r = told.read(t, tracer)
 	ask()
 	told.once(t, asked)

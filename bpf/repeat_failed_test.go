@@ -43,7 +43,7 @@ func helperFailSlowly(args []string) (string, error) {
 // they have in common, and each is marked as the caller's word where it is.
 func TestKernelFailedOpens(t *testing.T) {
 	requireKernel(t)
-	w := startWatchWith(t, watchSecrets())
+	w := startWatchShared(t, shared.secrets)
 	dir := makeFiles(t)
 	deep := strings.Repeat("/deep", 60)
 	missing := map[string]struct {
@@ -117,7 +117,7 @@ func (w *watch) addsUp(kind event.Kind) {
 // TestKernelFailedOpensTurn has one path stop and begin to exist: what is counted as one that failed is not one that succeeded.
 func TestKernelFailedOpensTurn(t *testing.T) {
 	requireKernel(t)
-	w := startWatchWith(t, watchSecrets())
+	w := startWatchShared(t, shared.secrets)
 	path := t.TempDir() + "/now and then"
 	const rounds, times = 3, 400
 	helper := w.run(helperRun{action: "fail and open", args: []string{path, fmt.Sprint(rounds), fmt.Sprint(times)}})

@@ -36,7 +36,7 @@ func (w *watch) opensOf(pid uint32, path string) (opens uint64, events int) {
 // none is lost.
 func TestKernelFileRepeats(t *testing.T) {
 	requireKernel(t)
-	w := startWatchWith(t, watchSecrets())
+	w := startWatchShared(t, shared.secrets)
 	dir := makeFiles(t)
 	const times = 3000
 	for _, c := range []struct {
@@ -76,7 +76,7 @@ func TestKernelFileRepeats(t *testing.T) {
 // TestKernelFileRepeatsRenamed has a file that is opened again and again become a watched one by its name alone.
 func TestKernelFileRepeatsRenamed(t *testing.T) {
 	requireKernel(t)
-	w := startWatchWith(t, watchSecrets())
+	w := startWatchShared(t, shared.secrets)
 	dir := makeFiles(t)
 	if err := os.Remove(dir + "/secret"); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -11,12 +12,16 @@ import (
 	"testing"
 )
 
-// shared is the tracer of the tests that look at their own sandbox alone. Tests have nothing in common but the package.
-var shared sharedTracer
+// shared is the tracers of the tests that look at their own sandbox alone, by what these ask of the configuration. Tests have
+// nothing in common but the package.
+var shared = struct{ usual, secrets, counts *sharedTracer }{
+	usual: &sharedTracer{config: testConfig}, secrets: &sharedTracer{config: watchSecrets}, counts: &sharedTracer{config: countCalls},
+}
 
-// sharedTracer is one running tracer that tests use by turns: in an emulated machine opening one and closing it takes longer
-// than most tests. It is opened when one needs it, and stays open beside tracers that tests open for themselves.
+// sharedTracer is one tracer that tests use by turns: in an emulated machine opening one and closing it takes longer than most
+// tests. It is opened when one needs it, and stays open beside tracers that tests open for themselves.
 type sharedTracer struct {
+	config func() Config
 	tracer *Tracer
 	// user is the test that is at work with it, "" between tests.
 	user string
@@ -27,8 +32,8 @@ type sharedTracer struct {
 // TestMain closes what the tests shared.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if err := shared.close(); err != nil {
-		fmt.Fprintln(os.Stderr, "the tracer that the tests shared:", err)
+	if err := closeShared(); err != nil {
+		fmt.Fprintln(os.Stderr, "a tracer that tests shared:", err)
 		code = max(code, 1)
 	}
 	os.Exit(code)
@@ -41,7 +46,7 @@ func (s *sharedTracer) take(t *testing.T) *Tracer {
 		t.Fatalf("%s is at work with the shared tracer: a test watches by it once", s.user)
 	}
 	if s.tracer == nil {
-		tracer, err := Open(testConfig())
+		tracer, err := Open(s.config())
 		if err != nil {
 			t.Fatalf("opening the tracer: %v", err)
 		}
@@ -94,10 +99,14 @@ func (s *sharedTracer) close() error {
 	return tracer.Close()
 }
 
+func closeShared() error {
+	return errors.Join(shared.usual.close(), shared.secrets.close(), shared.counts.close())
+}
+
 // beAlone has no tracer be open but what the test opens: it looks at all that is attached on the machine.
 func beAlone(tb testing.TB) {
 	tb.Helper()
-	if err := shared.close(); err != nil {
+	if err := closeShared(); err != nil {
 		tb.Fatal(err)
 	}
 }

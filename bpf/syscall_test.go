@@ -57,11 +57,16 @@ func countOf(counts []event.Count, name string) int64 {
 	return 0
 }
 
-func TestKernelSyscallCounts(t *testing.T) {
-	requireKernel(t)
+// countCalls is the configuration of a tracer that counts system calls, whatever plan it follows.
+func countCalls() Config {
 	cfg := testConfig()
 	cfg.SyscallCounts = CountOn
-	w := startWatchWith(t, cfg)
+	return cfg
+}
+
+func TestKernelSyscallCounts(t *testing.T) {
+	requireKernel(t)
+	w := startWatchShared(t, shared.counts)
 	w.run(helperRun{action: "calls", outside: true})
 	w.run(helperRun{action: "calls"})
 	w.run(helperRun{action: "calls 32", args: []string{t.TempDir()}})
@@ -91,9 +96,7 @@ func TestKernelSyscallCounts(t *testing.T) {
 
 func TestKernelSyscallForget(t *testing.T) {
 	requireKernel(t)
-	cfg := testConfig()
-	cfg.SyscallCounts = CountOn
-	w := startWatchWith(t, cfg)
+	w := startWatchShared(t, shared.counts)
 	w.run(helperRun{action: "calls"})
 	if err := w.tracer.Untrack(w.id); err != nil {
 		t.Fatal(err)
