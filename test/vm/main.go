@@ -6,8 +6,8 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN] [-run REGEXP] [-shares N] PACKAGE...
-//	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN] PACKAGE...
+//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-shares N] PACKAGE...
+//	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN,…] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
 package main
@@ -41,15 +41,15 @@ func main() {
 	run := flag.String("run", "^TestKernel", "which tests")
 	bench := flag.String("bench", "", "which benchmarks to run, once each, in place of tests")
 	counted := flag.Bool("counted", false, "have the machines' clock count instructions: what is measured by it is the same each time, whatever else the host does")
-	plan := flag.String("plan", "tracepoint", "which hook plan the probes are to follow: tracepoint, trampoline, or auto to let them choose")
-	shares := flag.Int("shares", 1, "on how many machines of each kernel the tests are run, each a share of them: a machine waits most of its time, under the trampoline plan above all")
+	plans := flag.String("plan", "tracepoint", "comma-separated hook plans that the probes are to follow, on a machine for each: tracepoint, trampoline, or auto to let them choose")
+	shares := flag.Int("shares", 1, "on how many machines of each kernel and plan the tests are run, each a share of them")
 	verbose := flag.Bool("v", false, "show what each test says")
 	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{
-		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, bench: *bench, plan: *plan, shares: *shares,
+		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares,
 		counted: *counted, verbose: *verbose, cache: *cache, packages: flag.Args(),
 	}
 	if err := matrix(ctx, o); err != nil {
@@ -63,7 +63,7 @@ type options struct {
 	kernels  []string
 	run      string
 	bench    string
-	plan     string
+	plans    []string
 	shares   int
 	counted  bool
 	verbose  bool
@@ -98,45 +98,60 @@ func matrix(ctx context.Context, o options) error {
 	if err := fill(ctx, root, &o, packages); err != nil {
 		return fmt.Errorf("packing the initramfs: %w", err)
 	}
-	// A machine takes one processor: as many run at a time. Those that share the tests wait half of the time.
+	machines, failed := o.machines(ctx, work, packages)
+	// A machine takes one processor, and waits for part of its time: twice as many run at a time.
 	var (
-		wait   sync.WaitGroup
-		rooms  = make(chan struct{}, runtime.NumCPU()*min(o.shares, 2))
-		failed = make([]error, len(o.kernels)*o.shares)
-		out    = &console{to: os.Stdout}
+		wait  sync.WaitGroup
+		rooms = make(chan struct{}, 2*runtime.NumCPU())
+		out   = &console{to: os.Stdout}
+		errs  = make([]error, len(machines))
 	)
-	for i, series := range o.kernels {
+	for i, m := range machines {
+		m.emulator, m.out = emulator, out
+		wait.Go(func() {
+			rooms <- struct{}{}
+			defer func() { <-rooms }()
+			start, verdict := time.Now(), "ok"
+			worked, err := boot(ctx, m)
+			if err != nil {
+				verdict, errs[i] = "FAIL", fmt.Errorf("kernel %s (%s): %w", m.name, m.kernel.name, err)
+			}
+			out.print(fmt.Sprintf("%s\tkernel %s (%s)\tplan %s\t%.1fs, of which %.1fs at work",
+				verdict, m.name, m.kernel.name, m.plan, time.Since(start).Seconds(), worked.Seconds()))
+		})
+	}
+	wait.Wait()
+	return errors.Join(append(errs, failed)...)
+}
+
+// machines is what is to be booted, and why it is not all.
+func (o *options) machines(ctx context.Context, work string, packages *archive) (machines []machine, failed error) {
+	for _, series := range o.kernels {
 		booted, err := packages.kernel(ctx, series)
 		if err != nil {
-			failed[i*o.shares] = fmt.Errorf("kernel %s: %w", series, err)
+			failed = errors.Join(failed, fmt.Errorf("kernel %s: %w", series, err))
 			continue
 		}
 		initramfs := filepath.Join(work, "initramfs-"+series)
-		if err := pack(ctx, root, booted.modules, initramfs); err != nil {
-			failed[i*o.shares] = fmt.Errorf("packing the initramfs of kernel %s: %w", series, err)
+		if err := pack(ctx, filepath.Join(work, "root"), booted.modules, initramfs); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("packing the initramfs of kernel %s: %w", series, err))
 			continue
 		}
-		for share := range o.shares {
-			m := machine{
-				emulator: emulator, image: booted.image, initramfs: initramfs, counted: o.counted, name: machineName(o.arch, series), out: out,
-			}
-			if o.shares > 1 {
-				m.share = fmt.Sprintf("%d/%d", share+1, o.shares)
-				m.name += " " + m.share
-			}
-			wait.Go(func() {
-				rooms <- struct{}{}
-				defer func() { <-rooms }()
-				start, verdict := time.Now(), "ok"
-				if err := boot(ctx, m); err != nil {
-					verdict, failed[i*o.shares+share] = "FAIL", fmt.Errorf("kernel %s (%s): %w", m.name, booted.name, err)
+		for _, plan := range o.plans {
+			for share := range o.shares {
+				m := machine{kernel: booted, initramfs: initramfs, plan: plan, counted: o.counted, name: machineName(o.arch, series)}
+				if len(o.plans) > 1 {
+					m.name += " " + plan
 				}
-				out.print(fmt.Sprintf("%s\tkernel %s (%s)\t%s\t%.1fs", verdict, m.name, booted.name, "plan "+o.plan, time.Since(start).Seconds()))
-			})
+				if o.shares > 1 {
+					m.share = fmt.Sprintf("%d/%d", share+1, o.shares)
+					m.name += " " + m.share
+				}
+				machines = append(machines, m)
+			}
 		}
 	}
-	wait.Wait()
-	return errors.Join(failed...)
+	return machines, failed
 }
 
 // console is where machines that run at the same time write to, line by line.
@@ -153,8 +168,11 @@ func (c *console) print(line string) {
 
 // machine is what is booted, and where what it says goes, behind its name.
 type machine struct {
-	emulator               []string
-	image, initramfs, name string
+	emulator        []string
+	kernel          *kernel
+	initramfs, name string
+	// plan is the hook plan that the probes are to follow.
+	plan string
 	// share is which of the tests it runs, "2/3" for the second third; "" for all.
 	share string
 	// counted is whether its clock counts instructions.
@@ -215,10 +233,7 @@ func fill(ctx context.Context, root string, o *options, packages *archive) error
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, "tests", "args"), []byte(testArguments(o)), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(root, "tests", "plan"), []byte(o.plan), 0o644)
+	return os.WriteFile(filepath.Join(root, "tests", "args"), []byte(testArguments(o)), 0o644)
 }
 
 // pack builds the initramfs of one kernel: the root, and the kernel's modules.
@@ -300,36 +315,39 @@ func build(ctx context.Context, arch, name string, args ...string) error {
 	return nil
 }
 
-// boot runs one machine, copies what it says and returns an error unless its verdict is 0.
-func boot(ctx context.Context, m machine) error {
+// boot runs one machine, copies what it says and returns the processor time that it took, and an error unless its verdict is 0.
+func boot(ctx context.Context, m machine) (worked time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, m.emulator[0], m.arguments()...)
 	cmd.Stderr = os.Stderr
 	says, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("starting qemu (Debian: qemu-system-x86, qemu-system-arm): %w", err)
+		return 0, fmt.Errorf("starting qemu (Debian: qemu-system-x86, qemu-system-arm): %w", err)
 	}
 	verdict := follow(says, m)
-	if err := cmd.Wait(); err != nil && ctx.Err() != nil {
-		return fmt.Errorf("the machine did not finish in %s: %w", bootLimit, ctx.Err())
+	err = cmd.Wait()
+	worked = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if err != nil && ctx.Err() != nil {
+		return worked, fmt.Errorf("the machine did not finish in %s: %w", bootLimit, ctx.Err())
 	}
 	switch verdict {
 	case "0":
-		return nil
+		return worked, nil
 	case "":
-		return errors.New("the machine ended without a verdict: it crashed or did not boot")
+		return worked, errors.New("the machine ended without a verdict: it crashed or did not boot")
 	default:
-		return errors.New("tests failed")
+		return worked, errors.New("tests failed")
 	}
 }
 
 // arguments is those of the machine's emulator.
 func (m *machine) arguments() []string {
 	args := slices.Clone(m.emulator[1:])
+	args[len(args)-1] += " watchglass.plan=" + m.plan
 	if m.share != "" {
 		args[len(args)-1] += " watchglass.share=" + m.share
 	}
@@ -345,7 +363,7 @@ func (m *machine) arguments() []string {
 		args = append(args, "-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm")
 	}
 	return append(args, "-accel", "tcg,thread=single", "-smp", processors, "-m", "2048",
-		"-kernel", m.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none")
+		"-kernel", m.kernel.image, "-initrd", m.initramfs, "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none")
 }
 
 // countedArguments is what the kernel of a machine whose clock counts instructions is started with besides. That clock is

@@ -48,10 +48,10 @@ func TestArguments(t *testing.T) {
 		machine       machine
 		want, without string
 	}{
-		{machine{share: "2/3"}, "watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
-		{machine{counted: true}, countedArguments + " -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm -accel tcg,thread=single -smp 1 ", "share"},
+		{machine{plan: "trampoline", share: "2/3"}, "watchglass.plan=trampoline watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
+		{machine{plan: "auto", counted: true}, "watchglass.plan=auto " + countedArguments + " -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm -accel tcg,thread=single -smp 1 ", "share"},
 	} {
-		c.machine.emulator = emulator
+		c.machine.emulator, c.machine.kernel = emulator, &kernel{}
 		got := strings.Join(c.machine.arguments(), " ")
 		if !strings.Contains(got, c.want) || strings.Contains(got, c.without) {
 			t.Errorf("arguments are %q, want %q in them and %q not", got, c.want, c.without)

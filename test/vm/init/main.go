@@ -140,11 +140,11 @@ func runAll() error {
 		return fmt.Errorf("reading the tests' arguments: %w", err)
 	}
 	args := strings.Split(strings.TrimSpace(string(text)), "\n")
-	plan, err := os.ReadFile("/tests/plan")
+	plan, err := readParameter("plan")
 	if err != nil {
-		return fmt.Errorf("reading the hook plan: %w", err)
+		return err
 	}
-	if err := os.Setenv("WATCHGLASS_PLAN", string(plan)); err != nil {
+	if err := os.Setenv("WATCHGLASS_PLAN", plan); err != nil {
 		return err
 	}
 	share, shares, err := readShare()
@@ -168,21 +168,30 @@ func runAll() error {
 	return errors.Join(failed...)
 }
 
-// readShare is which of how many shares of the tests this machine is to run, by the kernel's command line.
+// readShare is which of how many shares of the tests this machine is to run.
 func readShare() (share, shares int, err error) {
+	value, err := readParameter("share")
+	if err != nil || value == "" {
+		return 1, 1, err
+	}
+	if _, err := fmt.Sscanf(value, "%d/%d", &share, &shares); err != nil {
+		return 0, 0, fmt.Errorf("reading the share %q of the tests: %w", value, err)
+	}
+	return share, shares, nil
+}
+
+// readParameter is what the kernel's command line says of the machine, "" for nothing.
+func readParameter(name string) (string, error) {
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
-		return 0, 0, fmt.Errorf("reading which tests to run: %w", err)
+		return "", fmt.Errorf("reading what is to be run: %w", err)
 	}
 	for word := range strings.FieldsSeq(string(line)) {
-		if value, found := strings.CutPrefix(word, "watchglass.share="); found {
-			if _, err := fmt.Sscanf(value, "%d/%d", &share, &shares); err != nil {
-				return 0, 0, fmt.Errorf("reading the share %q of the tests: %w", value, err)
-			}
-			return share, shares, nil
+		if value, found := strings.CutPrefix(word, "watchglass."+name+"="); found {
+			return value, nil
 		}
 	}
-	return 1, 1, nil
+	return "", nil
 }
 
 // ownTests is the arguments with those of the tests that they say that wanted says, by their place.
