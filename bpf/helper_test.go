@@ -354,6 +354,8 @@ func helperActions() map[string]helperAction {
 		"thread moves":       helperThreadMoves,
 		"make files":         helperMakeFiles,
 		"make calls":         helperMakeCalls,
+		"wait in calls":      helperWaitInCalls,
+		"hold returns":       helperHoldReturns,
 
 		"memory":           helperMemory,
 		"memory 32":        helperMemory32,

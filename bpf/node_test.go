@@ -372,7 +372,7 @@ func BenchmarkNode(b *testing.B) {
 	n := nodeMeasured{times: map[string]map[string]nodeTime{"none": nodeTimes(b)}, runs: map[string]map[string][]nodeRun{}}
 	n.watched(b, string(PlanTracepoint), func(cfg *Config) { cfg.Plan = PlanTracepoint })
 	n.times["again"] = nodeTimes(b)
-	if _, _, err := PlanTrampoline.choose(); err == nil {
+	if _, err := PlanTrampoline.choose(); err == nil {
 		n.watched(b, string(PlanTrampoline), func(cfg *Config) { cfg.Plan = PlanTrampoline })
 		n.watched(b, "spared", func(cfg *Config) { cfg.Plan, cfg.FileIO = PlanTrampoline, false })
 	}

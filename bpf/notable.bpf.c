@@ -365,6 +365,18 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 			sizeof(*call) + (size & CALL_TAIL_MASK));
 }
 
+/* call_returned is call_finished where a call's entry returns to the kernel. */
+static __always_inline void call_returned(struct pt_regs *kernel)
+{
+	const struct pt_regs *regs;
+
+	if (hook_unlikely())
+		return;
+	regs = hook_registers();
+	if (!hook_proved(kernel, regs))
+		call_finished(regs, syscall_result(kernel));
+}
+
 /*
  * Reports a finished call of those that the table lists.
  * Why at the exit: the result is known, what strings the call was given is in memory, and one hook costs
@@ -391,14 +403,21 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 SEC("kretprobe.multi")
 int notable_on_return(struct pt_regs *kernel)
 {
-	const struct pt_regs *regs;
+	call_returned(kernel);
+	return 0;
+}
 
-	if (hook_unlikely())
-		return 0;
-	regs = hook_registers();
-	if (hook_proved(kernel, regs))
-		return 0;
-	call_finished(regs, syscall_result(kernel));
+/*
+ * As notable_on_return, in its place, on kernels without CONFIG_FPROBE: a kretprobe on each of the entries. Since 5.15
+ * (pinned links to events), with CONFIG_KPROBE_EVENTS and CONFIG_KRETPROBES.
+ * Misses: calls of one entry beyond the number that it was given room for (returns.go), counted too; on kernels
+ * before 6.7, uncounted, as notable_on_return: those that return on a CPU where a task was preempted while it
+ * changed a BPF map.
+ */
+SEC("kretprobe")
+int notable_on_each_return(struct pt_regs *kernel)
+{
+	call_returned(kernel);
 	return 0;
 }
 

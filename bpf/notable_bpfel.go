@@ -149,38 +149,39 @@ type notableTaskNamespaces struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	notableMapCallRooms         = "call_rooms"
-	notableMapEventCounts       = "event_counts"
-	notableMapEvents            = "events"
-	notableMapHookBusy          = "hook_busy"
-	notableMapMemoryForms       = "memory_forms"
-	notableMapNotableSpecs      = "notable_specs"
-	notableMapSandboxes         = "sandboxes"
-	notableMapScopeChanges      = "scope_changes"
-	notableMapStrayCounts       = "stray_counts"
-	notableMapStrays            = "strays"
-	notableMapSyscallHandlers   = "syscall_handlers"
-	notableMapSyscallScopes     = "syscall_scopes"
-	notableMapUnlabelled        = "unlabelled"
-	notableProgNotableOnReturn  = "notable_on_return"
-	notableProgNotableOnSignal  = "notable_on_signal"
-	notableProgNotableOnSysExit = "notable_on_sys_exit"
-	notableVarAbiCall           = "abi_call"
-	notableVarAbiNotableAbi     = "abi_notable_abi"
-	notableVarAbiNotableFlags   = "abi_notable_flags"
-	notableVarAbiNotableKind    = "abi_notable_kind"
-	notableVarAbiNotableSpec    = "abi_notable_spec"
-	notableVarAbiSignal         = "abi_signal"
-	notableVarAbiTaskNamespaces = "abi_task_namespaces"
-	notableVarEventBudgets      = "event_budgets"
-	notableVarEventKinds        = "event_kinds"
-	notableVarEventLimits       = "event_limits"
-	notableVarEventSlot         = "event_slot"
-	notableVarEventWakeBytes    = "event_wake_bytes"
-	notableVarHookProofs        = "hook_proofs"
-	notableVarHookToken         = "hook_token"
-	notableVarProbeIndex        = "probe_index"
-	notableVarSyscallHandedOn   = "syscall_handed_on"
+	notableMapCallRooms            = "call_rooms"
+	notableMapEventCounts          = "event_counts"
+	notableMapEvents               = "events"
+	notableMapHookBusy             = "hook_busy"
+	notableMapMemoryForms          = "memory_forms"
+	notableMapNotableSpecs         = "notable_specs"
+	notableMapSandboxes            = "sandboxes"
+	notableMapScopeChanges         = "scope_changes"
+	notableMapStrayCounts          = "stray_counts"
+	notableMapStrays               = "strays"
+	notableMapSyscallHandlers      = "syscall_handlers"
+	notableMapSyscallScopes        = "syscall_scopes"
+	notableMapUnlabelled           = "unlabelled"
+	notableProgNotableOnEachReturn = "notable_on_each_return"
+	notableProgNotableOnReturn     = "notable_on_return"
+	notableProgNotableOnSignal     = "notable_on_signal"
+	notableProgNotableOnSysExit    = "notable_on_sys_exit"
+	notableVarAbiCall              = "abi_call"
+	notableVarAbiNotableAbi        = "abi_notable_abi"
+	notableVarAbiNotableFlags      = "abi_notable_flags"
+	notableVarAbiNotableKind       = "abi_notable_kind"
+	notableVarAbiNotableSpec       = "abi_notable_spec"
+	notableVarAbiSignal            = "abi_signal"
+	notableVarAbiTaskNamespaces    = "abi_task_namespaces"
+	notableVarEventBudgets         = "event_budgets"
+	notableVarEventKinds           = "event_kinds"
+	notableVarEventLimits          = "event_limits"
+	notableVarEventSlot            = "event_slot"
+	notableVarEventWakeBytes       = "event_wake_bytes"
+	notableVarHookProofs           = "hook_proofs"
+	notableVarHookToken            = "hook_token"
+	notableVarProbeIndex           = "probe_index"
+	notableVarSyscallHandedOn      = "syscall_handed_on"
 )
 
 // loadNotable returns the embedded CollectionSpec for notable.
@@ -225,9 +226,10 @@ type notableSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableProgramSpecs struct {
-	NotableOnReturn  *ebpf.ProgramSpec `ebpf:"notable_on_return"`
-	NotableOnSignal  *ebpf.ProgramSpec `ebpf:"notable_on_signal"`
-	NotableOnSysExit *ebpf.ProgramSpec `ebpf:"notable_on_sys_exit"`
+	NotableOnEachReturn *ebpf.ProgramSpec `ebpf:"notable_on_each_return"`
+	NotableOnReturn     *ebpf.ProgramSpec `ebpf:"notable_on_return"`
+	NotableOnSignal     *ebpf.ProgramSpec `ebpf:"notable_on_signal"`
+	NotableOnSysExit    *ebpf.ProgramSpec `ebpf:"notable_on_sys_exit"`
 }
 
 // notableMapSpecs contains maps before they are loaded into the kernel.
@@ -350,13 +352,15 @@ type notableVariables struct {
 //
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notablePrograms struct {
-	NotableOnReturn  *ebpf.Program `ebpf:"notable_on_return"`
-	NotableOnSignal  *ebpf.Program `ebpf:"notable_on_signal"`
-	NotableOnSysExit *ebpf.Program `ebpf:"notable_on_sys_exit"`
+	NotableOnEachReturn *ebpf.Program `ebpf:"notable_on_each_return"`
+	NotableOnReturn     *ebpf.Program `ebpf:"notable_on_return"`
+	NotableOnSignal     *ebpf.Program `ebpf:"notable_on_signal"`
+	NotableOnSysExit    *ebpf.Program `ebpf:"notable_on_sys_exit"`
 }
 
 func (p *notablePrograms) Close() error {
 	return _NotableClose(
+		p.NotableOnEachReturn,
 		p.NotableOnReturn,
 		p.NotableOnSignal,
 		p.NotableOnSysExit,

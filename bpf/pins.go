@@ -304,7 +304,7 @@ type hook struct {
 
 // slotted says whether a link to the hook cannot be given another program.
 func (h *hook) slotted() bool {
-	return h.kind == ebpf.Tracing || h.kind == ebpf.LSM || h.attach == ebpf.AttachTraceKprobeMulti
+	return h.kind == ebpf.Tracing || h.kind == ebpf.LSM || h.kind == ebpf.Kprobe
 }
 
 // attachKept attaches a program of a probe by attach, in the place of that of the tracer before where there are pins: p is nil
@@ -434,12 +434,15 @@ func (p *pins) prune(keep func(probe string) bool) error {
 		return fmt.Errorf("listing the hooks: %w", err)
 	}
 	var errs []error
+	var gone []string
 	for _, h := range hooks {
 		probe, _, _ := strings.Cut(h.Name(), "-")
 		if !p.used[h.Name()] && !keep(probe) {
 			errs = append(errs, os.Remove(filepath.Join(p.cfg.Dir, pinHooks, h.Name())))
+			gone = append(gone, h.Name())
 		}
 	}
+	errs = append(errs, removeReturnSets(returnSetsIn(gone)))
 	entries, err := os.ReadDir(p.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("listing the pins: %w", err)
@@ -523,12 +526,16 @@ func Unpin(dir string) error {
 
 // removePins removes a set: first what attaches programs.
 func removePins(dir string) error {
+	hooks, err := hookNames(dir)
+	if err != nil {
+		return err
+	}
 	for _, name := range []string{pinHooks, ""} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("removing the pins: %w", err)
 		}
 	}
-	return nil
+	return removeReturnSets(returnSetsIn(hooks))
 }
 
 // PinSets is the sets of pins below a directory, in the order of their names.

@@ -52,33 +52,44 @@ func (p Plan) Validate() error {
 // ErrNoTrampolines is the error of the trampoline plan on a kernel that refuses it.
 var ErrNoTrampolines = errors.New("this kernel does not let programs hang on its functions (fexit)")
 
-// choose is the plan that is followed where p is asked for, and why.
-func (p Plan) choose() (Plan, string, error) {
+// chosen is the plan that is followed, and why; returns is how the probes that need it hang on the returns of many functions.
+type chosen struct {
+	plan    Plan
+	why     string
+	returns returning
+}
+
+// choose is the plan that is followed where p is asked for.
+func (p Plan) choose() (chosen, error) {
 	if p == PlanTracepoint {
-		return p, "asked for", nil
+		return chosen{plan: p, why: "asked for"}, nil
 	}
 	err := tryFexit()
 	switch {
 	case err == nil && p == PlanTrampoline:
-		return p, "asked for", nil
+		return chosen{p, "asked for", tryReturns()}, nil
 	case err == nil:
-		plan, why := chooseHanging(tryReturns())
-		return plan, why, nil
+		return chooseHanging(tryReturns()), nil
 	case p == PlanTrampoline:
-		return p, "", fmt.Errorf("following the hook plan %s: %w, which Linux allows since %s: %s", p, ErrNoTrampolines, hangsSince, firstLine(err))
+		return chosen{plan: p}, fmt.Errorf("following the hook plan %s: %w, which Linux allows since %s: %s", p, ErrNoTrampolines, hangsSince, firstLine(err))
 	default:
-		return PlanTracepoint, "programs cannot hang on kernel functions (fexit, since Linux " + hangsSince + "): " + firstLine(err), nil
+		return chosen{plan: PlanTracepoint, why: "programs cannot hang on kernel functions (fexit, since Linux " + hangsSince + "): " + firstLine(err)}, nil
 	}
 }
 
-// chooseHanging is PlanAuto where programs can hang on one function; many is why not on many at once, which the notable probe
-// needs. Without that it falls back to the tracepoint, and the node pays for both plans: more than for the other one.
-func chooseHanging(many error) (Plan, string) {
-	if many != nil {
-		return PlanTracepoint, "programs cannot hang on many kernel functions at once (since Linux 5.18, with CONFIG_FPROBE), " +
-			"so that every system call would pass a tracepoint all the same: " + firstLine(many)
+// chooseHanging is PlanAuto where programs can hang on one function. The notable probe needs the returns of many: without
+// that it falls back to the tracepoint, and the node pays for both plans, more than for the other one.
+func chooseHanging(returns returning) chosen {
+	c := chosen{PlanTrampoline, "the kernel lets programs hang on its functions", returns}
+	switch {
+	case returns.err != nil:
+		c.plan = PlanTracepoint
+		c.why = "programs cannot hang on the returns of many kernel functions, so that every system call would pass a tracepoint all the same: " +
+			firstLine(returns.err)
+	case returns.each:
+		c.why += "; on the returns of many one by one, by kretprobes, for want of CONFIG_FPROBE"
 	}
-	return PlanTrampoline, "the kernel lets programs hang on its functions"
+	return c
 }
 
 // triedFunction is the kernel function that programs are tried on. One that no probe hangs on, and that nobody calls in
@@ -87,8 +98,8 @@ func chooseHanging(many error) (Plan, string) {
 // makes a part of its callers.
 const triedFunction = "orderly_reboot"
 
-// tryReturns attaches a program for a moment to the return of a function as of many.
-func tryReturns() error {
+// tryMultiReturn attaches a program for a moment to the return of a function as of many.
+func tryMultiReturn() error {
 	return try(&ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti}, func(p *ebpf.Program) (link.Link, error) {
 		return link.KretprobeMulti(p, link.KprobeMultiOptions{Symbols: []string{triedFunction}})
 	})
@@ -156,10 +167,11 @@ type prepared struct {
 type trampolines struct {
 	// targets is what programs hang on, function by function.
 	targets []target
-	// program is the one that hangs on the entries of calls, all at once; proofs is as in a target.
-	program string
-	calls   []string
-	proofs  []proof
+	// program is the one that hangs on the entries of calls, all at once, each the one where that is by a kretprobe on each;
+	// proofs is as in a target. Of crowded, which are some of the calls, many are under way at once.
+	program, each  string
+	calls, crowded []string
+	proofs         []proof
 }
 
 // hanging is one program on one function: a copy of the target's program.
@@ -176,7 +188,7 @@ func (h *hanging) name() string { return h.program + "@" + h.function }
 // follow leaves of the object's programs those of a plan, and makes one of each program for each of the hooks.
 func (p *loadedProbe) follow(spec *ebpf.CollectionSpec) error {
 	for name, program := range spec.Programs {
-		h := hook{attach: program.AttachType}
+		h := hook{kind: program.Type, attach: program.AttachType}
 		onCalls := program.AttachType == ebpf.AttachTraceRawTp && program.AttachTo == "sys_exit"
 		if p.plan == PlanTracepoint && h.hangs() || p.plan == PlanTrampoline && onCalls {
 			delete(spec.Programs, name)
@@ -184,6 +196,11 @@ func (p *loadedProbe) follow(spec *ebpf.CollectionSpec) error {
 	}
 	if p.plan != PlanTrampoline {
 		return nil
+	}
+	if p.returns.each {
+		delete(spec.Programs, p.trampolines.program)
+	} else {
+		delete(spec.Programs, p.trampolines.each)
 	}
 	for _, h := range p.hung {
 		original := spec.Programs[h.program]
@@ -267,8 +284,11 @@ func (t *Tracer) loadPlanned(p *loadedProbe, index int, cache *btf.Cache) error 
 	if !p.planned() {
 		return t.load(p, index, cache)
 	}
-	if p.plan = t.plan; p.plan == PlanTrampoline {
+	if p.plan, p.returns = t.plan, t.returns; p.plan == PlanTrampoline {
 		err := p.findFunctions(cache)
+		if p.trampolines.program != "" {
+			err = errors.Join(err, p.returns.err)
+		}
 		if err == nil {
 			err = t.load(p, index, cache)
 		}
@@ -390,6 +410,9 @@ func (t *Tracer) takeOff(p *loadedProbe, target int) error {
 	}
 	errs = append(errs, closeAll(p.hangings[target]))
 	delete(p.hangings, target)
+	if target == onEntries && p.returns.each {
+		errs = append(errs, removeReturnSets([]string{p.returnSet}))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("taking %s off the kernel's functions: %w", p.name, err)
 	}
@@ -433,6 +456,9 @@ func (t *Tracer) hangOnEntries(p *loadedProbe) error {
 	symbols, err := entrySymbols(p.trampolines.calls)
 	if err != nil {
 		return err
+	}
+	if p.returns.each {
+		return t.hangOnEach(p, symbols)
 	}
 	at := placed{name: name + "@" + digestOf(symbols), hook: p.hooks[name], program: p.collection.Programs[name]}
 	l, err := t.pins.attachKept(p.name, at, func(program *ebpf.Program) (link.Link, error) {
@@ -572,18 +598,19 @@ func (c *proof) make(token uint64, proofs *ebpf.Variable, cookie int) (err error
 }
 
 // choosePlan decides which hook plan is followed.
-func (t *Tracer) choosePlan() (err error) {
+func (t *Tracer) choosePlan() error {
 	asked := t.cfg.Plan
 	if asked == "" {
 		asked = PlanAuto
 	}
-	t.plan, t.planReason, err = asked.choose()
+	c, err := asked.choose()
+	t.plan, t.planReason, t.returns = c.plan, c.why, c.returns
 	return err
 }
 
 // hangs says whether a program of the hook is one of the trampoline plan.
 func (h *hook) hangs() bool {
-	return h.attach == ebpf.AttachTraceFExit || h.attach == ebpf.AttachTraceKprobeMulti
+	return h.attach == ebpf.AttachTraceFExit || h.kind == ebpf.Kprobe
 }
 
 // planned says whether the probe sees system calls, and by more than one plan.
@@ -629,7 +656,7 @@ func (p *loadedProbe) missed() (n uint64) {
 			n += multi.Missed
 		}
 	}
-	return n
+	return n + p.missedReturns()
 }
 
 // Plan is the hook plan that the tracer follows. Single probes may not: see event.ProbeStats.

@@ -114,12 +114,15 @@ func networkTrampolines() trampolines {
 // trampolines is how the notable probe follows the trampoline plan: one program for all the calls of the table.
 func (t *notableTable) trampolines() trampolines {
 	all := trampolines{
-		program: "notable_on_return",
+		program: "notable_on_return", each: "notable_on_each_return",
 		// Asking for one's personality is no change of it.
 		proofs: []proof{{number: unix.SYS_PERSONALITY, arguments: [5]uintptr{0xffffffff}}},
 	}
 	for _, n := range notableCalls() {
 		all.calls = append(all.calls, entryNames(n.name)...)
+		if n.memory {
+			all.crowded = append(all.crowded, entryNames(n.name)...)
+		}
 	}
 	return all
 }

@@ -80,10 +80,15 @@ func callTime() (best time.Duration) {
 }
 
 // mayFallBack says whether a probe's falling back is that of a kernel without what it needs: the notable probe needs
-// CONFIG_FPROBE, which Debian's 6.1 lacks.
+// CONFIG_FPROBE, which Debian's 6.1 lacks, or CONFIG_KPROBE_EVENTS and CONFIG_KRETPROBES.
 func mayFallBack(p event.ProbeStats) bool {
+	return p.Name == "notable" && !hasSymbols("register_fprobe_ips") && !hasSymbols("create_local_trace_kprobe", "register_kretprobe")
+}
+
+// hasSymbols says whether the kernel has all of some functions.
+func hasSymbols(names ...string) bool {
 	symbols, err := os.ReadFile("/proc/kallsyms")
-	return p.Name == "notable" && err == nil && !strings.Contains(string(symbols), " register_fprobe_ips\n")
+	return err == nil && !slices.ContainsFunc(names, func(name string) bool { return !strings.Contains(string(symbols), " "+name+"\n") })
 }
 
 // syscallLinks is how many BPF links of this machine are to tracepoints that all system calls pass.
@@ -126,17 +131,20 @@ func TestKernelPlanAuto(t *testing.T) {
 
 // TestPlan chooses plans that need no kernel.
 func TestPlan(t *testing.T) {
-	if plan, why, err := PlanTracepoint.choose(); plan != PlanTracepoint || why == "" || err != nil {
-		t.Errorf("tracepoint becomes %q, %q, %v", plan, why, err)
+	if c, err := PlanTracepoint.choose(); c.plan != PlanTracepoint || c.why == "" || err != nil {
+		t.Errorf("tracepoint becomes %+v, %v", c, err)
 	}
 	if err := Plan("kprobes").Validate(); err == nil {
 		t.Error("kprobes is taken for a plan")
 	}
-	if plan, why := chooseHanging(nil); plan != PlanTrampoline || why == "" {
-		t.Errorf("where programs can hang on all functions auto becomes %q, %q", plan, why)
+	if c := chooseHanging(returning{}); c.plan != PlanTrampoline || c.why == "" || c.returns.each {
+		t.Errorf("where programs can hang on all functions auto becomes %+v", c)
 	}
-	if plan, why := chooseHanging(unix.EOPNOTSUPP); plan != PlanTracepoint || !strings.Contains(why, unix.EOPNOTSUPP.Error()) {
-		t.Errorf("where they cannot hang on many at once auto becomes %q, %q", plan, why)
+	if c := chooseHanging(returning{each: true}); c.plan != PlanTrampoline || !c.returns.each || !strings.Contains(c.why, "kretprobes") {
+		t.Errorf("where they can hang on many one by one auto becomes %+v", c)
+	}
+	if c := chooseHanging(returning{err: unix.EOPNOTSUPP}); c.plan != PlanTracepoint || !strings.Contains(c.why, unix.EOPNOTSUPP.Error()) {
+		t.Errorf("where they cannot hang on many auto becomes %+v", c)
 	}
 	for _, test := range []struct {
 		counting Counting

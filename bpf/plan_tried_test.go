@@ -24,7 +24,7 @@ func TestKernelPlanTried(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)
 	w.underWay(func() {
-		if _, _, err := PlanAuto.choose(); err != nil {
+		if _, err := PlanAuto.choose(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -24,7 +24,7 @@ func (p *loadedProbe) loadRest(spec *ebpf.CollectionSpec, options ebpf.Collectio
 			collection.Close()
 			continue
 		}
-		h := hook{attach: spec.Programs[name].AttachType}
+		h := hook{kind: spec.Programs[name].Type, attach: spec.Programs[name].AttachType}
 		if p.plan == PlanTrampoline && h.hangs() {
 			return nil, nil, reason
 		}

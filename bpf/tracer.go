@@ -34,10 +34,12 @@ type Tracer struct {
 	// plan is the hook plan that is followed, planReason why that one.
 	plan       Plan
 	planReason string
-	probes     []loadedProbe
-	shared     map[string]*ebpf.Map
-	ring       *recordRing
-	dec        decoder
+	// returns is how a program hangs on the returns of many functions under the plan trampoline.
+	returns returning
+	probes  []loadedProbe
+	shared  map[string]*ebpf.Map
+	ring    *recordRing
+	dec     decoder
 	// places is nil where no packets are seen.
 	places *places
 	// repeats is nil where all opens are told one by one.
@@ -99,6 +101,9 @@ type loadedProbe struct {
 	hung     []hanging
 	hangings map[int][]link.Link
 	entries  *ebpf.Collection
+	// returns is the tracer's, returnSet the id of the kernel's events where they are by kretprobes.
+	returns   returning
+	returnSet string
 	// refused is why some of the programs could not be loaded, nil where all could.
 	refused error
 	// attached is true when every program is; err is why one is not.
@@ -240,6 +245,7 @@ func (t *Tracer) open() error {
 	if err := t.takeOver(); err != nil {
 		return err
 	}
+	t.sweepReturns()
 	if err := t.distrustLabels(); err != nil {
 		return fmt.Errorf("having all processes looked up: %w", err)
 	}
@@ -690,6 +696,8 @@ func (t *Tracer) Close() error {
 	}
 	if t.pins != nil {
 		errs = append(errs, t.closePins())
+	} else {
+		errs = append(errs, t.removeReturns())
 	}
 	for _, m := range t.shared {
 		errs = append(errs, m.Close())
