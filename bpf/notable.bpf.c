@@ -156,10 +156,7 @@ struct {
 	__type(value, struct notable_spec);
 } notable_specs SEC(".maps");
 
-/*
- * call_rooms has a room a CPU: a tracepoint's program is not preempted, and of those on the return of functions the kernel
- * lets none begin on a CPU where another is at work.
- */
+/* call_rooms has a room a CPU, of whoever has hook_try(): programs on the return of functions can be preempted by others. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -308,8 +305,8 @@ static __always_inline __u32 call_told(struct call_room *room, const struct nota
 	return call_strings(room, spec->strings, at);
 }
 
-/* call_finished reports a finished call of those that the table lists. */
-static __always_inline void call_finished(const struct pt_regs *regs, long ret)
+/* call_finished reports a finished call of those that the table lists with all of these flags (enum notable_flags). */
+static __always_inline void call_finished(const struct pt_regs *regs, long ret, __u32 flags)
 {
 	__u32 compat = syscall_compat(regs, task_plain());
 	__u32 number = syscall_number(regs);
@@ -331,7 +328,7 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 		return;
 	key = abi * NOTABLE_NUMBERS + number;
 	spec = bpf_map_lookup_elem(&notable_specs, &key);
-	if (!spec || !spec->listed ||
+	if (!spec || !spec->listed || (spec->flags & flags) != flags ||
 	    !call_wanted(spec, (__u32)syscall_argument(regs, compat, 0), ret))
 		return;
 	if ((spec->flags & NOTABLE_MEMORY) && !memory_executable(regs, compat, number, ret))
@@ -347,7 +344,7 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 			return;
 	}
 	room = bpf_map_lookup_elem(&call_rooms, &zero);
-	if (!room) {
+	if (!room || !hook_try()) {
 		event_lose(sandbox, NOTABLE_CALL);
 		return;
 	}
@@ -363,6 +360,7 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret)
 	size = call_told(room, spec, regs, compat);
 	event_output_as(sandbox, EVENT_KEPT | NOTABLE_CALL, call,
 			sizeof(*call) + (size & CALL_TAIL_MASK));
+	hook_leave();
 }
 
 /* call_returned is call_finished where a call's entry returns to the kernel. */
@@ -374,7 +372,7 @@ static __always_inline void call_returned(struct pt_regs *kernel)
 		return;
 	regs = hook_registers();
 	if (!hook_proved(kernel, regs))
-		call_finished(regs, syscall_result(kernel));
+		call_finished(regs, syscall_result(kernel), 0);
 }
 
 /*
@@ -389,7 +387,7 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 {
 	if (syscall_outside())
 		return 0;
-	call_finished(regs, ret);
+	call_finished(regs, ret, 0);
 	return syscall_done(ctx);
 }
 
@@ -419,6 +417,41 @@ int notable_on_each_return(struct pt_regs *kernel)
 {
 	call_returned(kernel);
 	return 0;
+}
+
+/*
+ * memory_returned tells of a call that makes memory executable. The kernel is in these functions in other calls too, in execs
+ * above all.
+ */
+static __always_inline int memory_returned(void *ctx, bool narrow)
+{
+	const struct pt_regs *regs;
+	__u64 ret = 0;
+
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	if (hook_proved(ctx, regs))
+		return 0;
+	bpf_get_func_ret(ctx, &ret);
+	call_finished(regs, narrow ? (int)ret : (long)ret, NOTABLE_MEMORY);
+	return 0;
+}
+
+/*
+ * As notable_on_return, for the calls that map memory, and below for those that change what may be done to it. Why not there:
+ * every process of the node makes them, and for one whose function has a program of its own the kernel does less.
+ */
+SEC("fexit/vm_mmap_pgoff")
+int notable_on_map(void *ctx)
+{
+	return memory_returned(ctx, false);
+}
+
+SEC("fexit/do_mprotect_pkey")
+int notable_on_protect(void *ctx)
+{
+	return memory_returned(ctx, true);
 }
 
 /*

@@ -163,6 +163,8 @@ const (
 	notableMapSyscallScopes        = "syscall_scopes"
 	notableMapUnlabelled           = "unlabelled"
 	notableProgNotableOnEachReturn = "notable_on_each_return"
+	notableProgNotableOnMap        = "notable_on_map"
+	notableProgNotableOnProtect    = "notable_on_protect"
 	notableProgNotableOnReturn     = "notable_on_return"
 	notableProgNotableOnSignal     = "notable_on_signal"
 	notableProgNotableOnSysExit    = "notable_on_sys_exit"
@@ -227,6 +229,8 @@ type notableSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableProgramSpecs struct {
 	NotableOnEachReturn *ebpf.ProgramSpec `ebpf:"notable_on_each_return"`
+	NotableOnMap        *ebpf.ProgramSpec `ebpf:"notable_on_map"`
+	NotableOnProtect    *ebpf.ProgramSpec `ebpf:"notable_on_protect"`
 	NotableOnReturn     *ebpf.ProgramSpec `ebpf:"notable_on_return"`
 	NotableOnSignal     *ebpf.ProgramSpec `ebpf:"notable_on_signal"`
 	NotableOnSysExit    *ebpf.ProgramSpec `ebpf:"notable_on_sys_exit"`
@@ -353,6 +357,8 @@ type notableVariables struct {
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notablePrograms struct {
 	NotableOnEachReturn *ebpf.Program `ebpf:"notable_on_each_return"`
+	NotableOnMap        *ebpf.Program `ebpf:"notable_on_map"`
+	NotableOnProtect    *ebpf.Program `ebpf:"notable_on_protect"`
 	NotableOnReturn     *ebpf.Program `ebpf:"notable_on_return"`
 	NotableOnSignal     *ebpf.Program `ebpf:"notable_on_signal"`
 	NotableOnSysExit    *ebpf.Program `ebpf:"notable_on_sys_exit"`
@@ -361,6 +367,8 @@ type notablePrograms struct {
 func (p *notablePrograms) Close() error {
 	return _NotableClose(
 		p.NotableOnEachReturn,
+		p.NotableOnMap,
+		p.NotableOnProtect,
 		p.NotableOnReturn,
 		p.NotableOnSignal,
 		p.NotableOnSysExit,

@@ -168,10 +168,10 @@ type trampolines struct {
 	// targets is what programs hang on, function by function.
 	targets []target
 	// program is the one that hangs on the entries of calls, all at once, each the one where that is by a kretprobe on each;
-	// proofs is as in a target. Of crowded, which are some of the calls, many are under way at once.
-	program, each  string
-	calls, crowded []string
-	proofs         []proof
+	// proofs is as in a target.
+	program, each string
+	calls         []string
+	proofs        []proof
 }
 
 // hanging is one program on one function: a copy of the target's program.

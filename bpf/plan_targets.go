@@ -49,9 +49,7 @@ func fileTrampolines() trampolines {
 		}},
 		// It is reached by what succeeds alone, from another file of the kernel's.
 		{program: "file_on_open_root", functions: words("file_open_root")},
-		{program: "file_on_mmap", functions: words("vm_mmap_pgoff"), proofs: []proof{
-			{number: unix.SYS_MMAP, arguments: [5]uintptr{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, nowhere}},
-		}},
+		{program: "file_on_mmap", functions: words("vm_mmap_pgoff"), proofs: []proof{mapsNothing()}},
 		returns("file_on_open_return", "do_sys_openat2", "open openat openat2 creat", opens...),
 		returns("file_on_open_return", "do_handle_open", "open_by_handle_at", at(unix.SYS_OPEN_BY_HANDLE_AT)),
 		ends("do_unlinkat do_rmdir", "unlink rmdir unlinkat", at(unix.SYS_UNLINKAT), at(unix.SYS_UNLINKAT, 0, unix.AT_REMOVEDIR)),
@@ -93,6 +91,11 @@ func fileTrampolines() trampolines {
 	}}
 }
 
+// mapsNothing makes a mapping of no file that is not to be run.
+func mapsNothing() proof {
+	return proof{number: unix.SYS_MMAP, arguments: [5]uintptr{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, nowhere}}
+}
+
 // networkTrampolines is how the network probe follows the trampoline plan.
 func networkTrampolines() trampolines {
 	ends := func(program, function string, numbers ...uintptr) target {
@@ -111,19 +114,30 @@ func networkTrampolines() trampolines {
 	}}
 }
 
-// trampolines is how the notable probe follows the trampoline plan: one program for all the calls of the table.
+// trampolines is how the notable probe follows the trampoline plan: one program for all the calls of the table but those that
+// make memory executable. Every process of the node makes these: they have programs on functions of their own, which cost less.
 func (t *notableTable) trampolines() trampolines {
 	all := trampolines{
 		program: "notable_on_return", each: "notable_on_each_return",
 		// Asking for one's personality is no change of it.
 		proofs: []proof{{number: unix.SYS_PERSONALITY, arguments: [5]uintptr{0xffffffff}}},
 	}
+	maps := target{program: "notable_on_map", functions: []string{"vm_mmap_pgoff"}, proofs: []proof{mapsNothing()}}
+	protects := target{program: "notable_on_protect", functions: []string{"do_mprotect_pkey"}}
+	for _, number := range []uintptr{unix.SYS_MPROTECT, unix.SYS_PKEY_MPROTECT} {
+		protects.proofs = append(protects.proofs, proof{number: number, arguments: [5]uintptr{nowhere}})
+	}
 	for _, n := range notableCalls() {
-		all.calls = append(all.calls, entryNames(n.name)...)
-		if n.memory {
-			all.crowded = append(all.crowded, entryNames(n.name)...)
+		switch {
+		case n.maps:
+			maps.calls = append(maps.calls, entryNames(n.name)...)
+		case n.memory:
+			protects.calls = append(protects.calls, entryNames(n.name)...)
+		default:
+			all.calls = append(all.calls, entryNames(n.name)...)
 		}
 	}
+	all.targets = []target{maps, protects}
 	return all
 }
 

@@ -33,11 +33,9 @@ const (
 	// takes from one of many all functions but the last.
 	returnEvent = "returns_"
 	heldEvent   = "held_"
-	// returnsAtOnce is how many calls of a function the kernel can follow to their returns at a time, returnsOfMemory
-	// of those that say what may be done to memory: whole processes wait there for each other. Each takes 64 bytes.
+	// returnsAtOnce is how many calls of a function the kernel can follow to their returns at a time. Each takes 64 bytes.
 	// The most that the kernel takes is 4096.
-	returnsAtOnce   = 512
-	returnsOfMemory = 4096
+	returnsAtOnce = 512
 	// eventsWait bounds the wait for another process that adds or removes events, and for an event to be free, which it is
 	// some time after the last link is gone; eventsPause is between two looks.
 	eventsWait  = 30 * time.Second
@@ -278,12 +276,6 @@ func (t *Tracer) hangOnEach(p *loadedProbe, functions []string) error {
 	if p.returnSet = t.pins.returnSet(p.name + "-" + base); p.returnSet == "" {
 		p.returnSet = newReturnSet()
 	}
-	crowded := map[string]bool{}
-	for _, call := range p.trampolines.crowded {
-		for _, prefix := range entryPrefixes() {
-			crowded[prefix+call] = true
-		}
-	}
 	return withTraceFiles(func(f *traceFiles) error {
 		held, returns := heldEvent+p.returnSet, returnEvent+p.returnSet
 		err := t.hangAtEvent(p, base+held, func(program *ebpf.Program) (link.Link, error) {
@@ -297,11 +289,7 @@ func (t *Tracer) hangOnEach(p *loadedProbe, functions []string) error {
 		}
 		err = t.hangAtEvent(p, base+returns, func(program *ebpf.Program) (link.Link, error) {
 			for _, function := range functions {
-				atOnce := returnsAtOnce
-				if crowded[function] {
-					atOnce = returnsOfMemory
-				}
-				if err := f.add(returns, function, atOnce); err != nil {
+				if err := f.add(returns, function, returnsAtOnce); err != nil {
 					return nil, err
 				}
 			}
