@@ -1026,29 +1026,29 @@ static __always_inline int resolved_note_two(const struct vfsmount *mount,
 
 /*
  * These report nothing themselves: they keep for file_on_return what the paths of its call are, which the kernel has
- * resolved when it comes here. Why fexit and not lsm/path_*: those run only where "bpf" is among the kernel's security
- * modules. Each hangs on several functions: see plan_targets.go, and lib/resolved.h.
+ * resolved when it comes here. Why fentry and not lsm/path_*: those run only where "bpf" is among the kernel's security
+ * modules; and at the entry the node pays less than at the return. Each hangs on several functions: see plan_targets.go, and lib/resolved.h.
  */
-SEC("fexit/security_path_unlink")
+SEC("fentry/security_path_unlink")
 int BPF_PROG(file_on_path_entry, const struct path *directory, struct dentry *dentry)
 {
 	return resolved_note(directory->mnt, dentry);
 }
 
-SEC("fexit/security_path_chmod")
+SEC("fentry/security_path_chmod")
 int BPF_PROG(file_on_path, const struct path *path)
 {
 	return resolved_note(path->mnt, path->dentry);
 }
 
 /* Since 6.2; before, ftruncate asks as truncate does. */
-SEC("fexit/security_file_truncate")
+SEC("fentry/security_file_truncate")
 int BPF_PROG(file_on_file_truncate, struct file *file)
 {
 	return resolved_note(file->f_path.mnt, file->f_path.dentry);
 }
 
-SEC("fexit/security_path_symlink")
+SEC("fentry/security_path_symlink")
 int BPF_PROG(file_on_path_symlink, const struct path *directory, struct dentry *dentry,
 	     const char *says)
 {
@@ -1066,14 +1066,14 @@ int BPF_PROG(file_on_path_symlink, const struct path *directory, struct dentry *
 }
 
 /* Both names of a link are on one mount: the kernel has refused others. */
-SEC("fexit/security_path_link")
+SEC("fentry/security_path_link")
 int BPF_PROG(file_on_path_link, struct dentry *old, const struct path *directory,
 	     struct dentry *dentry)
 {
 	return resolved_note_two(directory->mnt, old, directory->mnt, dentry);
 }
 
-SEC("fexit/security_path_rename")
+SEC("fentry/security_path_rename")
 int BPF_PROG(file_on_path_rename, const struct path *from, struct dentry *old,
 	     const struct path *to, struct dentry *dentry)
 {
@@ -1209,11 +1209,29 @@ int file_on_transfer(__u64 *ctx)
 	sandbox = sandbox_current();
 	if (!sandbox || !hook_enter(sandbox, FILE_USE))
 		return 0;
-	if (kind == CALL_CLOSE)
-		transfer_close((__u32)syscall_argument(regs, call.compat, 0));
-	else if ((done = call_finished(regs, &call, kind, sandbox, (long)ret)))
+	done = call_finished(regs, &call, kind, sandbox, (long)ret);
+	if (done)
 		transfer_report(done);
 	hook_leave();
+	return 0;
+}
+
+/*
+ * Notes descriptors that are closed. Why at the entry: it costs the node's closes less, and what a close refuses is no
+ * descriptor. Hangs on the entries of the call.
+ */
+SEC("fentry/__x64_sys_close")
+int file_on_close(void *ctx)
+{
+	const struct pt_regs *regs;
+	__u32 compat;
+
+	if (hook_unlikely())
+		return 0;
+	regs = hook_registers();
+	compat = syscall_compat(regs, task_plain());
+	/* What was noted of a descriptor is a sandbox's: there is none to ask for. */
+	transfer_close((__u32)syscall_argument(regs, compat, 0));
 	return 0;
 }
 

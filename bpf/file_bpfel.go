@@ -204,6 +204,7 @@ const (
 	fileMapTransfers           = "transfers"
 	fileMapUnlabelled          = "unlabelled"
 	fileMapUsedDescriptors     = "used_descriptors"
+	fileProgFileOnClose        = "file_on_close"
 	fileProgFileOnFileTruncate = "file_on_file_truncate"
 	fileProgFileOnFilpOpen     = "file_on_filp_open"
 	fileProgFileOnMmap         = "file_on_mmap"
@@ -288,6 +289,7 @@ type fileSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileProgramSpecs struct {
+	FileOnClose        *ebpf.ProgramSpec `ebpf:"file_on_close"`
 	FileOnFileTruncate *ebpf.ProgramSpec `ebpf:"file_on_file_truncate"`
 	FileOnFilpOpen     *ebpf.ProgramSpec `ebpf:"file_on_filp_open"`
 	FileOnMmap         *ebpf.ProgramSpec `ebpf:"file_on_mmap"`
@@ -493,6 +495,7 @@ type fileVariables struct {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type filePrograms struct {
+	FileOnClose        *ebpf.Program `ebpf:"file_on_close"`
 	FileOnFileTruncate *ebpf.Program `ebpf:"file_on_file_truncate"`
 	FileOnFilpOpen     *ebpf.Program `ebpf:"file_on_filp_open"`
 	FileOnMmap         *ebpf.Program `ebpf:"file_on_mmap"`
@@ -513,6 +516,7 @@ type filePrograms struct {
 
 func (p *filePrograms) Close() error {
 	return _FileClose(
+		p.FileOnClose,
 		p.FileOnFileTruncate,
 		p.FileOnFilpOpen,
 		p.FileOnMmap,

@@ -387,6 +387,7 @@ func (t *Tracer) openEntries(p *loadedProbe, index int, cache *btf.Cache) error 
 	if p.entries, err = ebpf.NewCollectionWithOptions(spec, options); err != nil {
 		return fmt.Errorf("loading the programs for entries: %w", err)
 	}
+	p.noteHooks(spec)
 	return t.hang(p, p.entries)
 }
 
@@ -425,7 +426,7 @@ func (t *Tracer) hang(p *loadedProbe, collection *ebpf.Collection) error {
 		if h.target >= hookTargets {
 			return fmt.Errorf("%d targets are more than there is room for", h.target+1)
 		}
-		to := hook{kind: ebpf.Tracing, attach: ebpf.AttachTraceFExit, to: h.function}
+		to := p.hooks[h.name()]
 		l, err := t.pins.attachKept(p.name, placed{name: h.name(), hook: to, program: collection.Programs[h.name()]}, func(program *ebpf.Program) (link.Link, error) {
 			return link.AttachTracing(link.TracingOptions{Program: program, AttachType: to.attach, Cookie: uint64(h.target)})
 		})
@@ -610,7 +611,7 @@ func (t *Tracer) choosePlan() error {
 
 // hangs says whether a program of the hook is one of the trampoline plan.
 func (h *hook) hangs() bool {
-	return h.attach == ebpf.AttachTraceFExit || h.kind == ebpf.Kprobe
+	return h.attach == ebpf.AttachTraceFExit || h.attach == ebpf.AttachTraceFEntry || h.kind == ebpf.Kprobe
 }
 
 // planned says whether the probe sees system calls, and by more than one plan.

@@ -81,13 +81,14 @@ func fileTrampolines() trampolines {
 			proofs: []proof{{number: unix.SYS_SENDFILE, arguments: [5]uintptr{nowhere, nowhere}}},
 		},
 		// Few make them, and no function of theirs knows the descriptors.
-		{program: "file_on_transfer", calls: words("splice close dup2 dup3 close_range"), moves: true},
+		{program: "file_on_transfer", calls: words("splice dup2 dup3 close_range"), moves: true},
 		// It is reached by what succeeds alone. The types of Linux 6.1 have two entries of the call by one name.
 		{program: "file_on_transfer", functions: words("vfs_copy_file_range"), calls: words("copy_file_range"), moves: true},
 		{
 			program: "file_on_submitted", entry: "file_on_submit", functions: words("aio_read aio_write"), calls: words("io_submit"), moves: true,
 			optional: true, proofs: []proof{{number: unix.SYS_IO_SUBMIT, prepare: submitsRead}, {number: unix.SYS_IO_SUBMIT, prepare: submitsWrite}},
 		},
+		{program: "file_on_close", calls: words("close"), moves: true},
 	}}
 }
 

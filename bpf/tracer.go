@@ -339,9 +339,7 @@ func (t *Tracer) load(p *loadedProbe, index int, cache *btf.Cache) error {
 		return fmt.Errorf("loading the object: %w", blame(err, spec, cache))
 	}
 	p.collection, p.hooks = collection, map[string]hook{}
-	for name, program := range spec.Programs {
-		p.hooks[name] = hook{kind: program.Type, attach: program.AttachType, to: program.AttachTo}
-	}
+	p.noteHooks(spec)
 	if t.pins != nil {
 		if err := t.pins.keep(p.name, spec, collection.Maps); err != nil {
 			return err
@@ -452,6 +450,13 @@ func (t *Tracer) attachProgram(p *loadedProbe, name string, program *ebpf.Progra
 	}
 	p.links = append(p.links, l)
 	return nil
+}
+
+// noteHooks notes which programs are for which hooks.
+func (p *loadedProbe) noteHooks(spec *ebpf.CollectionSpec) {
+	for name, program := range spec.Programs {
+		p.hooks[name] = hook{kind: program.Type, attach: program.AttachType, to: program.AttachTo}
+	}
 }
 
 // placed is a program and the hook that it is for.

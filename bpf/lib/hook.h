@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Programs of the trampoline plan: those that hang on the return of single kernel functions, so that no
- * other system call of the node pays for them.
+ * Programs of the trampoline plan: those that hang on the return of single kernel functions, or on the entry where the
+ * return says nothing more, so that no other system call of the node pays for them.
  *
  * Owns what they have in common: the caller's registers, the proof that a program runs when it must, and
  * one program at a time in what a CPU has once. Which functions they hang on is user space's (plan.go):
