@@ -145,6 +145,31 @@ func strayCount(t *testing.T, tracer *Tracer) int {
 	}
 }
 
+// TestKernelMoveOver has a process leave a sandbox that is over before the process is: it is no stray for ever.
+func TestKernelMoveOver(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	outside, over := scratchCgroup(t), scratchCgroup(t)
+	if err := w.tracer.Track(cgroupID(t, over)); err != nil {
+		t.Fatal(err)
+	}
+	cmd, tell := shellIn(t, over)
+	tell("echo $$ > " + procsOf(outside))
+	one[*event.ProcessMove](w, cmd.Process.Pid)
+	if err := w.tracer.Untrack(cgroupID(t, over)); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.tracer.strays(); n != 1 {
+		t.Fatalf("%d strays, want the one that left", n)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strayCount(t, w.tracer); n != 0 {
+		t.Errorf("%d strays are left, want none", n)
+	}
+}
+
 // TestKernelMoveBorn has a process of the sandbox make a child outside of it.
 func TestKernelMoveBorn(t *testing.T) {
 	requireKernel(t)

@@ -1062,8 +1062,12 @@ static __noinline int exit_inside(const __u64 *ctx, struct task_struct *task)
 	struct exit *exit;
 	__u8 told = 1;
 
-	if (!sandbox)
+	if (!sandbox) {
+		/* A stray whose sandbox is over: nobody is to look for it any more. */
+		if (stray_any() && compat_last_thread(ctx, signal))
+			stray_remove(task->tgid);
 		return 0;
+	}
 	if (!compat_last_thread(ctx, signal))
 		return 0;
 	key.start = task->group_leader->start_boottime;
