@@ -172,7 +172,7 @@ func TestKernelPinsPlans(t *testing.T) {
 		t.Skipf("programs cannot hang on kernel functions here: %v", err)
 	}
 	t.Cleanup(func() { _ = removePins(dir) })
-	cfg := pinned(dir)
+	cfg := pinnedWhole(dir)
 	cfg.SyscallCounts = CountOn // else they count under one plan, and not under the other
 	refused := func(_ string, spec *ebpf.CollectionSpec) {
 		if program := spec.Programs["file_on_filp_open"]; program != nil {

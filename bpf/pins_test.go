@@ -150,7 +150,15 @@ func (r *reader) kill(t *testing.T) {
 	}
 }
 
+// pinned is a configuration with pins. In an emulated machine, which takes its time for each program, it does without those of
+// what is read and written: pinnedWhole does not.
 func pinned(dir string) Config {
+	cfg := pinnedWhole(dir)
+	cfg.FileIO = !testing.Short()
+	return cfg
+}
+
+func pinnedWhole(dir string) Config {
 	cfg := testConfig()
 	cfg.Pins = &Pins{Dir: dir, Keep: true, Version: "test"}
 	return cfg

@@ -33,7 +33,7 @@ func TestKernelPlanTried(t *testing.T) {
 // TestKernelCheckWatched: nor does looking at everything, as `watchglass check` does.
 func TestKernelCheckWatched(t *testing.T) {
 	requireKernel(t)
-	cfg := pinned(pinDirectory(t))
+	cfg := pinnedWhole(pinDirectory(t))
 	cfg.Pins.Keep = false
 	w := startWatchWith(t, cfg)
 	w.underWay(func() {
