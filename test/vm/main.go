@@ -108,8 +108,8 @@ func matrix(ctx context.Context, o options) error {
 	)
 	for i, m := range machines {
 		m.emulator, m.out = emulator, out
+		rooms <- struct{}{}
 		wait.Go(func() {
-			rooms <- struct{}{}
 			defer func() { <-rooms }()
 			start, verdict := time.Now(), "ok"
 			worked, err := boot(ctx, m)
@@ -124,30 +124,33 @@ func matrix(ctx context.Context, o options) error {
 	return errors.Join(append(errs, failed)...)
 }
 
-// machines is what is to be booted, and why it is not all.
+// machines is what is to be booted, in that order, and why it is not all.
 func (o *options) machines(ctx context.Context, work string, packages *archive) (machines []machine, failed error) {
+	var kernels []machine
 	for _, series := range o.kernels {
-		booted, err := packages.kernel(ctx, series)
+		m := machine{counted: o.counted, name: machineName(o.arch, series), initramfs: filepath.Join(work, "initramfs-"+series)}
+		var err error
+		if m.kernel, err = packages.kernel(ctx, series); err == nil {
+			err = pack(ctx, filepath.Join(work, "root"), m.kernel.modules, m.initramfs)
+		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("kernel %s: %w", series, err))
 			continue
 		}
-		initramfs := filepath.Join(work, "initramfs-"+series)
-		if err := pack(ctx, filepath.Join(work, "root"), booted.modules, initramfs); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("packing the initramfs of kernel %s: %w", series, err))
-			continue
-		}
-		for _, plan := range o.plans {
+		kernels = append(kernels, m)
+	}
+	for _, plan := range o.plans {
+		for _, m := range kernels {
+			if m.plan = plan; len(o.plans) > 1 {
+				m.name += " " + plan
+			}
 			for share := range o.shares {
-				m := machine{kernel: booted, initramfs: initramfs, plan: plan, counted: o.counted, name: machineName(o.arch, series)}
-				if len(o.plans) > 1 {
-					m.name += " " + plan
-				}
+				one := m
 				if o.shares > 1 {
-					m.share = fmt.Sprintf("%d/%d", share+1, o.shares)
-					m.name += " " + m.share
+					one.share = fmt.Sprintf("%d/%d", share+1, o.shares)
+					one.name += " " + one.share
 				}
-				machines = append(machines, m)
+				machines = append(machines, one)
 			}
 		}
 	}
