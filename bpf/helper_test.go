@@ -356,6 +356,7 @@ func helperActions() map[string]helperAction {
 		"make calls":         helperMakeCalls,
 		"wait in calls":      helperWaitInCalls,
 		"hold returns":       helperHoldReturns,
+		"returns alone":      helperReturnsAlone,
 
 		"memory":           helperMemory,
 		"memory 32":        helperMemory32,

@@ -16,7 +16,11 @@ func entryPrefixes() []string {
 
 // ownEntryNames is the names of entries that calls have on arm64 alone.
 func ownEntryNames() map[string][]string {
-	return map[string][]string{"mmap2": {"aarch32_mmap2"}}
+	return map[string][]string{
+		"mmap2": {"aarch32_mmap2"},
+		// 64-bit programs have one of the architecture's own.
+		"personality": {"personality", "arm64_personality"},
+	}
 }
 
 // legacyOpens is the calls that open files and that only amd64 has.

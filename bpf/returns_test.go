@@ -325,12 +325,11 @@ func TestKernelPinsReturns(t *testing.T) {
 			t.Errorf("the next tracer has the events %s, want those of the one before: %s", got, id)
 		}
 	}
+	cfg.Pins.Keep = false
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Unpin(dir); err != nil {
-		t.Error(err)
-	}
+	cfg.Pins.Keep = true
 	if there := returnSets(t); slices.Contains(there, id) {
 		t.Errorf("without the pins there are the events %q, want not %s", there, id)
 	}
@@ -348,4 +347,30 @@ func TestKernelPinsReturns(t *testing.T) {
 	if there := returnSets(t); slices.Contains(there, id) {
 		t.Errorf("under the plan %s there are the events %q, want not %s", other.Plan(), there, id)
 	}
+}
+
+// helperReturnsAlone tries kretprobes where no tracefs is mounted.
+func helperReturnsAlone([]string) (string, error) {
+	if err := privateMounts(); err != nil {
+		return "", err
+	}
+	// A mount over the other hides it, and what else there is.
+	if err := unix.Mount("none", "/sys/kernel", "tmpfs", 0, ""); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat("/sys/kernel/tracing"); !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("tracefs is there still: %w", err)
+	}
+	return "", tryEachReturn()
+}
+
+// TestKernelReturnsAlone: tracefs need not be mounted, as it is not in a container.
+func TestKernelReturnsAlone(t *testing.T) {
+	requireKernel(t)
+	tracer := newReturnsTracer(t, testConfig())
+	if err := tracer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w := &watch{t: t}
+	w.run(helperRun{action: "returns alone", outside: true})
 }
