@@ -18,11 +18,13 @@ GOLANGCI := go tool -modfile=internal/tools/go.mod golangci-lint
 BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h bpf/tests/*.bpf.c)
 VM_KERNELS ?= 6.1,6.12
 VM_PACKAGES ?= ./bpf/...
-# What the trampoline plan does otherwise. Hanging on a function, and letting go of it, takes its time in an emulated
-# machine: the rest (VM_TRAMPOLINE=.) would mostly repeat that.
-VM_TRAMPOLINE ?= ^TestKernel(Plan|PlanTried|FailedOpens|FileOpen|FileChange|FileMap|FileRaces|FileReplaced|Network|Notable|Ring|Socket|Transfers|TransferClos(e|ings)|TransferExec|TrampolineRefused)$$
-# On how many machines of each kernel its tests are run at the same time: one waits most of its time.
-VM_SHARES ?= 2
+# Both hook plans promise the same, and tests run under each, the plan that takes longer first. Of tracers that take over from
+# each other those run that differ by the plan: each takes many openings, and all together a third of the time (VM_SKIP= runs all).
+VM_PLANS ?= trampoline,tracepoint
+VM_SKIP ?= trampoline:^TestKernel(Pins|PinsOpens|PinsHeld|PinsWithoutPlace|PinsForeign|PinsRepeats|Hold|LabelsTakeover|PlacesPins|PlacesPinnedAtRoot|SyscallsTold)$$
+# On how many machines of each kernel and plan its tests are run, a share of them on each: as many machines run at a time as
+# the processors can be busy with, and the last ones should not be long.
+VM_SHARES ?= 3
 # What is the architecture's: registers, numbers of calls, 32-bit programs, kernel objects. The rest is the same objects again.
 VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|Network|Notable|Notable32|DNS)$$|^TestCallTables$$
 VM_ARM64_KERNELS ?= 6.12
@@ -63,18 +65,12 @@ test-kernel: ## Kernel tests: probes and the commands on this kernel; need root
 	go test -count=1 -p 1 -timeout 30m -run '^TestKernel' ./...
 
 .PHONY: test-vm
-test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12), and some on arm64
+test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.1,6.12) and both hook plans, and some on arm64
 	@$(INSTALL) vm
-	go run ./test/vm -kernel $(VM_KERNELS) -shares $(VM_SHARES) $(VM_PACKAGES)
-	go run ./test/vm -kernel $(VM_KERNELS) -shares $(VM_SHARES) -plan trampoline -run '$(VM_TRAMPOLINE)' ./bpf
+	go run ./test/vm -kernel $(VM_KERNELS) -plan $(VM_PLANS) -skip '$(VM_SKIP)' -shares $(VM_SHARES) $(VM_PACKAGES)
 	go run ./test/vm -arch arm64 -kernel $(VM_ARM64_KERNELS) -plan $(VM_ARM64_PLAN) -run '$(VM_ARM64)' ./bpf & arm64=$$!; \
 		go run ./test/vm -kernel 6.12 -run '^TestKernelClockJump$$' ./collector || failed=1; \
 		wait $$arm64 && [[ -z $${failed:-} ]]
-
-.PHONY: test-vm-trampoline
-test-vm-trampoline: ## All of the probes' kernel tests under the plan trampoline, on other kernels, under qemu
-	@$(INSTALL) vm
-	go run ./test/vm -kernel $(VM_KERNELS) -shares 4 -plan trampoline ./bpf
 
 .PHONY: test-vm-arm64
 test-vm-arm64: ## All of the probes' kernel tests on arm64 kernels, under qemu (VM_ARM64_KERNELS=6.1,6.12)

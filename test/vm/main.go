@@ -6,7 +6,7 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-shares N] PACKAGE...
+//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-skip PLAN:REGEXP] [-shares N] PACKAGE...
 //	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN,…] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
@@ -39,6 +39,7 @@ func main() {
 	arch := flag.String("arch", "amd64", "of which architecture the machines are: amd64 or arm64")
 	kernels := flag.String("kernel", "6.1,6.12", "comma-separated kernel series to test on")
 	run := flag.String("run", "^TestKernel", "which tests")
+	skip := flag.String("skip", "", "which tests are left out under one of the plans: PLAN:REGEXP")
 	bench := flag.String("bench", "", "which benchmarks to run, once each, in place of tests")
 	counted := flag.Bool("counted", false, "have the machines' clock count instructions: what is measured by it is the same each time, whatever else the host does")
 	plans := flag.String("plan", "tracepoint", "comma-separated hook plans that the probes are to follow, on a machine for each: tracepoint, trampoline, or auto to let them choose")
@@ -49,7 +50,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{
-		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares,
+		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, skip: *skip, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares,
 		counted: *counted, verbose: *verbose, cache: *cache, packages: flag.Args(),
 	}
 	if err := matrix(ctx, o); err != nil {
@@ -62,6 +63,7 @@ type options struct {
 	arch     string
 	kernels  []string
 	run      string
+	skip     string
 	bench    string
 	plans    []string
 	shares   int
@@ -77,6 +79,9 @@ func matrix(ctx context.Context, o options) error {
 	}
 	if o.shares < 1 {
 		return fmt.Errorf("tests cannot be run in %d shares", o.shares)
+	}
+	if o.skip != "" && !strings.Contains(o.skip, ":") {
+		return fmt.Errorf("%q does not say under which plan tests are left out", o.skip)
 	}
 	if o.bench != "" && o.shares > 1 {
 		return errors.New("benchmarks cannot be run in shares")
@@ -236,7 +241,12 @@ func fill(ctx context.Context, root string, o *options, packages *archive) error
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(root, "tests", "args"), []byte(testArguments(o)), 0o644)
+	for _, plan := range o.plans {
+		if err := os.WriteFile(filepath.Join(root, "tests", "args-"+plan), []byte(testArguments(o, plan)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pack builds the initramfs of one kernel: the root, and the kernel's modules.
@@ -252,14 +262,17 @@ func pack(ctx context.Context, root, kernelModules, initramfs string) error {
 	return err
 }
 
-// testArguments is what each test binary is started with, one argument on a line.
-func testArguments(o *options) string {
+// testArguments is what each test binary is started with under a plan, one argument on a line.
+func testArguments(o *options, plan string) string {
 	// Short: what is many elsewhere is some in an emulated machine.
 	args := "-test.short\n-test.timeout=25m\n"
 	if o.bench != "" {
 		args += "-test.run=^$\n-test.bench=" + o.bench + "\n-test.benchtime=1x\n"
 	} else {
 		args += "-test.run=" + o.run + "\n"
+	}
+	if of, skipped, found := strings.Cut(o.skip, ":"); found && of == plan {
+		args += "-test.skip=" + skipped + "\n"
 	}
 	if o.verbose {
 		args += "-test.v\n"

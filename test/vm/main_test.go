@@ -70,13 +70,21 @@ func TestTestArguments(t *testing.T) {
 	}{
 		{options{run: "^TestKernel"}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n"},
 		{options{run: "^TestKernel", verbose: true}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n-test.v\n"},
+		{options{run: "^TestKernel", skip: "trampoline:^TestKernelPins"}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n-test.skip=^TestKernelPins\n"},
+		{options{run: "^TestKernel", skip: "tracepoint:^TestKernelPins"}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n"},
 		{options{run: "^TestKernel", bench: "^BenchmarkNode$"}, "-test.short\n-test.timeout=25m\n-test.run=^$\n-test.bench=^BenchmarkNode$\n-test.benchtime=1x\n"},
 	} {
-		if got := testArguments(&c.options); got != c.want {
+		if got := testArguments(&c.options, "trampoline"); got != c.want {
 			t.Errorf("arguments of %+v are %q, want %q", c.options, got, c.want)
 		}
 	}
-	if err := matrix(t.Context(), options{arch: "amd64", bench: ".", shares: 2, packages: []string{"./bpf"}}); err == nil {
-		t.Error("benchmarks are run in shares")
+	for what, o := range map[string]options{
+		"benchmarks are run in shares":                     {bench: ".", shares: 2},
+		"tests are left out of a plan that none is run of": {shares: 1, plans: []string{"tracepoint"}, skip: "trampoline:^TestKernelPins"},
+	} {
+		o.arch, o.packages = "amd64", []string{"./bpf"}
+		if err := matrix(t.Context(), o); err == nil {
+			t.Error(what)
+		}
 	}
 }

@@ -135,11 +135,6 @@ func runAll() error {
 	if len(binaries) == 0 {
 		return errors.New("no test binary was packed")
 	}
-	text, err := os.ReadFile("/tests/args")
-	if err != nil {
-		return fmt.Errorf("reading the tests' arguments: %w", err)
-	}
-	args := strings.Split(strings.TrimSpace(string(text)), "\n")
 	plan, err := readParameter("plan")
 	if err != nil {
 		return err
@@ -147,6 +142,11 @@ func runAll() error {
 	if err := os.Setenv("WATCHGLASS_PLAN", plan); err != nil {
 		return err
 	}
+	text, err := os.ReadFile("/tests/args-" + plan)
+	if err != nil {
+		return fmt.Errorf("reading the tests' arguments: %w", err)
+	}
+	args := strings.Split(strings.TrimSpace(string(text)), "\n")
 	share, shares, err := readShare()
 	if err != nil {
 		return err
