@@ -43,6 +43,7 @@ enum ring_kind {
 #include "lib/flow.h"
 #include "lib/path.h"
 #include "lib/pending.h"
+#include "lib/ring.h"
 #include "lib/sandbox.h"
 #include "lib/socket.h"
 #include "lib/transfer.h"
@@ -650,11 +651,15 @@ static __always_inline void request_noted(struct io_kiocb *request, __u32 opcode
 /* request_submitted looks at what an operation of a sandbox asks for. */
 static __always_inline int request_submitted(struct io_kiocb *request)
 {
-	__u32 opcode = BPF_CORE_READ(request, opcode);
-	__u64 operation = opcode < 64 ? RING_OP(opcode) : 0;
+	__u64 operation;
 	__u64 sandbox;
+	__u32 opcode;
 	bool silent;
 
+	if (ring_outside())
+		return 0;
+	opcode = BPF_CORE_READ(request, opcode);
+	operation = opcode < 64 ? RING_OP(opcode) : 0;
 	if (!(operation & (RING_NOTED | RING_ENDED | RING_SPOKEN)))
 		return 0;
 	sandbox = sandbox_current();
@@ -799,12 +804,26 @@ int BPF_PROG(uring_on_submit_sqe, struct io_kiocb *request)
 SEC("tp_btf/io_uring_complete")
 int BPF_PROG(uring_on_complete, struct io_ring_ctx *ring, void *request, struct io_uring_cqe *entry)
 {
-	__s32 result = BPF_CORE_READ(entry, res);
+	__s32 result;
 
+	if (ring_outside())
+		return 0;
+	result = BPF_CORE_READ(entry, res);
 	if (request)
 		request_completed(request, result);
 	else
 		accept_goes_on(ring, BPF_CORE_READ(entry, user_data), result);
+	return 0;
+}
+
+/* values_completed is request_completed, or of an accept that goes on, by the values of the entry. */
+static __always_inline int values_completed(struct io_ring_ctx *ring, void *request,
+					    __u64 user_data, int result)
+{
+	if (request)
+		request_completed(request, result);
+	else
+		accept_goes_on(ring, user_data, result);
 	return 0;
 }
 
@@ -813,11 +832,20 @@ SEC("tp_btf/io_uring_complete")
 int BPF_PROG(uring_on_complete_values, struct io_ring_ctx *ring, void *request, __u64 user_data,
 	     int result)
 {
-	if (request)
-		request_completed(request, result);
-	else
-		accept_goes_on(ring, user_data, result);
-	return 0;
+	if (ring_outside())
+		return 0;
+	return values_completed(ring, request, user_data, result);
+}
+
+/*
+ * As uring_on_complete_values, for kernels up to 6.2, which it takes more of the stack on than they have. Does without asking
+ * whose it is first.
+ */
+SEC("tp_btf/io_uring_complete")
+int BPF_PROG(uring_on_complete_deep, struct io_ring_ctx *ring, void *request, __u64 user_data,
+	     int result)
+{
+	return values_completed(ring, request, user_data, result);
 }
 
 ABI_STRUCT(open);

@@ -34,11 +34,19 @@ func prepareURing(spec *ebpf.CollectionSpec, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	// The ring, the request and the entry; or the entry's values.
-	if parameters == 3 {
-		delete(spec.Programs, "uring_on_complete_values")
-	} else {
-		delete(spec.Programs, "uring_on_complete")
+	completes := map[string]bool{"uring_on_complete": false, "uring_on_complete_values": false, "uring_on_complete_deep": false}
+	switch {
+	case parameters == 3: // the ring, the request and the entry
+		completes["uring_on_complete"] = true
+	case spec.Programs["uring_on_submit_req"] != nil: // the entry's values, since 6.3
+		completes["uring_on_complete_values"] = true
+	default:
+		completes["uring_on_complete_deep"] = true
+	}
+	for name, wanted := range completes {
+		if !wanted {
+			delete(spec.Programs, name)
+		}
 	}
 	return prepareFile(spec, cfg)
 }

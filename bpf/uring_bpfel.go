@@ -202,11 +202,14 @@ const (
 	uringMapSocketRooms            = "socket_rooms"
 	uringMapStrayCounts            = "stray_counts"
 	uringMapStrays                 = "strays"
+	uringMapSyscallHandlers        = "syscall_handlers"
+	uringMapSyscallScopes          = "syscall_scopes"
 	uringMapTransferRooms          = "transfer_rooms"
 	uringMapTransfers              = "transfers"
 	uringMapUnlabelled             = "unlabelled"
 	uringMapUsedDescriptors        = "used_descriptors"
 	uringProgUringOnComplete       = "uring_on_complete"
+	uringProgUringOnCompleteDeep   = "uring_on_complete_deep"
 	uringProgUringOnCompleteValues = "uring_on_complete_values"
 	uringProgUringOnSubmitReq      = "uring_on_submit_req"
 	uringProgUringOnSubmitSqe      = "uring_on_submit_sqe"
@@ -223,6 +226,7 @@ const (
 	uringVarHostMounts             = "host_mounts"
 	uringVarOpensTold              = "opens_told"
 	uringVarProbeIndex             = "probe_index"
+	uringVarSyscallHandedOn        = "syscall_handed_on"
 	uringVarTransfersCounted       = "transfers_counted"
 )
 
@@ -269,6 +273,7 @@ type uringSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type uringProgramSpecs struct {
 	UringOnComplete       *ebpf.ProgramSpec `ebpf:"uring_on_complete"`
+	UringOnCompleteDeep   *ebpf.ProgramSpec `ebpf:"uring_on_complete_deep"`
 	UringOnCompleteValues *ebpf.ProgramSpec `ebpf:"uring_on_complete_values"`
 	UringOnSubmitReq      *ebpf.ProgramSpec `ebpf:"uring_on_submit_req"`
 	UringOnSubmitSqe      *ebpf.ProgramSpec `ebpf:"uring_on_submit_sqe"`
@@ -303,6 +308,8 @@ type uringMapSpecs struct {
 	SocketRooms     *ebpf.MapSpec `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.MapSpec `ebpf:"stray_counts"`
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
+	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
 	TransferRooms   *ebpf.MapSpec `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
 	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
@@ -326,6 +333,7 @@ type uringVariableSpecs struct {
 	HostMounts       *ebpf.VariableSpec `ebpf:"host_mounts"`
 	OpensTold        *ebpf.VariableSpec `ebpf:"opens_told"`
 	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
+	SyscallHandedOn  *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
 	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
 
@@ -374,6 +382,8 @@ type uringMaps struct {
 	SocketRooms     *ebpf.Map `ebpf:"socket_rooms"`
 	StrayCounts     *ebpf.Map `ebpf:"stray_counts"`
 	Strays          *ebpf.Map `ebpf:"strays"`
+	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
+	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
 	TransferRooms   *ebpf.Map `ebpf:"transfer_rooms"`
 	Transfers       *ebpf.Map `ebpf:"transfers"`
 	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
@@ -407,6 +417,8 @@ func (m *uringMaps) Close() error {
 		m.SocketRooms,
 		m.StrayCounts,
 		m.Strays,
+		m.SyscallHandlers,
+		m.SyscallScopes,
 		m.TransferRooms,
 		m.Transfers,
 		m.Unlabelled,
@@ -431,6 +443,7 @@ type uringVariables struct {
 	HostMounts       *ebpf.Variable `ebpf:"host_mounts"`
 	OpensTold        *ebpf.Variable `ebpf:"opens_told"`
 	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
+	SyscallHandedOn  *ebpf.Variable `ebpf:"syscall_handed_on"`
 	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
 }
 
@@ -439,6 +452,7 @@ type uringVariables struct {
 // It can be passed to loadUringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uringPrograms struct {
 	UringOnComplete       *ebpf.Program `ebpf:"uring_on_complete"`
+	UringOnCompleteDeep   *ebpf.Program `ebpf:"uring_on_complete_deep"`
 	UringOnCompleteValues *ebpf.Program `ebpf:"uring_on_complete_values"`
 	UringOnSubmitReq      *ebpf.Program `ebpf:"uring_on_submit_req"`
 	UringOnSubmitSqe      *ebpf.Program `ebpf:"uring_on_submit_sqe"`
@@ -447,6 +461,7 @@ type uringPrograms struct {
 func (p *uringPrograms) Close() error {
 	return _UringClose(
 		p.UringOnComplete,
+		p.UringOnCompleteDeep,
 		p.UringOnCompleteValues,
 		p.UringOnSubmitReq,
 		p.UringOnSubmitSqe,

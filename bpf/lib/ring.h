@@ -20,6 +20,7 @@
 
 /* Macros of the kernel, which BTF does not carry. */
 #define RING_PF_IO_WORKER 0x00000010
+#define RING_PF_KTHREAD 0x00200000
 /* The same number in all calling conventions of both architectures. */
 #define RING_SYS_ENTER 426
 
@@ -35,6 +36,17 @@ static __always_inline bool ring_used(const struct task_struct *task)
 	if (!bpf_core_field_exists(task->io_uring))
 		return false;
 	return task->io_uring || ring_thread(task);
+}
+
+/*
+ * ring_outside says that what is done with an operation now is of no sandbox, at the cost of a few loads. False says nothing.
+ * It is done in a thread of the process that asked for it, or of the kernel's where that process is gone.
+ */
+static __always_inline bool ring_outside(void)
+{
+	const struct task_struct *task = bpf_get_current_task_btf();
+
+	return sandbox_unlikely(task) && !(task->flags & RING_PF_KTHREAD);
 }
 
 /* ring_entered says whether the current task is a ring's thread, or in io_uring_enter(2). */
