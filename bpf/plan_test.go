@@ -82,7 +82,12 @@ func callTime() (best time.Duration) {
 // mayFallBack says whether a probe's falling back is that of a kernel without what it needs: the notable probe needs
 // CONFIG_FPROBE, which Debian's 6.1 lacks, or CONFIG_KPROBE_EVENTS and CONFIG_KRETPROBES.
 func mayFallBack(p event.ProbeStats) bool {
-	return p.Name == "notable" && !hasSymbols("register_fprobe_ips") && !hasSymbols("create_local_trace_kprobe", "register_kretprobe")
+	return p.Name == "notable" && !followsReturns()
+}
+
+// followsReturns says whether the kernel has a way to hang on the returns of many functions.
+func followsReturns() bool {
+	return hasSymbols("register_fprobe_ips") || hasSymbols("create_local_trace_kprobe", "register_kretprobe")
 }
 
 // hasSymbols says whether the kernel has all of some functions.
@@ -122,6 +127,9 @@ func TestKernelPlanAuto(t *testing.T) {
 	cfg.Plan = PlanAuto
 	w := startWatchWith(t, cfg)
 	t.Logf("the plan %s is followed: %s", w.tracer.Plan(), w.tracer.planReason)
+	if w.tracer.Plan() != PlanTrampoline && tryFexit() == nil && followsReturns() {
+		t.Error("the kernel has all that the other plan needs")
+	}
 	for _, p := range w.tracer.Probes() {
 		if p.Fallback != "" {
 			t.Errorf("probe %s follows the plan %s: %s", p.Name, p.Plan, p.Fallback)
