@@ -44,10 +44,10 @@ a process to another, *tcp-packet* over a connection whose first bytes have been
 anybody. Outside no packet runs a program, where there is a dash; with *-root* while programs hang at the root cgroup too
 ([limits.md](limits.md)), where all of them run, outside of no interest, and inside passed over since others see them.
 
-Of what an open that is told costs with the close after it, by samples of where the processor was (` + "`perf`" + `, depth 3): 21 %
-is finding out that both are a sandbox's, and counting them; 19 % three look-ups in tables, of whether anything was noted of the
-descriptor that is closed, whether the open need not be told, and of the sandbox's account; 8 % handing the open to the file probe;
-21 % filling in the record; 11 % the path; 12 % the ring; 7 % the clock. No part is dear by itself: one call and its return are 7 to 10 ns
+Of what an open that is told costs with the close after it, by samples of where the processor was (` + "`perf`" + `, depth 3): a fifth
+is finding out that both are a sandbox's, and counting them; a fifth three look-ups, of whether anything was noted of the
+descriptor that is closed, whether the open need not be told, and of the sandbox's account; a fifth filling in the record; a tenth
+each handing the open to the file probe, the path, the ring and the clock. No part is dear by itself: one call and its return are 7 to 10 ns
 where returns are guarded against speculation.
 
 | work | program | outside: ns | × empty | inside: ns | × empty |
