@@ -150,7 +150,7 @@ func TestSignalAndErrnoNames(t *testing.T) {
 			t.Errorf("SignalName(%d) = %q, want %q", n, got, want)
 		}
 	}
-	for e, want := range map[Errno]string{0: "", 2: "ENOENT", 13: "EACCES", 111: "ECONNREFUSED", 9999: "errno_9999"} {
+	for e, want := range map[Errno]string{0: "", 2: "ENOENT", 13: "EACCES", 111: "ECONNREFUSED", 512: "ERESTARTSYS", 9999: "errno_9999"} {
 		if got := e.Name(); got != want {
 			t.Errorf("Errno(%d).Name() = %q, want %q", e, got, want)
 		}

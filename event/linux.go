@@ -44,6 +44,18 @@ func (e Errno) Name() string {
 	if name, ok := errnoNames[syscall.Errno(e)]; ok {
 		return name
 	}
+	// A call that a signal interrupted: it is made again, and told again, or ends with EINTR for its program. These are the
+	// kernel's own, and not of any architecture.
+	switch e {
+	case 512:
+		return "ERESTARTSYS"
+	case 513:
+		return "ERESTARTNOINTR"
+	case 514:
+		return "ERESTARTNOHAND"
+	case 516:
+		return "ERESTART_RESTARTBLOCK"
+	}
 	return "errno_" + strconv.Itoa(int(e))
 }
 
