@@ -564,20 +564,20 @@ func (c *proof) make(token uint64, proofs *ebpf.Variable, cookie int) (err error
 	}
 	a := c.arguments
 	if c.opened {
-		fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err := openRoot()
 		if err != nil {
-			return fmt.Errorf("opening something to read from: %w", err)
+			return err
 		}
 		defer unix.Close(fd) //nolint:errcheck // it is only read
 		a[0] = uintptr(fd)
 	}
 	if c.prepare != nil {
-		made, err := c.prepare()
-		if errors.Is(err, unix.ENOSYS) {
+		made, failed := c.prepare()
+		if errors.Is(failed, unix.ENOSYS) {
 			return nil // the kernel has no such call
 		}
-		if err != nil {
-			return fmt.Errorf("%w, since there is nothing to make the call with: %w", errUnseen, err)
+		if failed != nil {
+			return fmt.Errorf("%w, since there is nothing to make the call with: %w", errUnseen, failed)
 		}
 		defer func() { err = errors.Join(err, made.end()) }()
 		a = made.arguments
@@ -596,6 +596,15 @@ func (c *proof) make(token uint64, proofs *ebpf.Variable, cookie int) (err error
 		return errUnseen
 	}
 	return nil
+}
+
+// openRoot opens the root directory: a descriptor that stands for something.
+func openRoot() (int, error) {
+	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fd, fmt.Errorf("opening something to read from: %w", err)
+	}
+	return fd, nil
 }
 
 // choosePlan decides which hook plan is followed.

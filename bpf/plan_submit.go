@@ -34,9 +34,9 @@ func submitsRead() (prepared, error)  { return submits(aioRead) }
 func submitsWrite() (prepared, error) { return submits(aioWrite) }
 
 func submits(operation uint16) (prepared, error) {
-	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := openRoot()
 	if err != nil {
-		return prepared{}, fmt.Errorf("opening something to read from: %w", err)
+		return prepared{}, err
 	}
 	memory := make([]byte, submitBytes)
 	at := address(memory)
