@@ -429,17 +429,17 @@ func (p *pins) drop(name string) {
 // prune detaches the hooks that this tracer has no program for, and removes maps of other layouts. The hooks of
 // a probe for which keep says so stay: an old program is better than none.
 func (p *pins) prune(keep func(probe string) bool) error {
-	hooks, err := os.ReadDir(filepath.Join(p.cfg.Dir, pinHooks))
+	hooks, err := hookNames(p.cfg.Dir)
 	if err != nil {
-		return fmt.Errorf("listing the hooks: %w", err)
+		return err
 	}
 	var errs []error
 	var gone []string
 	for _, h := range hooks {
-		probe, _, _ := strings.Cut(h.Name(), "-")
-		if !p.used[h.Name()] && !keep(probe) {
-			errs = append(errs, os.Remove(filepath.Join(p.cfg.Dir, pinHooks, h.Name())))
-			gone = append(gone, h.Name())
+		probe, _, _ := strings.Cut(h, "-")
+		if !p.used[h] && !keep(probe) {
+			errs = append(errs, os.Remove(filepath.Join(p.cfg.Dir, pinHooks, h)))
+			gone = append(gone, h)
 		}
 	}
 	errs = append(errs, removeReturnSets(returnSetsIn(gone)))
@@ -527,7 +527,7 @@ func Unpin(dir string) error {
 // removePins removes a set: first what attaches programs.
 func removePins(dir string) error {
 	hooks, err := hookNames(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, name := range []string{pinHooks, ""} {

@@ -176,12 +176,12 @@ func (s *places) pinnedPlaces(remembered map[uint64]string) (at map[uint64]strin
 	if s.pins == nil {
 		return at, false, nil
 	}
-	hooks, err := os.ReadDir(filepath.Join(s.pins.cfg.Dir, pinHooks))
+	hooks, err := hookNames(s.pins.cfg.Dir)
 	if err != nil {
-		return nil, false, fmt.Errorf("listing the hooks: %w", err)
+		return nil, false, err
 	}
 	for _, h := range hooks {
-		program, found := strings.CutPrefix(strings.TrimSuffix(h.Name(), pinLink), s.probe.name+"-")
+		program, found := strings.CutPrefix(strings.TrimSuffix(h, pinLink), s.probe.name+"-")
 		program, place, placed := strings.Cut(program, "@")
 		if !found || !s.hangs(program) {
 			continue
@@ -201,7 +201,7 @@ func (s *places) pinnedPlaces(remembered map[uint64]string) (at map[uint64]strin
 		}
 		if err != nil {
 			s.log.Debug("packet programs hang at a cgroup that is gone", "cgroup_id", id, "error", err)
-			_ = os.Remove(filepath.Join(s.pins.cfg.Dir, pinHooks, h.Name()))
+			_ = os.Remove(filepath.Join(s.pins.cfg.Dir, pinHooks, h))
 			continue
 		}
 		at[id] = dir

@@ -355,10 +355,10 @@ func (p *pins) returnSet(base string) string {
 	return ""
 }
 
-// hookNames is the names of what is pinned of hooks in a directory of pins; none where there is none.
+// hookNames is the names of what is pinned of hooks in a directory of pins.
 func hookNames(dir string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, pinHooks))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return nil, fmt.Errorf("listing the hooks: %w", err)
 	}
 	names := make([]string, 0, len(entries))
