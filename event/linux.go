@@ -44,18 +44,6 @@ func (e Errno) Name() string {
 	if name, ok := errnoNames[syscall.Errno(e)]; ok {
 		return name
 	}
-	// A call that a signal interrupted: it is made again, and told again, or ends with EINTR for its program. These are the
-	// kernel's own, and not of any architecture.
-	switch e {
-	case 512:
-		return "ERESTARTSYS"
-	case 513:
-		return "ERESTARTNOINTR"
-	case 514:
-		return "ERESTARTNOHAND"
-	case 516:
-		return "ERESTART_RESTARTBLOCK"
-	}
 	return "errno_" + strconv.Itoa(int(e))
 }
 
@@ -81,4 +69,7 @@ var errnoNames = map[syscall.Errno]string{ //nolint:gochecknoglobals // a consta
 	syscall.EHOSTDOWN: "EHOSTDOWN", syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.EALREADY: "EALREADY",
 	syscall.EINPROGRESS: "EINPROGRESS", syscall.ESTALE: "ESTALE", syscall.EDQUOT: "EDQUOT",
 	syscall.EPROTONOSUPPORT: "EPROTONOSUPPORT", syscall.ENOTSOCK: "ENOTSOCK", syscall.EPROTOTYPE: "EPROTOTYPE",
+	// The kernel's own, not of any architecture: a call that a signal interrupted is made again, and told again, or ends with
+	// EINTR for its program.
+	512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK",
 }

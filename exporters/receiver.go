@@ -46,11 +46,7 @@ func (d *receiverDescs) collect(s *event.ReceiverStats, counter func(*prometheus
 	gauge func(*prometheus.Desc, float64, ...string),
 ) {
 	for _, e := range s.Endpoints {
-		listening := 0.0
-		if e.Listening {
-			listening = 1
-		}
-		gauge(d.listening, listening, e.Name)
+		gauge(d.listening, oneIf(e.Listening), e.Name)
 	}
 	if len(s.Endpoints) > 0 {
 		gauge(d.connections, float64(s.Connections))

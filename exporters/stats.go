@@ -129,11 +129,7 @@ func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(c.records, stats.Records)
 	for _, state := range event.Pinnings() {
-		value := 0.0
-		if state == stats.Pinning {
-			value = 1
-		}
-		gauge(c.pinning, value, string(state))
+		gauge(c.pinning, oneIf(state == stats.Pinning), string(state))
 	}
 	counter(c.claims, stats.Claims)
 	counter(c.claimsUnattributed, stats.ClaimsUnattributed)
@@ -214,22 +210,22 @@ func (c *statsCollector) addProbeInstruments(desc func(kind, name, help string, 
 		"1 while programs of the probe hang at the root cgroup, where packets of every process of the node run them.", "probe")
 }
 
+// oneIf is the value of a gauge that says whether something is so.
+func oneIf(so bool) float64 {
+	if so {
+		return 1
+	}
+	return 0
+}
+
 // collectProbes shows how the probes are.
 func (c *statsCollector) collectProbes(probes []event.ProbeStats, counter func(*prometheus.Desc, uint64, ...string), gauge func(*prometheus.Desc, float64, ...string)) {
 	for _, p := range probes {
-		attached := 0.0
-		if p.Attached {
-			attached = 1
-		}
-		gauge(c.attached, attached, p.Name)
+		gauge(c.attached, oneIf(p.Attached), p.Name)
 		if p.Plan != "" {
 			gauge(c.plan, 1, p.Name, p.Plan, strconv.FormatBool(p.Fallback != ""))
 		}
-		atRoot := 0.0
-		if p.AtRoot {
-			atRoot = 1
-		}
-		gauge(c.atRoot, atRoot, p.Name)
+		gauge(c.atRoot, oneIf(p.AtRoot), p.Name)
 		counter(c.missed, p.Missed, p.Name)
 		counter(c.seen, p.Seen, p.Name)
 		counter(c.dropped, p.Dropped, p.Name)
