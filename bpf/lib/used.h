@@ -41,7 +41,7 @@ struct small_use {
 	__u64 inode;
 	__u64 own_read;
 	__u64 own_reads;
-	/* Of each of the lowest descriptors whether it is noted: what a look into a table would say, at a third of its cost. */
+	/* Of each of the lowest descriptors whether it is noted: what a look into a table would say, for less. */
 	__u64 noted;
 	__u32 device;
 	__u32 marks;
