@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 )
 
 // flowSweeps is how often in an interval the connections are looked at: none is told later than that part of it.
@@ -20,7 +21,7 @@ type flows struct {
 }
 
 // prepareNetwork tells the object how long a flow goes on before it is told.
-func prepareNetwork(spec *ebpf.CollectionSpec, cfg *Config) error {
+func prepareNetwork(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
 	if err := spec.Variables["flow_interval"].Set(uint64(cfg.FlowInterval)); err != nil {
 		return fmt.Errorf("setting flow_interval: %w", err)
 	}

@@ -6,12 +6,13 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
 // prepareFile tells the object which mount namespace is the host's, whether opens are told by counts, and
 // whether what is read and written is counted.
-func prepareFile(spec *ebpf.CollectionSpec, cfg *Config) error {
+func prepareFile(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
 	if counted := spec.Variables["repeats_counted"]; counted != nil && cfg.Watched != nil {
 		if err := counted.Set(uint32(1)); err != nil {
 			return fmt.Errorf("setting repeats_counted: %w", err)

@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"hash"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 )
 
@@ -57,7 +59,7 @@ func layoutOf(probes []loadedProbe, prepare func(*ebpf.CollectionSpec, *loadedPr
 		describeRecords(records, spec.Types)
 		for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
 			programs.say(name, spec.Programs[name].AttachTo, p.off)
-			programs.say(spec.Programs[name].Instructions)
+			programs.instruct(spec.Programs[name].Instructions)
 		}
 	}
 	return &layout{maps: forms.sum(), records: records.sum(), programs: programs.sum()}, nil
@@ -67,6 +69,24 @@ func layoutOf(probes []loadedProbe, prepare func(*ebpf.CollectionSpec, *loadedPr
 type form struct{ hash.Hash }
 
 func (f form) say(words ...any) { _, _ = fmt.Fprintln(f, words...) } // documented never to fail
+
+// instruct says instructions, with what they refer to by name. Of the text that the library makes of them half of the time
+// would go into making it.
+func (f form) instruct(all asm.Instructions) {
+	var said []byte
+	for i := range all {
+		ins := &all[i]
+		said = binary.LittleEndian.AppendUint32(said, uint32(ins.OpCode))
+		said = append(said, byte(ins.Dst), byte(ins.Src))
+		said = binary.LittleEndian.AppendUint16(said, uint16(ins.Offset))
+		said = binary.LittleEndian.AppendUint64(said, uint64(ins.Constant))
+		for _, name := range [...]string{ins.Symbol(), ins.Reference()} {
+			said = binary.LittleEndian.AppendUint32(said, uint32(len(name)))
+			said = append(said, name...)
+		}
+	}
+	_, _ = f.Write(said) // documented never to fail
+}
 
 func (f form) sum() string { return fmt.Sprintf("%x", f.Sum(nil)[:8]) }
 

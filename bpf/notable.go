@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
@@ -85,7 +86,7 @@ func newNotableTable() *notableTable {
 }
 
 // prepare fills the kernel's table.
-func (t *notableTable) prepare(spec *ebpf.CollectionSpec, _ *Config) error {
+func (t *notableTable) prepare(spec *ebpf.CollectionSpec, _ *Config, _ *btf.Cache) error {
 	table := spec.Maps["notable_specs"]
 	for abi := range t {
 		for number, n := range t[abi] {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/watchglass/watchglass/event"
 )
@@ -18,8 +19,8 @@ type probe struct {
 	kinds []string
 	// load reads the embedded object.
 	load func() (*ebpf.CollectionSpec, error)
-	// prepare sets what the configuration decides before the object is loaded. May be nil.
-	prepare func(*ebpf.CollectionSpec, *Config) error
+	// prepare sets what the configuration, and for some the kernel's types, decide before the object is loaded. May be nil.
+	prepare func(*ebpf.CollectionSpec, *Config, *btf.Cache) error
 	// decode turns the bytes of one record, header included, into r's payload. kind is the header's.
 	decode func(r *Record, kind uint16, data []byte) error
 	// trampolines is how the probe follows the trampoline plan; the zero value where it needs no plan, or has none.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/watchglass/watchglass/event"
 )
@@ -32,7 +33,7 @@ const (
 const maxExecRooms = 8
 
 // prepareProcess sizes the maps and enters the variables to look for.
-func prepareProcess(spec *ebpf.CollectionSpec, cfg *Config) error {
+func prepareProcess(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
 	if err := prepareRooms(spec, cfg.execRooms); err != nil {
 		return err
 	}

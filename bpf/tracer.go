@@ -38,8 +38,10 @@ type Tracer struct {
 	returns returning
 	probes  []loadedProbe
 	shared  map[string]*ebpf.Map
-	ring    *recordRing
-	dec     decoder
+	// types is what was read of the kernel's types, while probes are opened; nil then.
+	types *btf.Cache
+	ring  *recordRing
+	dec   decoder
 	// places is nil where no packets are seen.
 	places *places
 	// repeats is nil where all opens are told one by one.
@@ -150,6 +152,7 @@ func newTracer(cfg Config) (*Tracer, error) {
 		cfg: cfg, log: cfg.Logger, mount: mount,
 		shared:  map[string]*ebpf.Map{},
 		tracked: map[uint64]string{},
+		types:   btf.NewCache(),
 		dec:     decoder{probes: probes(), clock: clock},
 	}
 	if t.log == nil {
@@ -171,8 +174,9 @@ func newTracer(cfg Config) (*Tracer, error) {
 // openProbes loads and attaches what is wanted, and leaves in each probe how that went. All are loaded before any is
 // attached: where they take over from others' programs, that takes long and is to be short.
 func (t *Tracer) openProbes() {
-	// Reading the kernel's types is most of the work: once for all, and not kept.
-	cache := btf.NewCache()
+	// Reading the kernel's types is much of the work: once for all, and not kept.
+	cache := t.types
+	defer func() { t.types = nil }()
 	if t.pins != nil {
 		t.pins.cache = cache
 		defer func() { t.pins.cache = nil }()
@@ -413,7 +417,7 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 	if p.prepare == nil {
 		return nil
 	}
-	return p.prepare(spec, &t.cfg)
+	return p.prepare(spec, &t.cfg, t.types)
 }
 
 // attach attaches every program it can and returns why some could not be.

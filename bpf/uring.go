@@ -14,8 +14,8 @@ import (
 
 // prepareURing leaves of the programs those that this kernel has hooks for, and tells which mount namespace
 // is the host's. The two forms of a hook were never there at once.
-func prepareURing(spec *ebpf.CollectionSpec, cfg *Config) error {
-	kernel, err := btf.NewCache().Kernel()
+func prepareURing(spec *ebpf.CollectionSpec, cfg *Config, types *btf.Cache) error {
+	kernel, err := types.Kernel()
 	if err != nil {
 		return fmt.Errorf("reading the kernel's types: %w", err)
 	}
@@ -48,7 +48,7 @@ func prepareURing(spec *ebpf.CollectionSpec, cfg *Config) error {
 			delete(spec.Programs, name)
 		}
 	}
-	return prepareFile(spec, cfg)
+	return prepareFile(spec, cfg, types)
 }
 
 // divideOpens tells the uring probe, which is attached after the file probe, whether that one tells of opens that succeed:
