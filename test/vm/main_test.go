@@ -37,28 +37,31 @@ func TestVerdictIsTheMachinesLastWord(t *testing.T) {
 	}
 }
 
-// TestArguments: a machine whose clock counts instructions has one processor, and nothing in it is drawn by lot.
+// TestArguments: a machine whose clock counts instructions has one processor, nothing in it is drawn by lot, and what its
+// processor can is what it was when others were counted.
 func TestArguments(t *testing.T) {
-	emulator, err := emulatorOf("amd64")
-	if err != nil {
-		t.Fatal(err)
-	}
-	given := slices.Clone(emulator)
 	for _, c := range []struct {
 		machine       machine
 		want, without string
 	}{
+		{machine{plan: "tracepoint"}, "qemu-system-x86_64 -cpu max,-erms,-fsrm -append ", "-icount"},
+		{machine{plan: "tracepoint", counted: true}, "qemu-system-x86_64 -cpu max -append ", "erms"},
 		{machine{plan: "trampoline", share: "2/3"}, "watchglass.plan=trampoline watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
 		{machine{plan: "auto", counted: true}, "watchglass.plan=auto " + countedArguments + " -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm -accel tcg,thread=single -smp 1 ", "share"},
 	} {
+		emulator, err := emulatorOf("amd64", c.machine.counted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		given := slices.Clone(emulator)
 		c.machine.emulator, c.machine.kernel = emulator, &kernel{}
-		got := strings.Join(c.machine.arguments(), " ")
+		got := strings.Join(append(slices.Clone(emulator[:1]), c.machine.arguments()...), " ")
 		if !strings.Contains(got, c.want) || strings.Contains(got, c.without) {
 			t.Errorf("arguments are %q, want %q in them and %q not", got, c.want, c.without)
 		}
-	}
-	if !slices.Equal(emulator, given) {
-		t.Errorf("the emulator's arguments became %q", emulator)
+		if !slices.Equal(emulator, given) {
+			t.Errorf("the emulator's arguments became %q", emulator)
+		}
 	}
 }
 
