@@ -372,6 +372,7 @@ func helperActions() map[string]helperAction {
 		"transfer ring":    helperTransferRing,
 		"transfer many":    helperTransferMany,
 		"transfer passed":  helperTransferPassed,
+		"queued":           helperQueued,
 		"splice ring":      helperSpliceRing,
 		"packets ring":     helperPacketsRing,
 		"submit 32":        func(args []string) (string, error) { return "", run32(submitCode32(args[0])) },

@@ -164,7 +164,7 @@ func transferSplice() error {
 
 // aioRequest is struct iocb.
 type aioRequest struct {
-	_, _         uint64
+	Data, _      uint64
 	Opcode, _    uint16
 	Descriptor   uint32
 	Buffer, Size uint64

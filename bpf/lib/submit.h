@@ -110,14 +110,23 @@ static __always_inline bool aio_parts(struct aio_batch *batch)
 	return true;
 }
 
-/* aio_readable is how many of the bytes that a read asks for there are, where that is known. */
-static __always_inline __u64 aio_readable(struct file *file, __s64 offset, __u64 size)
+/*
+ * aio_there is how many of the bytes that a request asks for there are, where that is known: of those that are read of a file,
+ * and of a device's. A device's size is that of what all names of it have in common.
+ */
+static __always_inline __u64 aio_there(struct file *file, __s64 offset, __u64 size, bool reads)
 {
 	struct inode *inode = DIRECT_READ(struct file, file, f_inode);
+	__u32 type = DIRECT_READ(struct inode, inode, i_mode) & TRANSFER_IFMT;
+	struct address_space *mapping;
 	__s64 left;
 
-	if ((DIRECT_READ(struct inode, inode, i_mode) & TRANSFER_IFMT) != TRANSFER_IFREG)
+	if (type == TRANSFER_IFBLK) {
+		mapping = DIRECT_READ(struct file, file, f_mapping);
+		inode = DIRECT_READ(struct address_space, mapping, host);
+	} else if (type != TRANSFER_IFREG || !reads) {
 		return size;
+	}
 	left = DIRECT_READ(struct inode, inode, i_size) - offset;
 	if (left <= 0)
 		return 0;
@@ -161,8 +170,7 @@ static __always_inline bool aio_asks(struct aio_batch *batch, struct transfer_ro
 	}
 	if (size > AIO_MOST)
 		size = AIO_MOST;
-	if (aio_reads(request))
-		size = aio_readable(room->file, request->offset, size);
+	size = aio_there(room->file, request->offset, size, aio_reads(request));
 	aio_room(batch, room, size);
 	return size;
 }

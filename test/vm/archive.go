@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,7 +109,8 @@ func (a *archive) busybox(ctx context.Context) (string, error) {
 
 // unpacked returns the directory with what of a package is needed, downloading it once.
 func (a *archive) unpacked(ctx context.Context, name string) (string, error) {
-	dir := filepath.Join(a.cache, a.arch, "unpacked", name)
+	// What was unpacked with other modules is none of what is needed.
+	dir := filepath.Join(a.cache, a.arch, strings.Join(kernelModules(), "+"), name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -143,27 +145,35 @@ func (a *archive) unpacked(ctx context.Context, name string) (string, error) {
 // modules is where in an unpacked package, and in a machine, the modules are that machines load.
 const modules = "modules"
 
-// keepModules leaves of a kernel's modules, which are many, those that tests need: overlayfs, which Debian's kernels have as one.
+// kernelModules is those of a kernel's modules that tests need, where it has them as modules.
+func kernelModules() []string { return []string{"loop", "overlay"} }
+
+// keepModules leaves of a kernel's modules, which are many, those that tests need.
 func keepModules(ctx context.Context, root string) error {
 	kept := filepath.Join(root, modules)
 	if err := os.MkdirAll(kept, 0o755); err != nil {
 		return err
 	}
-	found, err := filepath.Glob(filepath.Join(root, "lib", "modules", "*", "kernel", "fs", "overlayfs", "overlay.ko*"))
+	all := filepath.Join(root, "lib", "modules")
+	if _, err := os.Stat(all); err != nil {
+		return nil //nolint:nilerr // a package of another kind has none
+	}
+	err := filepath.WalkDir(all, func(path string, entry fs.DirEntry, err error) error {
+		name, compressed := strings.CutSuffix(filepath.Base(path), ".xz")
+		name, module := strings.CutSuffix(name, ".ko")
+		if err != nil || entry.IsDir() || !module || !slices.Contains(kernelModules(), name) {
+			return err
+		}
+		if err := os.Rename(path, filepath.Join(kept, filepath.Base(path))); err != nil || !compressed {
+			return err
+		}
+		_, err = output(ctx, kept, "busybox", "unxz", filepath.Base(path))
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	for _, module := range found {
-		if err := os.Rename(module, filepath.Join(kept, filepath.Base(module))); err != nil {
-			return err
-		}
-		if strings.HasSuffix(module, ".xz") {
-			if _, err := output(ctx, kept, "busybox", "unxz", filepath.Base(module)); err != nil {
-				return err
-			}
-		}
-	}
-	return os.RemoveAll(filepath.Join(root, "lib", "modules"))
+	return os.RemoveAll(all)
 }
 
 // compareVersions orders package names so that 6.1.0-9 comes before 6.1.0-10: runs of digits compare as numbers.
