@@ -350,6 +350,7 @@ func helperActions() map[string]helperAction {
 		"eat memory":         helperEatMemory,
 		"born outside":       helperBornOutside,
 		"notable":            helperNotable,
+		"notable flood":      helperNotableFlood,
 		"notable 32":         helperNotable32,
 		"thread moves":       helperThreadMoves,
 		"make files":         helperMakeFiles,

@@ -77,6 +77,7 @@ enum notable_flags {
 
 /* notable_spec says what to tell of a system call. */
 struct notable_spec {
+	/* One more than the call's place among those that are listed, 0 for one that is not. */
 	__u8 listed;
 	/* One more than the argument whose first 16 bytes are told, 0 for none. */
 	__u8 pointed;
@@ -177,6 +178,56 @@ static __always_inline bool call_wanted(const struct notable_spec *spec, __u32 f
 		if (i < spec->count && spec->values[i] == first)
 			return true;
 	return false;
+}
+
+/* FIRSTS_CALLS is how many calls there can be, each as one that failed and one that did not; FIRSTS_SIGNALS is how many signals. */
+#define FIRSTS_CALLS 512
+#define FIRSTS_SIGNALS 64
+
+/* firsts is which calls and signals passed in a window in spite of a budget that is spent. */
+struct firsts {
+	__u64 window;
+	__u64 passed[(FIRSTS_CALLS + FIRSTS_SIGNALS) / 64];
+};
+
+/* call_firsts is by sandbox, and LRU: of one that is pushed out another one of each passes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, struct firsts);
+} call_firsts SEC(".maps");
+
+/*
+ * notable_class is the class of a record of a call or a signal, by its bit. Where the sandbox has spent its budget the first of
+ * each passes, in every window: a flood of one, or of refused ones, never hides that there is another.
+ */
+static __always_inline __u32 notable_class(__u64 sandbox, __u32 bit, __u64 now)
+{
+	__u64 window = event_spent(sandbox, EVENT_KEPT, now);
+	struct firsts none = {};
+	struct firsts *firsts;
+	__u64 *word, mask = 1ull << (bit & 63);
+	__u32 i;
+
+	if (!window)
+		return EVENT_KEPT;
+	firsts = bpf_map_lookup_elem(&call_firsts, &sandbox);
+	if (!firsts) {
+		bpf_map_update_elem(&call_firsts, &sandbox, &none, BPF_NOEXIST);
+		firsts = bpf_map_lookup_elem(&call_firsts, &sandbox);
+	}
+	bit /= 64;
+	if (!firsts || bit >= sizeof(firsts->passed) / sizeof(firsts->passed[0]))
+		return EVENT_KEPT;
+	if (firsts->window != window) {
+		firsts->window = window;
+#pragma unroll
+		for (i = 0; i < sizeof(firsts->passed) / sizeof(firsts->passed[0]); i++)
+			firsts->passed[i] = 0;
+	}
+	word = &firsts->passed[bit];
+	return *word & mask || __sync_fetch_and_or(word, mask) & mask ? EVENT_KEPT : EVENT_VITAL;
 }
 
 /* memory_form is what a process was told of once. */
@@ -317,6 +368,7 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret, 
 	__u64 sandbox;
 	__u32 memory = 0;
 	__u32 zero = 0;
+	__u32 class;
 	__u32 size;
 	__u32 key;
 
@@ -358,7 +410,8 @@ static __always_inline void call_finished(const struct pt_regs *regs, long ret, 
 	__builtin_memset(call->sizes, 0, sizeof(call->sizes));
 	call->reserved = 0;
 	size = call_told(room, spec, regs, compat);
-	event_output_as(sandbox, EVENT_KEPT | NOTABLE_CALL, call,
+	class = notable_class(sandbox, 2 * (spec->listed - 1) + (ret < 0), call->header.time);
+	event_output_as(sandbox, class | NOTABLE_CALL, call,
 			sizeof(*call) + (size & CALL_TAIL_MASK));
 	hook_leave();
 }
@@ -469,6 +522,7 @@ int BPF_PROG(notable_on_signal, int number, struct kernel_siginfo *info, struct 
 	__u64 target_sandbox;
 	__u64 target_cgroup;
 	__u64 sandbox;
+	__u32 class;
 	int code;
 
 	if (sandbox_unlikely(bpf_get_current_task_btf()))
@@ -487,7 +541,9 @@ int BPF_PROG(notable_on_signal, int number, struct kernel_siginfo *info, struct 
 	if (target_sandbox == sandbox &&
 	    task_group(task, TASK_PIDTYPE_PGID) == task_group(target, TASK_PIDTYPE_PGID))
 		return 0;
-	signal = event_reserve_as(sandbox, EVENT_KEPT | NOTABLE_SIGNAL, sizeof(*signal));
+	class = notable_class(sandbox, FIRSTS_CALLS + (number & (FIRSTS_SIGNALS - 1)),
+			      bpf_ktime_get_boot_ns());
+	signal = event_reserve_as(sandbox, class | NOTABLE_SIGNAL, sizeof(*signal));
 	if (!signal)
 		return 0;
 	event_header_fill(&signal->header, sandbox, NOTABLE_SIGNAL);

@@ -5,6 +5,7 @@ package bpf
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,8 @@ const (
 // notable is one notable system call: what is told of it, by kernel and decoder alike.
 type notable struct {
 	name string
+	// place is the call's among all of them.
+	place int
 	// arguments is by position; one without a name is not told.
 	arguments []argument
 	// only is the first arguments with which it is told; nil for all.
@@ -73,7 +76,8 @@ type notableTable [notableNotableAbiNOTABLE_ABIS][notableNumbers]*notable
 // newNotableTable finds the numbers of the calls.
 func newNotableTable() *notableTable {
 	byName := map[string]*notable{}
-	for _, n := range notableCalls() {
+	for i, n := range notableCalls() {
+		n.place = i
 		byName[n.name] = &n
 	}
 	table := &notableTable{}
@@ -105,8 +109,8 @@ func (t *notableTable) prepare(spec *ebpf.CollectionSpec, _ *Config, _ *btf.Cach
 
 // spec is the kernel's form of the call.
 func (n *notable) spec() (notableNotableSpec, error) {
-	s := notableNotableSpec{Listed: 1, Arguments: uint8(len(n.arguments)), Count: uint8(len(n.only))}
-	if copy(s.Values[:], n.only) < len(n.only) || len(n.arguments) > maxArguments {
+	s := notableNotableSpec{Listed: uint8(n.place + 1), Arguments: uint8(len(n.arguments)), Count: uint8(len(n.only))}
+	if copy(s.Values[:], n.only) < len(n.only) || len(n.arguments) > maxArguments || n.place >= math.MaxUint8 {
 		return s, fmt.Errorf("the table of notable calls has more of %s than the kernel side has room for", n.name)
 	}
 	strings := 0

@@ -149,6 +149,7 @@ type notableTaskNamespaces struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	notableMapCallFirsts           = "call_firsts"
 	notableMapCallRooms            = "call_rooms"
 	notableMapEventCounts          = "event_counts"
 	notableMapEvents               = "events"
@@ -240,6 +241,7 @@ type notableProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableMapSpecs struct {
+	CallFirsts      *ebpf.MapSpec `ebpf:"call_firsts"`
 	CallRooms       *ebpf.MapSpec `ebpf:"call_rooms"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
@@ -297,6 +299,7 @@ func (o *notableObjects) Close() error {
 //
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notableMaps struct {
+	CallFirsts      *ebpf.Map `ebpf:"call_firsts"`
 	CallRooms       *ebpf.Map `ebpf:"call_rooms"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	Events          *ebpf.Map `ebpf:"events"`
@@ -314,6 +317,7 @@ type notableMaps struct {
 
 func (m *notableMaps) Close() error {
 	return _NotableClose(
+		m.CallFirsts,
 		m.CallRooms,
 		m.EventCounts,
 		m.Events,

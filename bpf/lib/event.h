@@ -205,6 +205,30 @@ static __always_inline __u64 event_waiting(void)
 	return ring->producer_pos - ring->consumer_pos;
 }
 
+/* event_budget_limit is how many bytes a budget allows in a window while so many wait in the ring, 0 for any. */
+static __always_inline __u64 event_budget_limit(__u32 class, __u64 waiting)
+{
+	__u64 limit = event_budgets[class & 1];
+
+	return waiting > event_limits[0] - event_limits[0] / 3 ? limit / 8 : limit;
+}
+
+/* event_spent is when the window began in which a sandbox has spent its budget of bulk or of what is kept, 0 where it has not. */
+static __always_inline __u64 event_spent(__u64 sandbox, __u32 class, __u64 now)
+{
+	struct event_count *count = event_count_of(sandbox);
+	struct event_budget *budget;
+	__u64 limit;
+
+	if (!count)
+		return 0;
+	budget = &count->budgets[class >> EVENT_CLASS_SHIFT & 1];
+	if ((__s64)(now - budget->window) >= EVENT_WINDOW)
+		return 0;
+	limit = event_budget_limit(class >> EVENT_CLASS_SHIFT, event_waiting());
+	return limit && budget->bytes > limit ? budget->window : 0;
+}
+
 /*
  * event_budget_allows says whether a sandbox may send another record of bulk or of what is kept. The first of each
  * kind after the budget is spent passes, in every window, so that a flood of one kind never hides
@@ -215,13 +239,11 @@ static __always_inline bool event_budget_allows(struct event_count *count, __u32
 						__u64 size, __u64 waiting, __u64 now)
 {
 	struct event_budget *budget = &count->budgets[class & 1];
-	__u64 limit = event_budgets[class & 1];
+	__u64 limit = event_budget_limit(class, waiting);
 	__u64 bit = 1ull << slot;
 
 	if (!limit)
 		return true;
-	if (waiting > event_limits[0] - event_limits[0] / 3)
-		limit /= 8;
 	/* Reading the clock takes as long as all the rest here. */
 	if (!now)
 		now = bpf_ktime_get_boot_ns();
