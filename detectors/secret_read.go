@@ -10,18 +10,21 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// secretRead reports each successful open for reading of a file that the policy calls a secret, and each
-// rename or hard link by which a secret gets a name that the policy does not know.
+// secretRead reports each successful open for reading of a file that the policy calls a secret, each
+// rename or hard link by which a secret gets a name that the policy does not know, and what is read of a secret that
+// nobody in the sandbox opened: by a descriptor that was inherited or handed over.
 //
 // An open is the earliest moment that the kernel vouches for, and what was read is then in the
-// process: waiting for a read(2) would miss mmap, io_uring and splice.
+// process: waiting for a read(2) would miss mmap, io_uring and splice. Only where there was no open is what was read
+// all there is.
 type secretRead struct {
 	remembering
 
 	allowed func(path, executable string) bool
-	// findings is by turn and path; own is the secrets that the sandbox itself wrote, by inode.
-	findings *memory.Memory[repeats]
-	own      *memory.Memory[struct{}]
+	// findings is by turn and path; own is the secrets that the sandbox itself wrote, and opened those that it opened,
+	// by inode.
+	findings    *memory.Memory[repeats]
+	own, opened *memory.Memory[struct{}]
 }
 
 func newSecretRead(cfg *Config) *secretRead {
@@ -31,10 +34,10 @@ func newSecretRead(cfg *Config) *secretRead {
 			Title:    "A secret was read",
 			Severity: event.SeverityHigh,
 			Attack:   []string{"T1552.001", "T1552.004"}, ASI: []string{"ASI03"},
-			Kinds: []event.Kind{event.KindFileOpen, event.KindFileRename, event.KindFileLink},
-			MemoryBound: "per sandbox max_entries findings and as many of the sandbox's own secrets, " +
+			Kinds: []event.Kind{event.KindFileOpen, event.KindFileIO, event.KindFileRename, event.KindFileLink},
+			MemoryBound: "per sandbox max_entries findings, as many of the sandbox's own secrets and as many that it opened, " +
 				"at most 256 bytes each; max_sandboxes sandboxes; least recently used first; findings go with their session, the " +
-				"sandbox's own secrets with the sandbox: what one session wrote another may read",
+				"sandbox's own and opened secrets with the sandbox: what one session wrote another may read",
 			FalsePositives: "the agent's own credentials by the agent itself; an SSH key by ssh, stored git " +
 				"credentials by git's transport, .npmrc by the package manager; files that the sandbox created itself; " +
 				"handles without access (O_PATH), directories; policy.files.allow",
@@ -47,19 +50,26 @@ func newSecretRead(cfg *Config) *secretRead {
 		allowed:  cfg.Policy.SecretAllowed,
 		findings: memory.New[repeats](cfg.MaxSandboxes, cfg.MaxEntries),
 		own:      memory.New[struct{}](cfg.MaxSandboxes, cfg.MaxEntries),
+		opened:   memory.New[struct{}](cfg.MaxSandboxes, cfg.MaxEntries),
 	}
-	d.memories = []memories{d.findings, d.own}
+	d.memories = []memories{d.findings, d.own, d.opened}
 	return d
 }
 
 // Detect implements Detector.
 func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
-	if change, ok := e.Payload.(*event.FileChange); ok {
-		d.renamed(e, change, report)
-		return
+	switch f := e.Payload.(type) {
+	case *event.FileOpen:
+		d.openedOne(e, f, report)
+	case *event.FileIO:
+		d.handedOver(e, f, report)
+	case *event.FileChange:
+		d.renamed(e, f, report)
 	}
-	f, ok := e.Payload.(*event.FileOpen)
-	if !ok || f.Class != event.FileClassSecret || f.Error != 0 || e.Sandbox == nil ||
+}
+
+func (d *secretRead) openedOne(e *event.Event, f *event.FileOpen, report func(*event.Finding)) {
+	if f.Class != event.FileClassSecret || f.Error != 0 || e.Sandbox == nil ||
 		f.Access&(event.AccessPath|event.AccessDirectory) != 0 {
 		return
 	}
@@ -70,6 +80,7 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 		d.own.Put(sandbox, file, struct{}{})
 		return
 	}
+	d.opened.Put(sandbox, d.opened.File(f.Inode, f.Device), struct{}{})
 	if f.Access&event.AccessRead == 0 || d.own.Get(sandbox, file) != nil || d.expected(e.Process, f.Path) {
 		return
 	}
@@ -82,6 +93,42 @@ func (d *secretRead) Detect(e *event.Event, report func(*event.Finding)) {
 func (d *secretRead) repeats(e *event.Event, path string) *repeats {
 	session, call := turn(e.Process)
 	return recall(d.findings, e, d.findings.Key(0, session, call, path))
+}
+
+// handedOver reports what is read of a secret that the sandbox neither opened nor wrote, as far as is remembered.
+func (d *secretRead) handedOver(e *event.Event, f *event.FileIO, report func(*event.Finding)) {
+	if f.Class != event.FileClassSecret || f.Read == 0 && !f.Mapped || e.Sandbox == nil || d.expected(e.Process, f.Path) {
+		return
+	}
+	sandbox := e.Sandbox.ID
+	if d.opened.Get(sandbox, d.opened.File(f.Inode, f.Device)) != nil || d.own.Get(sandbox, d.own.File(f.Inode, f.Device)) != nil {
+		return
+	}
+	seen := d.repeats(e, f.Path)
+	if !seen.seen(&d.rule, e) {
+		return
+	}
+	path := cut(f.Path, longestPath)
+	why := new(explanation).
+		say(program(e.Process), " ", readOf(f), " ", path, hostName(f.HostPath), ", which nobody in the sandbox is known to have opened: ",
+			"by a descriptor that it inherited, that was handed to it, or that is older than the watch; the policy calls this file a secret.").
+		who(e.Process).
+		repeated(seen.count)
+	report(&event.Finding{
+		ID: seen.id, Rule: &d.rule, State: seen.state(), Level: secretLevel(f.Path), Count: seen.count,
+		Title:       program(e.Process) + " read the secret " + path + " by a descriptor of others",
+		Explanation: why.String(),
+		Objects:     []string{path},
+		Evidence:    []string{e.UID()},
+	})
+}
+
+// readOf is what was read, in words: what goes through a mapping is not counted.
+func readOf(f *event.FileIO) string {
+	if f.Read == 0 {
+		return "mapped"
+	}
+	return "read " + string(event.AppendBytes(nil, f.Read)) + " of"
 }
 
 // renamed reports a secret that gets another name, under which its opens would be nobody's concern. The names are
@@ -131,14 +178,19 @@ func (d *secretRead) finding(e *event.Event, f *event.FileOpen, seen *repeats) *
 
 // otherNames is the other paths under which the file of an open is known.
 func otherNames(f *event.FileOpen) string {
-	names := ""
-	if f.HostPath != "" {
-		names += " (on the host " + cut(f.HostPath, longestPath) + ")"
-	}
+	names := hostName(f.HostPath)
 	if f.Asked != "" {
 		names += " (asked for as " + cut(f.Asked, longestPath) + ")"
 	}
 	return names
+}
+
+// hostName is a file's path on the host in brackets, where that is another one; it may be "".
+func hostName(path string) string {
+	if path == "" {
+		return ""
+	}
+	return " (on the host " + cut(path, longestPath) + ")"
 }
 
 // secretLevel lowers what programs read all day in the course of their work: package managers' settings, which

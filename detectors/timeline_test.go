@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "rewrite the findings in testdata and th
 //	process PID [parent=PID] [agent=NAME] [method=env] [call=ID] [session=ID] [root=PID] EXECUTABLE [ARG…]
 //	    a process as the tree knows it; steps name it by pid. Arguments are separated by blanks, %20 is a blank
 //	open PID read+write [class=secret] [error=2] [inode=N] [mode=755] [created=yes] PATH
+//	io PID READ [class=secret] [inode=N] [host=PATH] [mapped=yes] PATH      so many bytes were read of the file
 //	connect PID tcp|udp ADDRESS:PORT [error=111] [name=NAME] [abandoned=yes]
 //	exec PID [origin=memfd] [inode=N] [changed=-5s] [cwd=DIR]   the process's executable and arguments were executed
 //	file PID unlink|rmdir|mkdir|rename [class=tmp] [error=13] [target=PATH] PATH
@@ -152,6 +153,12 @@ func (tl *timeline) step(line string) {
 		tl.addProcess(words[1], options, rest)
 	case "open":
 		tl.open(words)
+	case "io":
+		options, rest := fields(words[3:])
+		tl.publish(words[1], &event.FileIO{
+			Path: rest[0], HostPath: options["host"], Class: event.FileClass(options["class"]),
+			Read: tl.number(words[2]), Written: 1, Mapped: options["mapped"] == "yes", Inode: tl.number(options["inode"]), Device: 8 << 20,
+		})
 	case "rename", "link":
 		tl.change(words)
 	case "connect":
