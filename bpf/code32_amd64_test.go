@@ -21,6 +21,7 @@ const (
 	compatIOSubmit = 248
 	compatMkdirat  = 296
 	compatUnshare  = 310
+	compatPrctl    = 172
 	compatSocket   = 359
 	compatConnect  = 362
 )
@@ -65,5 +66,12 @@ func truncate32(low, high uint32) []uint32 { return []uint32{low, high} }
 
 // notable32 is by number: unshare is 310, with 64 bits process_vm_readv; umount2 is 52, with 64 bits getpeername; 165 is getresuid, with 64 bits mount.
 func notable32() []call32 {
-	return []call32{{compatUnshare, unix.CLONE_NEWUTS, "unshare"}, {52, code32Data, "umount2"}, {213, 0, "setuid32"}, {165, 0, ""}}
+	return []call32{
+		{compatUnshare, unix.CLONE_NEWUTS, "unshare"},
+		{52, code32Data, "umount2"},
+		{213, 0, "setuid32"},
+		{compatPrctl, unix.PR_SET_KEEPCAPS, "prctl"},
+		{compatPrctl, unix.PR_GET_KEEPCAPS, ""},
+		{165, 0, ""},
+	}
 }

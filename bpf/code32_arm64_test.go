@@ -21,6 +21,7 @@ const (
 	compatIOSubmit = 246
 	compatMkdirat  = 323
 	compatUnshare  = 337
+	compatPrctl    = 172
 	compatSocket   = 281
 	compatConnect  = 283
 )
@@ -68,5 +69,12 @@ func truncate32(low, high uint32) []uint32 { return []uint32{0, low, high} }
 
 // notable32 is by number: umount2 is 52, with 64 bits fchmod; 213 is setuid32, with 64 bits readahead; 165 is getresuid, with 64 bits getrusage.
 func notable32() []call32 {
-	return []call32{{compatUnshare, unix.CLONE_NEWUTS, "unshare"}, {52, code32Data, "umount2"}, {213, 0, "setuid32"}, {165, 0, ""}}
+	return []call32{
+		{compatUnshare, unix.CLONE_NEWUTS, "unshare"},
+		{52, code32Data, "umount2"},
+		{213, 0, "setuid32"},
+		{compatPrctl, unix.PR_SET_KEEPCAPS, "prctl"},
+		{compatPrctl, unix.PR_GET_KEEPCAPS, ""},
+		{165, 0, ""},
+	}
 }

@@ -446,7 +446,7 @@ int BPF_PROG(notable_on_sys_exit, struct pt_regs *regs, long ret)
 
 /*
  * As notable_on_sys_exit, in its place, where kernel functions can be hung on: one program on the entries of
- * all of the table's calls. Why not fexit: a trampoline for each of some 150 entries takes half a minute to
+ * all of the table's calls, but for the few below. Why not fexit: a trampoline for each of some 150 entries takes half a minute to
  * remove, and the types of kernels before 6.12 name some of them twice. Since 5.18, with CONFIG_FPROBE.
  * Misses: calls beyond the number that the kernel has room to follow at once, up to 6.13: twice as many as there
  * are entries, times the processors. It counts them, and so does the probe's account.
@@ -472,11 +472,8 @@ int notable_on_each_return(struct pt_regs *kernel)
 	return 0;
 }
 
-/*
- * memory_returned tells of a call that makes memory executable. The kernel is in these functions in other calls too, in execs
- * above all.
- */
-static __always_inline int memory_returned(void *ctx, bool narrow)
+/* function_returned is call_finished where a function that has a program of its own returns, with an int where narrow says so. */
+static __always_inline int function_returned(void *ctx, bool narrow, __u32 flags)
 {
 	const struct pt_regs *regs;
 	__u64 ret = 0;
@@ -487,24 +484,35 @@ static __always_inline int memory_returned(void *ctx, bool narrow)
 	if (hook_proved(ctx, regs))
 		return 0;
 	bpf_get_func_ret(ctx, &ret);
-	call_finished(regs, narrow ? (int)ret : (long)ret, NOTABLE_MEMORY);
+	call_finished(regs, narrow ? (int)ret : (long)ret, flags);
 	return 0;
 }
 
 /*
  * As notable_on_return, for the calls that map memory, and below for those that change what may be done to it. Why not there:
- * every process of the node makes them, and for one whose function has a program of its own the kernel does less.
+ * every process of the node makes them, and for one whose function has a program of its own the kernel does less. It is in
+ * these functions in other calls too, in execs above all.
  */
 SEC("fexit/vm_mmap_pgoff")
 int notable_on_map(void *ctx)
 {
-	return memory_returned(ctx, false);
+	return function_returned(ctx, false, NOTABLE_MEMORY);
 }
 
 SEC("fexit/do_mprotect_pkey")
 int notable_on_protect(void *ctx)
 {
-	return memory_returned(ctx, true);
+	return function_returned(ctx, true, NOTABLE_MEMORY);
+}
+
+/*
+ * The same of other calls that every process of the node makes, at their entries: no function does their work for callers
+ * of 64 and of 32 bits alike. So few of them that the trampolines are soon removed.
+ */
+SEC("fexit/__x64_sys_prctl")
+int notable_on_entry(void *ctx)
+{
+	return function_returned(ctx, false, 0);
 }
 
 /*

@@ -40,6 +40,9 @@ type notable struct {
 	memory bool
 	// maps is whether that memory is where its result says, and not its first argument.
 	maps bool
+	// often is whether ordinary programs make it, and often: then programs of their own hang on its entries, under the
+	// trampoline plan.
+	often bool
 }
 
 // argument is how one argument is told.

@@ -164,6 +164,7 @@ const (
 	notableMapSyscallScopes        = "syscall_scopes"
 	notableMapUnlabelled           = "unlabelled"
 	notableProgNotableOnEachReturn = "notable_on_each_return"
+	notableProgNotableOnEntry      = "notable_on_entry"
 	notableProgNotableOnMap        = "notable_on_map"
 	notableProgNotableOnProtect    = "notable_on_protect"
 	notableProgNotableOnReturn     = "notable_on_return"
@@ -230,6 +231,7 @@ type notableSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type notableProgramSpecs struct {
 	NotableOnEachReturn *ebpf.ProgramSpec `ebpf:"notable_on_each_return"`
+	NotableOnEntry      *ebpf.ProgramSpec `ebpf:"notable_on_entry"`
 	NotableOnMap        *ebpf.ProgramSpec `ebpf:"notable_on_map"`
 	NotableOnProtect    *ebpf.ProgramSpec `ebpf:"notable_on_protect"`
 	NotableOnReturn     *ebpf.ProgramSpec `ebpf:"notable_on_return"`
@@ -361,6 +363,7 @@ type notableVariables struct {
 // It can be passed to loadNotableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type notablePrograms struct {
 	NotableOnEachReturn *ebpf.Program `ebpf:"notable_on_each_return"`
+	NotableOnEntry      *ebpf.Program `ebpf:"notable_on_entry"`
 	NotableOnMap        *ebpf.Program `ebpf:"notable_on_map"`
 	NotableOnProtect    *ebpf.Program `ebpf:"notable_on_protect"`
 	NotableOnReturn     *ebpf.Program `ebpf:"notable_on_return"`
@@ -371,6 +374,7 @@ type notablePrograms struct {
 func (p *notablePrograms) Close() error {
 	return _NotableClose(
 		p.NotableOnEachReturn,
+		p.NotableOnEntry,
 		p.NotableOnMap,
 		p.NotableOnProtect,
 		p.NotableOnReturn,

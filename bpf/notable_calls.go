@@ -42,11 +42,12 @@ func processCalls() []notable {
 		// Of those that succeed the signal itself tells, with its target.
 		{name: "kill", arguments: []argument{pid, sig}, denied: true},
 		{name: "tkill", arguments: []argument{number("tid"), sig}, denied: true},
-		{name: "tgkill", arguments: []argument{number("tgid"), number("tid"), sig}, denied: true},
+		// Go's runtime interrupts its threads by it.
+		{name: "tgkill", arguments: []argument{number("tgid"), number("tid"), sig}, denied: true, often: true},
 		{name: "rt_sigqueueinfo", arguments: []argument{pid, sig}, denied: true},
 		{name: "rt_tgsigqueueinfo", arguments: []argument{number("tgid"), number("tid"), sig}, denied: true},
 		{name: "pidfd_send_signal", arguments: []argument{number("pidfd"), sig}, denied: true},
-		{name: "prctl", arguments: []argument{oneOf("option", prctlOptions()), hex("arg2"), hex("arg3")}, only: values(prctlOptions())},
+		{name: "prctl", arguments: []argument{oneOf("option", prctlOptions()), hex("arg2"), hex("arg3")}, only: values(prctlOptions()), often: true},
 		{name: "seccomp", arguments: []argument{oneOf("operation", []named{
 			{unix.SECCOMP_SET_MODE_STRICT, "SECCOMP_SET_MODE_STRICT"},
 			{unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"},

@@ -116,7 +116,8 @@ func networkTrampolines() trampolines {
 }
 
 // trampolines is how the notable probe follows the trampoline plan: one program for all the calls of the table but those that
-// make memory executable. Every process of the node makes these: they have programs on functions of their own, which cost less.
+// every process of the node makes. They have programs of their own, which cost less: those that make memory executable on the
+// functions that do their work, others on their entries.
 func (t *notableTable) trampolines() trampolines {
 	all := trampolines{
 		program: "notable_on_return", each: "notable_on_each_return",
@@ -128,8 +129,11 @@ func (t *notableTable) trampolines() trampolines {
 	for _, number := range []uintptr{unix.SYS_MPROTECT, unix.SYS_PKEY_MPROTECT} {
 		protects.proofs = append(protects.proofs, proof{number: number, arguments: [5]uintptr{nowhere}})
 	}
+	enters := target{program: "notable_on_entry"}
 	for _, n := range notableCalls() {
 		switch {
+		case n.often:
+			enters.calls = append(enters.calls, entryNames(n.name)...)
 		case n.maps:
 			maps.calls = append(maps.calls, entryNames(n.name)...)
 		case n.memory:
@@ -138,7 +142,7 @@ func (t *notableTable) trampolines() trampolines {
 			all.calls = append(all.calls, entryNames(n.name)...)
 		}
 	}
-	all.targets = []target{maps, protects}
+	all.targets = []target{maps, protects, enters}
 	return all
 }
 
