@@ -833,18 +833,23 @@ static __always_inline bool open_of_ring(const struct filename *name, const stru
  * Misses: what fails before it comes here, see file_on_return.
  */
 SEC("fexit/do_filp_open")
-int BPF_PROG(file_on_filp_open, int directory, struct filename *name,
-	     const struct open_flags *flags, struct file *file)
+int file_on_filp_open(__u64 *ctx)
 {
+	const struct open_flags *flags;
 	const struct pt_regs *regs;
 	struct syscall_call call;
 	struct opened *opened;
+	struct filename *name;
+	struct file *file;
 	__u64 sandbox;
 	__u32 kind;
 	bool ring;
 
 	if (hook_unlikely())
 		return 0;
+	name = (struct filename *)ctx[1];
+	flags = (const struct open_flags *)ctx[2];
+	file = (struct file *)ctx[3];
 	regs = hook_registers();
 	call = syscall_finished(regs);
 	kind = call_kind(&call);
@@ -867,7 +872,7 @@ int BPF_PROG(file_on_filp_open, int directory, struct filename *name,
 	if (opened) {
 		opened->name = (__u64)name;
 		opened->file = (__u64)file;
-		opened->directory = directory;
+		opened->directory = (__s32)ctx[0];
 		opened->asked = flags->open_flag;
 		opened->call = kind;
 		opened->marks = ring ? FILE_URING : 0;
@@ -925,7 +930,7 @@ int file_on_open_return(void *ctx)
 	struct finished *done;
 	struct syscall_call call;
 	__u64 sandbox;
-	__u64 ret = 0;
+	__u64 ret;
 	__u32 kind;
 
 	if (hook_unlikely())
@@ -935,7 +940,7 @@ int file_on_open_return(void *ctx)
 	kind = call_kind(&call);
 	if (hook_proved(ctx, regs) || !call_opens(kind))
 		return 0;
-	bpf_get_func_ret(ctx, &ret);
+	ret = hook_result(ctx);
 	/* All of them return an int, or what fits one. */
 	if (kind != CALL_OPEN_HANDLE && (int)ret >= 0)
 		return 0;
@@ -958,7 +963,7 @@ int file_on_return(void *ctx)
 	const struct pt_regs *regs;
 	struct syscall_call call;
 	__u64 sandbox;
-	__u64 ret = 0;
+	__u64 ret;
 	__u32 kind;
 
 	if (hook_unlikely())
@@ -968,7 +973,7 @@ int file_on_return(void *ctx)
 	kind = call_kind(&call);
 	if (hook_proved(ctx, regs) || !call_changes(kind))
 		return 0;
-	bpf_get_func_ret(ctx, &ret);
+	ret = hook_result(ctx);
 	sandbox = sandbox_current();
 	if (!sandbox)
 		return 0;
@@ -984,11 +989,8 @@ int file_on_return(void *ctx)
 /* resolved_sandbox is the sandbox of a thread whose call changes names, 0 for none. */
 static __always_inline __u64 resolved_sandbox(void)
 {
-	struct syscall_call call;
+	struct syscall_call call = syscall_finished(hook_registers());
 
-	if (hook_unlikely())
-		return 0;
-	call = syscall_finished(hook_registers());
 	return call_changes(call_kind(&call)) ? sandbox_current() : 0;
 }
 
@@ -1032,12 +1034,16 @@ static __always_inline int resolved_note_two(const struct vfsmount *mount,
 SEC("fentry/security_path_unlink")
 int BPF_PROG(file_on_path_entry, const struct path *directory, struct dentry *dentry)
 {
+	if (hook_unlikely())
+		return 0;
 	return resolved_note(directory->mnt, dentry);
 }
 
 SEC("fentry/security_path_chmod")
 int BPF_PROG(file_on_path, const struct path *path)
 {
+	if (hook_unlikely())
+		return 0;
 	return resolved_note(path->mnt, path->dentry);
 }
 
@@ -1045,6 +1051,8 @@ int BPF_PROG(file_on_path, const struct path *path)
 SEC("fentry/security_file_truncate")
 int BPF_PROG(file_on_file_truncate, struct file *file)
 {
+	if (hook_unlikely())
+		return 0;
 	return resolved_note(file->f_path.mnt, file->f_path.dentry);
 }
 
@@ -1052,8 +1060,11 @@ SEC("fentry/security_path_symlink")
 int BPF_PROG(file_on_path_symlink, const struct path *directory, struct dentry *dentry,
 	     const char *says)
 {
-	__u64 sandbox = resolved_sandbox();
+	__u64 sandbox;
 
+	if (hook_unlikely())
+		return 0;
+	sandbox = resolved_sandbox();
 	if (!sandbox || !hook_try())
 		return 0;
 	resolved_put(0, directory->mnt, dentry);
@@ -1070,6 +1081,8 @@ SEC("fentry/security_path_link")
 int BPF_PROG(file_on_path_link, struct dentry *old, const struct path *directory,
 	     struct dentry *dentry)
 {
+	if (hook_unlikely())
+		return 0;
 	return resolved_note_two(directory->mnt, old, directory->mnt, dentry);
 }
 
@@ -1077,6 +1090,8 @@ SEC("fentry/security_path_rename")
 int BPF_PROG(file_on_path_rename, const struct path *from, struct dentry *old,
 	     const struct path *to, struct dentry *dentry)
 {
+	if (hook_unlikely())
+		return 0;
 	return resolved_note_two(from->mnt, old, to->mnt, dentry);
 }
 
@@ -1107,20 +1122,26 @@ static __always_inline void moved_note(__u64 sandbox, struct file *file, __u32 d
  * Execs map their program here too: that is told as an exec.
  */
 SEC("fexit/vm_mmap_pgoff")
-int BPF_PROG(file_on_mmap, struct file *file, unsigned long address, unsigned long length,
-	     unsigned long protection, unsigned long flags, unsigned long offset, unsigned long ret)
+int file_on_mmap(__u64 *ctx)
 {
 	const struct pt_regs *regs;
 	struct syscall_call call;
 	struct open_record *record;
+	struct file *file;
+	__u64 protection;
 	__u32 descriptor;
 	__u64 sandbox;
+	__u64 flags;
 
 	if (hook_unlikely())
 		return 0;
+	file = (struct file *)ctx[0];
+	protection = ctx[3];
+	flags = ctx[4];
 	regs = hook_registers();
 	call = syscall_finished(regs);
-	if (hook_proved(ctx, regs) || !file || ret >= HOOK_ERRORS || call_kind(&call) != CALL_MMAP)
+	if (hook_proved(ctx, regs) || !file || ctx[6] >= HOOK_ERRORS ||
+	    call_kind(&call) != CALL_MMAP)
 		return 0;
 	if (!(protection & PROT_EXEC) && (!transfers_counted || flags & MAP_ANONYMOUS))
 		return 0;
@@ -1160,14 +1181,14 @@ int file_on_moved(__u64 *ctx)
 {
 	const struct pt_regs *regs;
 	struct syscall_call call;
-	__u64 ret = 0;
+	__u64 ret;
 	__u64 sandbox;
 	__u32 kind;
 
 	if (hook_unlikely())
 		return 0;
 	regs = hook_registers();
-	bpf_get_func_ret(ctx, &ret);
+	ret = hook_result(ctx);
 	if (hook_proved(ctx, regs) || (__s64)ret <= 0)
 		return 0;
 	sandbox = sandbox_current();
@@ -1192,7 +1213,7 @@ int file_on_transfer(__u64 *ctx)
 	const struct pt_regs *regs;
 	struct finished *done;
 	struct syscall_call call;
-	__u64 ret = 0;
+	__u64 ret;
 	__u64 sandbox;
 	__u32 kind;
 
@@ -1203,7 +1224,7 @@ int file_on_transfer(__u64 *ctx)
 		return 0;
 	call = syscall_finished(regs);
 	kind = call_kind(&call);
-	bpf_get_func_ret(ctx, &ret);
+	ret = hook_result(ctx);
 	if (!call_transfers(kind) || !transfer_worth(kind, (long)ret))
 		return 0;
 	sandbox = sandbox_current();
@@ -1244,13 +1265,11 @@ int file_on_close(void *ctx)
 SEC("fexit/aio_read")
 int file_on_submitted(__u64 *ctx)
 {
-	__u64 ret = 0;
 	__u64 sandbox;
 
 	if (hook_unlikely() || hook_proved(ctx, hook_registers()))
 		return 0;
-	bpf_get_func_ret(ctx, &ret);
-	if ((int)ret)
+	if ((int)hook_result(ctx))
 		return 0;
 	sandbox = sandbox_current();
 	if (!sandbox || !hook_enter(sandbox, FILE_USE))
@@ -1267,7 +1286,7 @@ int file_on_submit(__u64 *ctx)
 {
 	const struct pt_regs *regs;
 	struct syscall_call call;
-	__u64 ret = 0;
+	__u64 ret;
 	__u64 sandbox;
 
 	if (hook_unlikely())
@@ -1276,7 +1295,7 @@ int file_on_submit(__u64 *ctx)
 	if (hook_proved(ctx, regs))
 		return 0;
 	call = syscall_finished(regs);
-	bpf_get_func_ret(ctx, &ret);
+	ret = hook_result(ctx);
 	if (call_kind(&call) != CALL_SUBMIT || (long)ret <= 0)
 		return 0;
 	sandbox = sandbox_current();

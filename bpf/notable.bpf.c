@@ -476,14 +476,14 @@ int notable_on_each_return(struct pt_regs *kernel)
 static __always_inline int function_returned(void *ctx, bool narrow, __u32 flags)
 {
 	const struct pt_regs *regs;
-	__u64 ret = 0;
+	__u64 ret;
 
 	if (hook_unlikely())
 		return 0;
 	regs = hook_registers();
 	if (hook_proved(ctx, regs))
 		return 0;
-	bpf_get_func_ret(ctx, &ret);
+	ret = hook_result(ctx);
 	call_finished(regs, narrow ? (int)ret : (long)ret, flags);
 	return 0;
 }

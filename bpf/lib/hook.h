@@ -68,6 +68,15 @@ static __always_inline bool hook_proved(void *ctx, const struct pt_regs *regs)
 	return true;
 }
 
+/* hook_result is what the function returned at whose return a program hangs. */
+static __always_inline __u64 hook_result(void *ctx)
+{
+	__u64 result = 0;
+
+	bpf_get_func_ret(ctx, &result);
+	return result;
+}
+
 /* hook_try is hook_enter where nothing is lost by another one's having it. */
 static __always_inline bool hook_try(void)
 {
