@@ -224,7 +224,7 @@ static __always_inline bool open_failed_repeated(const struct finished *done,
 	if (!claim || !repeats_counted)
 		return false;
 	failed_key(key, claim, (__u32)-done->result, open->asked, open->directory);
-	return key->mix && repeat_count(done->sandbox, FILE_OPEN, key);
+	return key->mix && repeat_count(done->sandbox, key);
 }
 
 /* open_key makes out which open of a task this is, but for who that is. Its mix is 0 for one that is always told. */
@@ -260,7 +260,7 @@ static __always_inline bool open_repeated(const struct finished *done, struct re
 	open_key(key, file, mix, task);
 	key->pid = done->caller.pid;
 	key->start = done->caller.start;
-	return key->mix && repeat_count(done->sandbox, FILE_OPEN, key);
+	return key->mix && repeat_count(done->sandbox, key);
 }
 
 __noinline int open_report(void)
@@ -773,7 +773,7 @@ __noinline int opened_report(__u64 sandbox)
 		open_key(&key, file, opened->asked | (__u64)opened->marks << 32, task);
 		key.pid = task->tgid;
 		key.start = task->group_leader->start_boottime;
-		if (key.mix && repeat_count(sandbox, FILE_OPEN, &key))
+		if (key.mix && repeat_count(sandbox, &key))
 			return 0;
 	}
 	if (hook_failed(file) && opened->call != CALL_OPEN_HANDLE) {
@@ -781,7 +781,7 @@ __noinline int opened_report(__u64 sandbox)
 		if (claim && repeats_counted) {
 			failed_key(&key, claim, (__u32) - (__s32)opened->file, opened->asked,
 				   opened->directory);
-			if (key.mix && repeat_count(sandbox, FILE_OPEN, &key))
+			if (key.mix && repeat_count(sandbox, &key))
 				return 0;
 		}
 	}
@@ -1303,6 +1303,43 @@ int file_on_submit(__u64 *ctx)
 		return 0;
 	submit_report(regs, &call, sandbox, (long)ret);
 	hook_leave();
+	return 0;
+}
+
+/*
+ * Has the kernel side count an open. Run by user space, of which no two do so at once. Arguments: the key's mix, inode and
+ * start, its device and in the upper half its pid, and the sandbox. It returns one more than the place, 0 where there is none.
+ */
+SEC("raw_tp")
+int file_repeat_begin(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct repeat_key key = {
+		.mix = ctx->args[0],
+		.inode = ctx->args[1],
+		.start = ctx->args[2],
+		.device = (__u32)ctx->args[3],
+		.pid = ctx->args[3] >> 32,
+	};
+	__u64 sandbox = ctx->args[4];
+	__u32 place = repeat_place(&key);
+
+	if (repeat_take(place, sandbox, &key, FILE_OPEN))
+		return place + 1;
+	return repeat_take(place + 1, sandbox, &key, FILE_OPEN) ? place + 2 : 0;
+}
+
+/*
+ * Says that what was counted of an open was told, so many times, and may have it counted no more. Run by user space. Arguments:
+ * the place, how many, and whether that ends.
+ */
+SEC("raw_tp")
+int file_repeat_told(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 place = ctx->args[0];
+
+	if (ctx->args[2])
+		repeat_end(place);
+	repeat_told(place, ctx->args[1], FILE_OPEN);
 	return 0;
 }
 

@@ -135,9 +135,11 @@ type filePlainKey struct {
 }
 
 type fileRepeat struct {
-	_     structs.HostLayout
-	Count uint64
-	Last  uint64
+	_       structs.HostLayout
+	Key     fileRepeatKey
+	Sandbox uint64
+	Count   uint64
+	Last    uint64
 }
 
 type fileRepeatKey struct {
@@ -221,6 +223,8 @@ const (
 	fileProgFileOnSubmitted    = "file_on_submitted"
 	fileProgFileOnSysExit      = "file_on_sys_exit"
 	fileProgFileOnTransfer     = "file_on_transfer"
+	fileProgFileRepeatBegin    = "file_repeat_begin"
+	fileProgFileRepeatTold     = "file_repeat_told"
 	fileVarAbiCall             = "abi_call"
 	fileVarAbiChange           = "abi_change"
 	fileVarAbiFileOperation    = "abi_file_operation"
@@ -306,6 +310,8 @@ type fileProgramSpecs struct {
 	FileOnSubmitted    *ebpf.ProgramSpec `ebpf:"file_on_submitted"`
 	FileOnSysExit      *ebpf.ProgramSpec `ebpf:"file_on_sys_exit"`
 	FileOnTransfer     *ebpf.ProgramSpec `ebpf:"file_on_transfer"`
+	FileRepeatBegin    *ebpf.ProgramSpec `ebpf:"file_repeat_begin"`
+	FileRepeatTold     *ebpf.ProgramSpec `ebpf:"file_repeat_told"`
 }
 
 // fileMapSpecs contains maps before they are loaded into the kernel.
@@ -512,6 +518,8 @@ type filePrograms struct {
 	FileOnSubmitted    *ebpf.Program `ebpf:"file_on_submitted"`
 	FileOnSysExit      *ebpf.Program `ebpf:"file_on_sys_exit"`
 	FileOnTransfer     *ebpf.Program `ebpf:"file_on_transfer"`
+	FileRepeatBegin    *ebpf.Program `ebpf:"file_repeat_begin"`
+	FileRepeatTold     *ebpf.Program `ebpf:"file_repeat_told"`
 }
 
 func (p *filePrograms) Close() error {
@@ -533,6 +541,8 @@ func (p *filePrograms) Close() error {
 		p.FileOnSubmitted,
 		p.FileOnSysExit,
 		p.FileOnTransfer,
+		p.FileRepeatBegin,
+		p.FileRepeatTold,
 	)
 }
 

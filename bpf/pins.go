@@ -4,7 +4,6 @@ package bpf
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +67,6 @@ type PinSet struct {
 const (
 	pinState     = "state"
 	pinSandboxes = "sandboxes"
-	pinTold      = "told"
 	pinLosses    = "losses"
 	pinHooks     = "hooks"
 	pinMaps      = "maps-"
@@ -81,8 +79,6 @@ const (
 	pinSandboxesMax = 16384
 	// pinLossesMax bounds the accounts of losses that are remembered; what has no room may be told again.
 	pinLossesMax = 65536
-	// pinToldMax is as many counts as the kernel side keeps.
-	pinToldMax = 8192
 )
 
 // How often, and after what pause, a set that another holds is asked for again.
@@ -96,12 +92,11 @@ type pins struct {
 	cfg  *Pins
 	lock *os.File
 	// state is where was says who holds the set; sandboxes is the directory of each watched sandbox by its id.
-	// told is how much was told of each count of repeated opens.
 	// losses is how many of each sandbox's and kind's losses were told.
 	// syscalls is how much of each sandbox's counts of system calls was told.
-	state, sandboxes, told, losses, syscalls *ebpf.Map
-	was, now                                 PinSet
-	how                                      event.Pinning
+	state, sandboxes, losses, syscalls *ebpf.Map
+	was, now                           PinSet
+	how                                event.Pinning
 	// used is the names below hooks that this tracer attached or took over.
 	used map[string]bool
 	// cache is what was read of the kernel's types, while programs are attached; nil then.
@@ -148,13 +143,6 @@ func (p *pins) open() error {
 	}
 	p.sandboxes, err = p.own(pinSandboxes, &ebpf.MapSpec{
 		Name: "pin_sandboxes", Type: ebpf.Hash, KeySize: 8, ValueSize: pinPathSize, MaxEntries: pinSandboxesMax,
-		Flags: unix.BPF_F_NO_PREALLOC,
-	})
-	if err != nil {
-		return err
-	}
-	p.told, err = p.own(pinTold, &ebpf.MapSpec{
-		Name: "pin_told", Type: ebpf.Hash, KeySize: uint32(binary.Size(fileRepeatKey{})), ValueSize: 8, MaxEntries: pinToldMax,
 		Flags: unix.BPF_F_NO_PREALLOC,
 	})
 	if err != nil {
@@ -494,7 +482,7 @@ func (p *pins) remembered() (map[uint64]string, error) {
 // close lets go of the set, which stays as it is.
 func (p *pins) close() error {
 	var errs []error
-	for _, m := range []*ebpf.Map{p.state, p.sandboxes, p.told, p.losses, p.syscalls} {
+	for _, m := range []*ebpf.Map{p.state, p.sandboxes, p.losses, p.syscalls} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}
@@ -503,7 +491,7 @@ func (p *pins) close() error {
 		// Not only closed: a child between fork and exec has it too.
 		errs = append(errs, unix.Flock(int(p.lock.Fd()), unix.LOCK_UN), p.lock.Close())
 	}
-	p.state, p.sandboxes, p.told, p.losses, p.syscalls, p.lock = nil, nil, nil, nil, nil, nil
+	p.state, p.sandboxes, p.losses, p.syscalls, p.lock = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -5,7 +5,6 @@ package bpf
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -26,12 +25,10 @@ const (
 // repeats is the opens that the kernel side counts instead of telling each: of files that are not watched, by a
 // process that opened one before, or failed to in the same way. It is used by the goroutine of Run alone.
 type repeats struct {
-	kernel  *ebpf.Map
+	kernel  countedOpens
 	watched func(path string) bool
 	clock   *clock
 	swept   time.Time
-	// kept is how much of each count was told, for a tracer that takes over; nil for none.
-	kept *ebpf.Map
 	// opens is by what makes opens the same; order is theirs, oldest first, and may hold ones that are gone.
 	opens map[fileRepeatKey]*repeatedOpen
 	order []fileRepeatKey
@@ -43,12 +40,12 @@ type repeats struct {
 type repeatedOpen struct {
 	record Record
 	open   event.FileOpen
-	// counted is true while the kernel counts it; told is how much of its count was told.
+	// counted is true while the kernel counts it, at a place.
 	counted bool
-	told    uint64
+	place   uint32
 }
 
-func newRepeats(kernel *ebpf.Map, watched func(string) bool, clock *clock) *repeats {
+func newRepeats(kernel countedOpens, watched func(string) bool, clock *clock) *repeats {
 	return &repeats{
 		kernel: kernel, watched: watched, clock: clock, swept: time.Now(),
 		opens: map[fileRepeatKey]*repeatedOpen{}, counted: map[uint64][]fileRepeatKey{},
@@ -74,10 +71,11 @@ func (t *repeats) note(r *Record) {
 	if known.counted {
 		return // told before the kernel counted it
 	}
-	if err := t.kernel.Update(key, fileRepeat{}, ebpf.UpdateNoExist); err != nil {
+	place, ok := t.kernel.begin(key, r.Sandbox)
+	if !ok {
 		return // there is no room: it is told each time
 	}
-	known.counted, known.told = true, 0
+	known.counted, known.place = true, place
 	t.counted[key.Start] = append(t.counted[key.Start], key)
 }
 
@@ -119,7 +117,7 @@ func (t *repeats) sweep(now time.Time, handle func(*Record)) {
 		kept := keys[:0]
 		for _, key := range keys {
 			o := t.opens[key]
-			if told := t.tell(key, o, handle); told && !t.isWatched(&o.open) {
+			if t.tell(o, handle) && !t.isWatched(&o.open) {
 				kept = append(kept, key)
 				continue
 			}
@@ -149,77 +147,96 @@ func (t *repeats) flush(handle func(*Record)) {
 }
 
 // tell tells how often an open was counted since it was told; false means never.
-func (t *repeats) tell(key fileRepeatKey, o *repeatedOpen, handle func(*Record)) bool {
-	var counted fileRepeat
-	if err := t.kernel.Lookup(key, &counted); err != nil {
+func (t *repeats) tell(o *repeatedOpen, handle func(*Record)) bool {
+	counted, err := t.kernel.counted(o.place)
+	if err != nil || counted.Count == 0 {
 		return false
 	}
-	told := t.tellCount(o, counted, handle)
-	if told && t.kept != nil {
-		_ = t.kept.Put(key, o.told) // without it the next tracer counts as untold what was told
-	}
-	return told
-}
-
-func (t *repeats) tellCount(o *repeatedOpen, counted fileRepeat, handle func(*Record)) bool {
-	n := counted.Count - o.told
-	if n == 0 {
-		return false
-	}
-	o.told = counted.Count
 	r, open := o.record, o.open
-	r.Time, open.Count = t.clock.wall(counted.Last), n
+	r.Time, open.Count = t.clock.wall(counted.Last), counted.Count
 	r.Payload, r.Counted = &open, true
 	handle(&r)
-	return true
+	// After that: who takes over from a tracer that ends here may tell it again, and loses nothing.
+	return t.kernel.told(o.place, counted.Count, false) == nil
 }
 
 // forget has the kernel tell an open by itself again, and tells what it counted until then.
 func (t *repeats) forget(key fileRepeatKey, handle func(*Record)) {
-	var counted fileRepeat
-	err := t.kernel.LookupAndDelete(key, &counted)
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		if err = t.kernel.Lookup(key, &counted); err == nil {
-			err = t.kernel.Delete(key)
-		}
-	}
-	if err == nil {
-		t.tellCount(t.opens[key], counted, handle)
+	o := t.opens[key]
+	if t.kernel.told(o.place, 0, true) == nil {
+		t.tell(o, handle)
 	}
 	delete(t.opens, key)
-	if t.kept != nil {
-		_ = t.kept.Delete(key) // it may not be there
-	}
 }
 
 // inherit has the kernel tell each open by itself that it counts for the tracer before, and returns how many were
 // counted and not told: of which path is known to nobody any more.
 func (t *repeats) inherit() (untold uint64, err error) {
-	var key fileRepeatKey
+	var place uint32
 	var counted fileRepeat
-	var keys []fileRepeatKey
-	entries := t.kernel.Iterate()
-	for entries.Next(&key, &counted) {
-		keys = append(keys, key)
+	var places []uint32
+	entries := t.kernel.places.Iterate()
+	for entries.Next(&place, &counted) {
+		if counted.Key.Mix != 0 {
+			places = append(places, place)
+		}
 	}
 	if err := entries.Err(); err != nil {
 		return 0, fmt.Errorf("listing the opens that are counted: %w", err)
 	}
-	for _, key := range keys {
-		err := t.kernel.LookupAndDelete(key, &counted)
-		if errors.Is(err, ebpf.ErrNotSupported) {
-			if err = t.kernel.Lookup(key, &counted); err == nil {
-				err = t.kernel.Delete(key)
-			}
+	for _, place := range places {
+		if err := t.kernel.told(place, 0, true); err != nil {
+			return untold, err
+		}
+		counted, err := t.kernel.counted(place)
+		if err == nil {
+			err = t.kernel.told(place, counted.Count, false)
 		}
 		if err != nil {
-			return untold, fmt.Errorf("ending the count of an open: %w", err)
+			return untold, err
 		}
-		var told uint64
-		if err := t.kept.Lookup(key, &told); err == nil {
-			_ = t.kept.Delete(key)
-		}
-		untold += counted.Count - min(told, counted.Count)
+		untold += counted.Count
 	}
 	return untold, nil
+}
+
+// countedOpens is the kernel side's table of opens that it counts.
+type countedOpens struct {
+	places *ebpf.Map
+	// take gives an open a place, settle says that it was told, and may free the place.
+	take, settle *ebpf.Program
+}
+
+// newCountedOpens is that of a probe; false where it has none.
+func newCountedOpens(c *ebpf.Collection) (countedOpens, bool) {
+	k := countedOpens{places: c.Maps["repeats"], take: c.Programs["file_repeat_begin"], settle: c.Programs["file_repeat_told"]}
+	return k, k.places != nil && k.take != nil && k.settle != nil
+}
+
+// begin has an open counted that a process in a sandbox makes; false where there is no room.
+func (k *countedOpens) begin(key fileRepeatKey, sandbox uint64) (place uint32, ok bool) {
+	n, err := k.take.Run(&ebpf.RunOptions{Context: [5]uint64{
+		key.Mix, key.Inode, key.Start, uint64(key.Device) | uint64(key.Pid)<<32, sandbox,
+	}})
+	return n - 1, err == nil && n != 0
+}
+
+// counted is what was counted at a place and not told.
+func (k *countedOpens) counted(place uint32) (counted fileRepeat, err error) {
+	if err := k.places.Lookup(place, &counted); err != nil {
+		return counted, fmt.Errorf("reading how often an open was counted: %w", err)
+	}
+	return counted, nil
+}
+
+// told says that so many of those that were counted at a place were told; end frees the place.
+func (k *countedOpens) told(place uint32, n uint64, end bool) error {
+	arguments := [3]uint64{uint64(place), n}
+	if end {
+		arguments[2] = 1
+	}
+	if _, err := k.settle.Run(&ebpf.RunOptions{Context: arguments}); err != nil {
+		return fmt.Errorf("saying that counted opens were told: %w", err)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -117,6 +118,61 @@ func openTimes(path string, times int) error {
 	return nil
 }
 
+// TestKernelRepeatPlaces has opens come to the places of others: those that find none are not counted, and what is counted at a
+// place that was given back is lost to nobody.
+func TestKernelRepeatPlaces(t *testing.T) {
+	requireKernel(t)
+	cfg := testConfig()
+	cfg.Watched = func(string) bool { return false }
+	tracer, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	kernel := &tracer.repeats.kernel
+	begin := func(inode uint64) (uint32, bool) {
+		return kernel.begin(fileRepeatKey{Mix: 1<<32 | 1, Inode: inode, Pid: 1}, 0)
+	}
+	count := func(place uint32, n uint64) {
+		t.Helper()
+		at, err := kernel.counted(place)
+		at.Count = n
+		if err := errors.Join(err, kernel.places.Put(place, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, ok := begin(1)
+	second, also := begin(2)
+	if _, more := begin(3); !ok || !also || more || first == second {
+		t.Fatalf("places %d (%v) and %d (%v), and one more: %v", first, ok, second, also, more)
+	}
+	count(second, 7)
+	if err := errors.Join(kernel.told(second, 5, false), kernel.told(first, 0, true)); err != nil {
+		t.Fatal(err)
+	}
+	count(first, 3) // by a program that had found it before
+	again, ok := begin(3)
+	if !ok || again != first {
+		t.Errorf("the next open has place %d (%v), want %d", again, ok, first)
+	}
+	for place, want := range map[uint32]uint64{first: 0, second: 2} {
+		if at, err := kernel.counted(place); err != nil || at.Count != want {
+			t.Errorf("%d opens are counted at place %d (%v), want %d", at.Count, place, err, want)
+		}
+	}
+	counts, err := tracer.Counts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][3]uint64{}
+	for _, c := range counts {
+		got[c.Kind] = [3]uint64{c.Seen, c.Aggregated, c.Dropped}
+	}
+	if got := got[string(event.KindFileOpen)]; got != [3]uint64{8, 5, 3} {
+		t.Errorf("%d opens are seen, aggregated and dropped, want 8, 5 and 3", got)
+	}
+}
+
 func helperRenameAndOpen(args []string) (string, error) {
 	plain, secret := args[0]+"/plain", args[0]+"/secret"
 	if err := openTimes(plain, 600); err != nil {
@@ -129,7 +185,7 @@ func helperRenameAndOpen(args []string) (string, error) {
 }
 
 func TestRepeatsAreBounded(t *testing.T) {
-	table := newRepeats(nil, func(string) bool { return false }, testDecoder().clock)
+	table := newRepeats(countedOpens{}, func(string) bool { return false }, testDecoder().clock)
 	for i := range uint64(maxRepeatCandidates * 2) {
 		r := &Record{mix: i + 1, Payload: &event.FileOpen{Path: "/" + strings.Repeat("x", 3), Inode: i}}
 		table.note(r)
@@ -137,7 +193,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 	if len(table.opens) > maxRepeatCandidates || len(table.order) > maxRepeatCandidates {
 		t.Errorf("%d opens are remembered, want no more than %d", len(table.opens), maxRepeatCandidates)
 	}
-	watched := newRepeats(nil, func(path string) bool { return path == "/secret" }, testDecoder().clock)
+	watched := newRepeats(countedOpens{}, func(path string) bool { return path == "/secret" }, testDecoder().clock)
 	for _, open := range []*event.FileOpen{
 		{Path: "/secret"},
 		{Path: "/inner", HostPath: "/secret"},

@@ -265,8 +265,11 @@ func (t *Tracer) open() error {
 func (t *Tracer) openRepeats() {
 	for i := range t.probes {
 		c := t.probes[i].collection
-		if t.cfg.Watched != nil && c != nil && c.Maps["repeats"] != nil {
-			t.repeats = newRepeats(c.Maps["repeats"], t.cfg.Watched, t.dec.clock)
+		if t.cfg.Watched == nil || c == nil {
+			continue
+		}
+		if kernel, ok := newCountedOpens(c); ok {
+			t.repeats = newRepeats(kernel, t.cfg.Watched, t.dec.clock)
 			if err := setHashKey(c.Variables); err != nil {
 				t.log.Warn("failed opens are told one by one", "error", err)
 			}
@@ -275,7 +278,6 @@ func (t *Tracer) openRepeats() {
 	if t.repeats == nil || t.pins == nil {
 		return
 	}
-	t.repeats.kept = t.pins.told
 	untold, err := t.repeats.inherit()
 	t.untold.Store(untold)
 	if err != nil {

@@ -151,16 +151,22 @@ static __always_inline __u32 event_slot_of(__u32 what)
 	return (event_slot + kind) & (EVENT_SLOTS - 1);
 }
 
-/* event_aggregate counts a record that is not sent: a later one, or one that was, tells of it with a count. */
-static __always_inline void event_aggregate(__u64 sandbox, __u32 kind)
+/* event_aggregate_many counts so many records that are not sent: a later one, or one that was, tells of them with a count. */
+static __always_inline void event_aggregate_many(__u64 sandbox, __u32 kind, __u64 records)
 {
 	struct event_count *count = event_count_of(sandbox);
 	__u32 slot = event_slot_of(kind);
 
 	if (!count)
 		return;
-	__sync_fetch_and_add(&count->tallies[slot].seen, 1);
-	__sync_fetch_and_add(&count->tallies[slot].aggregated, 1);
+	__sync_fetch_and_add(&count->tallies[slot].seen, records);
+	__sync_fetch_and_add(&count->tallies[slot].aggregated, records);
+}
+
+/* event_aggregate counts one of them. */
+static __always_inline void event_aggregate(__u64 sandbox, __u32 kind)
+{
+	event_aggregate_many(sandbox, kind, 1);
 }
 
 /* event_lose_many counts so many records that could not even be made, for lack of room in a table. */

@@ -45,18 +45,30 @@ struct repeat_key {
 	__u32 pid;
 };
 
-/* repeat is how often it was opened again, and when last. */
+/* REPEATS is how many places there are. An open is counted at one of two, next to each other, that its process and mix say. */
+#define REPEATS 4096
+#define REPEAT_MIX 0x9e3779b1u
+
+/*
+ * repeat is which open a place is of, and of which sandbox: of nobody where the mix is 0; how often it was opened again since
+ * that was told, and when last.
+ */
 struct repeat {
+	struct repeat_key key;
+	__u64 sandbox;
 	__u64 count;
 	__u64 last;
 };
 
-/* repeats is filled and emptied by user space alone, so that no count is ever pushed out untold. */
+/*
+ * repeats is filled and emptied by user space alone, so that no count is ever pushed out untold. Why no hash: the place is
+ * found by comparing, with no call, and the sandbox's account by who tells the count: none is looked up for each open.
+ * What finds both of its places taken is told each time.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 8192);
-	__type(key, struct repeat_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, REPEATS);
+	__type(key, __u32);
 	__type(value, struct repeat);
 } repeats SEC(".maps");
 
@@ -136,17 +148,83 @@ static __always_inline bool repeat_mix_asked(__u64 *mix, __u64 path, __s32 direc
 	return repeat_mix_far(mix, path, directory, words);
 }
 
-/* repeat_count counts an open that needs no record. False means that it does. */
-static __always_inline bool repeat_count(__u64 sandbox, __u32 kind, const struct repeat_key *key)
+/* repeat_place is the first of the places of an open. */
+static __always_inline __u32 repeat_place(const struct repeat_key *key)
 {
-	struct repeat *repeat = bpf_map_lookup_elem(&repeats, key);
+	__u32 mix = (__u32)(key->mix >> 32) ^ key->pid * REPEAT_MIX;
 
+	return (__u32)((__u64)mix * (REPEATS / 2) >> 32) * 2;
+}
+
+/* repeat_of is what is at a place if that is of the open; else NULL. */
+static __always_inline struct repeat *repeat_of(__u32 place, __u64 sandbox,
+						const struct repeat_key *key)
+{
+	struct repeat *repeat = bpf_map_lookup_elem(&repeats, &place);
+
+	if (repeat && repeat->key.mix == key->mix && repeat->key.inode == key->inode &&
+	    repeat->key.start == key->start && repeat->key.device == key->device &&
+	    repeat->key.pid == key->pid && repeat->sandbox == sandbox)
+		return repeat;
+	return NULL;
+}
+
+/* repeat_count counts an open that needs no record. False means that it does. */
+static __always_inline bool repeat_count(__u64 sandbox, const struct repeat_key *key)
+{
+	__u32 place = repeat_place(key);
+	struct repeat *repeat = repeat_of(place, sandbox, key);
+
+	if (!repeat)
+		repeat = repeat_of(place + 1, sandbox, key);
 	if (!repeat)
 		return false;
 	__sync_fetch_and_add(&repeat->count, 1);
 	repeat->last = tick_time();
-	event_aggregate(sandbox, kind);
 	return true;
+}
+
+/* repeat_take gives a place to an open, where it is nobody's. kind is that of the records that it needs no more. */
+static __always_inline bool repeat_take(__u32 place, __u64 sandbox, const struct repeat_key *key,
+					__u32 kind)
+{
+	struct repeat *repeat = bpf_map_lookup_elem(&repeats, &place);
+	__u64 late;
+
+	if (!repeat || repeat->key.mix)
+		return false;
+	/* Counted by a program that had found the place when it was given back. */
+	late = __sync_lock_test_and_set(&repeat->count, 0);
+	if (late)
+		event_lose_many(repeat->sandbox, kind, late);
+	repeat->last = 0;
+	repeat->sandbox = sandbox;
+	repeat->key.inode = key->inode;
+	repeat->key.start = key->start;
+	repeat->key.device = key->device;
+	repeat->key.pid = key->pid;
+	__sync_lock_test_and_set(&repeat->key.mix, key->mix);
+	return true;
+}
+
+/* repeat_end has an open counted no more. */
+static __always_inline void repeat_end(__u32 place)
+{
+	struct repeat *repeat = bpf_map_lookup_elem(&repeats, &place);
+
+	if (repeat)
+		__sync_lock_test_and_set(&repeat->key.mix, 0);
+}
+
+/* repeat_told takes off what was told of a count, which the sandbox's account has from now on. */
+static __always_inline void repeat_told(__u32 place, __u64 told, __u32 kind)
+{
+	struct repeat *repeat = bpf_map_lookup_elem(&repeats, &place);
+
+	if (!repeat || !told)
+		return;
+	__sync_fetch_and_add(&repeat->count, -told);
+	event_aggregate_many(repeat->sandbox, kind, told);
 }
 
 #endif
