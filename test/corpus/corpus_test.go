@@ -33,8 +33,11 @@ var (
 	sandboxes = flag.Int("sandboxes", 0, "so many sandboxes do benign work at once, for -length, after the sessions")
 	length    = flag.Duration("length", 30*time.Minute, "how long a day of benign work is")
 	// Not "parallel": that name is go test's own, which would keep the value.
-	workers = flag.Int("workers", runtime.NumCPU(), "run so many sessions at once: more of them make each other late, and some go by the clock")
+	workers = flag.Int("workers", runtime.NumCPU(), "run so many sessions at once, beside those that but wait: more of them make each other late, and some go by the clock")
 )
+
+// waiting is how many sessions that but wait run at once beside the others: the longest of them takes as long as the others do.
+const waiting = 2
 
 // TestCorpusIsLabelled holds the corpus to its size.
 func TestCorpusIsLabelled(t *testing.T) {
@@ -248,19 +251,24 @@ func TestKernelCorpus(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary := build(t)
-	var mu sync.Mutex
-	next, all := 0, make([]*Result, len(sessions))
-	order := longestFirst(sessions)
-	inWorlds(t, binary, max(1, *workers), func(_ int, c *Corpus) error {
-		for {
-			mu.Lock()
-			at := next
-			next++
-			mu.Unlock()
-			if at >= len(order) {
-				return nil
-			}
-			i := order[at]
+	all := make([]*Result, len(sessions))
+	working := max(1, *workers)
+	busy, waits := make(chan int, len(sessions)), make(chan int, len(sessions))
+	for _, i := range longestFirst(sessions) {
+		if sessions[i].Waits {
+			waits <- i
+		} else {
+			busy <- i
+		}
+	}
+	close(busy)
+	close(waits)
+	inWorlds(t, binary, working+waiting, func(worker int, c *Corpus) error {
+		own := busy
+		if worker >= working {
+			own = waits
+		}
+		for i := range own {
 			if *only != "" && !slices.Contains(strings.Split(*only, ","), sessions[i].Name) {
 				continue
 			}
@@ -271,6 +279,7 @@ func TestKernelCorpus(t *testing.T) {
 			}
 			all[i] = &r
 		}
+		return nil
 	})
 	var results []Result
 	for _, r := range all {

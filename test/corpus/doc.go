@@ -8,6 +8,6 @@
 // says what it does, "# finds:" which rules must find it, "# tells:" what the title of one must hold, "# over:" which must
 // say that it is over, "# like:" to which benign work looks, "# needs:" which commands it needs, "# run:" with which
 // flags, "# detectors:" with which settings of theirs, "# learns:" how often it is rehearsed before, to teach what is
-// usual, "# takes:" about how long it takes, where that is long. It must not look at how a detector works: a session
-// counts by its effects.
+// usual, "# takes:" about how long it takes, where that is long, "# waits:" whether it does little but wait then. It must not
+// look at how a detector works: a session counts by its effects.
 package corpus

@@ -37,6 +37,8 @@ type Session struct {
 	Learns int
 	// Takes is about how long it takes, where that is much longer than most; only the order depends on it.
 	Takes time.Duration
+	// Waits is whether it does little but wait, so that it makes no other late.
+	Waits bool
 	// Needs is the commands without which it cannot run.
 	Needs  []string
 	Script string
@@ -101,6 +103,12 @@ func parse(name, text string) (Session, error) {
 				return s, fmt.Errorf("takes: %w", err)
 			}
 			s.Takes = d
+		case "waits":
+			waits, err := strconv.ParseBool(value)
+			if err != nil {
+				return s, fmt.Errorf("waits: %w", err)
+			}
+			s.Waits = waits
 		case "needs":
 			s.Needs = strings.Fields(value)
 		default:

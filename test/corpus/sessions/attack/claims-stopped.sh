@@ -3,6 +3,7 @@
 # finds: claims-stopped
 # over: claims-stopped
 # takes: 85s
+# waits: true
 agent '
 begin; prompt "build"
 work call_1 "ls >/dev/null"
