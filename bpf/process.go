@@ -28,9 +28,9 @@ const (
 	modeSetGroup = 0o2000
 )
 
-// maxExecRooms bounds the memory in which execs are told, to some 1.4 MiB: each takes 165 KiB, and on a machine of many
+// maxExecRooms bounds the memory in which execs are told, to some 1.2 MiB: each takes 165 KiB, and on a machine of many
 // processors hardly ever as many of them are in an exec's hook at once. One more waits for the first of them.
-const maxExecRooms = 8
+const maxExecRooms = 7
 
 // prepareProcess sizes the maps and enters the variables to look for.
 func prepareProcess(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
