@@ -392,6 +392,7 @@ func helperActions() map[string]helperAction {
 		"node getppid":  helperNode(nodeCalls),
 		"node requests": helperNode(nodeRequests),
 		"node build":    helperNode(nodeBuild),
+		"node go-build": helperNode(nodeGoBuild),
 		"node answer":   helperNodeAnswer,
 	}
 }

@@ -27,23 +27,27 @@ import (
 type nodeWork struct {
 	name          string
 	chunks, times int
+	// warmUp is how many chunks come before, and are not measured: the first answers on a connection are acknowledged one by one.
+	warmUp int
 }
 
+// nodeWorks is those that this machine can do.
 func nodeWorks() []nodeWork {
-	return []nodeWork{
+	works := []nodeWork{
 		// A chunk is shorter than the time between two interrupts of the timer.
-		{name: "getppid", chunks: 30, times: 1000},
-		{name: "requests", chunks: 4, times: 500},
-		{name: "build", chunks: 4, times: 4},
+		{name: "getppid", chunks: 30, times: 1000, warmUp: 3},
+		{name: "requests", chunks: 4, times: 500, warmUp: 3},
+		{name: "build", chunks: 4, times: 4, warmUp: 3},
 	}
+	if _, err := exec.LookPath("go"); err == nil {
+		works = append(works, nodeWork{name: "go-build", chunks: 4, times: 1, warmUp: 1})
+	}
+	return works
 }
 
-// nodeWarmUp is how many chunks are not measured: the first answers on a connection are acknowledged one by one. nodeSettle
-// is how long what else the machine has begun is waited for, such as the end of what the last tracer left.
-const (
-	nodeWarmUp = 3
-	nodeSettle = 10 * time.Second
-)
+// nodeSettle is how long what else the machine has begun is waited for, such as the end of what the last tracer left: ten
+// seconds after one of the plan trampoline a null call still took a tenth more.
+const nodeSettle = time.Minute
 
 // nodeTime is how long something took, in nanoseconds: own is the processor's time of the processes that did it, all what
 // passed meanwhile, which on a machine of one processor is what everybody did, and rest that but for the process with the
@@ -58,7 +62,7 @@ type nodeDoer struct {
 	end   func() error
 }
 
-// helperNode measures a work: how many chunks, of how many times. It says what one time took.
+// helperNode measures a work: how many chunks, of how many times, after how many others. It says what one time took.
 func helperNode(begin func() (nodeDoer, error)) helperAction {
 	return func(args []string) (said string, err error) {
 		chunks, err := strconv.Atoi(args[0])
@@ -69,13 +73,17 @@ func helperNode(begin func() (nodeDoer, error)) helperAction {
 		if err != nil {
 			return "", err
 		}
+		warmUp, err := strconv.Atoi(args[2])
+		if err != nil {
+			return "", err
+		}
 		debug.SetGCPercent(-1) // it would come once in a while, and now in one state, now in the other
 		doer, err := begin()
 		if err != nil {
 			return "", err
 		}
 		defer func() { err = errors.Join(err, doer.end()) }()
-		for range nodeWarmUp {
+		for range warmUp {
 			if err := doer.do(times); err != nil {
 				return "", fmt.Errorf("warming up: %w", err)
 			}
@@ -356,6 +364,38 @@ func nodeBuild() (doer nodeDoer, err error) {
 	}, nil
 }
 
+// nodeGoPackages is what nodeGoBuild builds: of the standard library what needs no runtime, which would take minutes where
+// instructions are counted. So more of it than of most builds is the starting of programs.
+const nodeGoPackages = "unicode unicode/utf16 container/list container/ring math/bits"
+
+// nodeGoBuild has the go command build packages, each time with an empty cache: one step after the other and without
+// collecting garbage, which would come now here, now there, and only makes more work that no hook sees.
+func nodeGoBuild() (doer nodeDoer, err error) {
+	dir, err := os.MkdirTemp("", "watchglass-go-")
+	if err != nil {
+		return doer, err
+	}
+	return nodeDoer{
+		do: func(times int) error {
+			for range times {
+				cache, err := os.MkdirTemp(dir, "cache-")
+				if err != nil {
+					return err
+				}
+				cmd := exec.Command("go", append([]string{"build", "-p=1"}, strings.Fields(nodeGoPackages)...)...)
+				cmd.Dir = dir
+				cmd.Env = append(os.Environ(), "GOCACHE="+cache, "GOENV=off", "GOFLAGS=", "GOTOOLCHAIN=local", "GOPROXY=off", "CGO_ENABLED=0",
+					"GOMAXPROCS=1", "GOGC=off")
+				if out, err := cmd.CombinedOutput(); err != nil {
+					return fmt.Errorf("building: %w\n%s", err, out)
+				}
+			}
+			return nil
+		},
+		end: func() error { return os.RemoveAll(dir) },
+	}, nil
+}
+
 // BenchmarkNode measures what a tracer that watches another sandbox costs processes outside of every one: the node's tax.
 // Metrics, of one time of each work in each state: own-ns/op, rest-ns/op and all-ns/op as in nodeTime; their ratios to the
 // smaller of the two without a tracer, x-own, x-rest and x-all. The states are "none" and "again", without a tracer, before
@@ -363,7 +403,8 @@ func nodeBuild() (doer nodeDoer, err error) {
 // what is read and written of files; and "empty", with a program that does nothing on the tracepoint that all system calls
 // pass, in the tracer's place. Then, by program, how often it runs for one time of a work, and how long.
 // On a machine whose clock counts instructions (test/vm -counted) a nanosecond is an instruction, and the figures are
-// exact. On another one what is measured is mostly what else it does. A plan that the kernel refuses is left out.
+// exact. On another one what is measured is mostly what else it does. A plan that the kernel refuses is left out, and so is
+// building where there is no go command (test/vm -tree).
 func BenchmarkNode(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root")
@@ -442,7 +483,8 @@ func nodeTimes(b *testing.B) map[string]nodeTime {
 // run does the work, in processes of its own.
 func (w *nodeWork) run(b *testing.B) (t nodeTime) {
 	b.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--", strconv.Itoa(w.chunks), strconv.Itoa(w.times))
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$", "--",
+		strconv.Itoa(w.chunks), strconv.Itoa(w.times), strconv.Itoa(w.warmUp))
 	// The runtime does not interrupt loops that nothing waits for.
 	cmd.Env = append(os.Environ(), helperVariable+"=node "+w.name, "GODEBUG=asyncpreemptoff=1")
 	var stderr strings.Builder
@@ -483,7 +525,7 @@ func (t *benchedTracer) nodeRuns(b *testing.B) map[string][]nodeRun {
 			before[name] = programStats(b, program)
 		}
 		work.run(b)
-		times := float64((work.chunks + nodeWarmUp) * work.times)
+		times := float64((work.chunks + work.warmUp) * work.times)
 		for name, program := range programs {
 			after := programStats(b, program)
 			mean, ran := meanRun(before[name], after)

@@ -5,9 +5,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -36,9 +39,17 @@ func updateNode(ctx context.Context, page string) error {
 	return nodeTax.update(page, b.String())
 }
 
-// nodeMachines measures on emulated machines, one for each kernel.
-func nodeMachines(ctx context.Context) (map[string][]goBenchmark, error) {
-	cmd := exec.CommandContext(ctx, "go", "run", "./test/vm", "-counted", "-kernel", nodeKernels, "-bench", "^BenchmarkNode$", "./bpf")
+// nodeMachines measures on emulated machines, one for each kernel, which have a Go tool as this one has.
+func nodeMachines(ctx context.Context) (_ map[string][]goBenchmark, err error) {
+	tree, err := os.MkdirTemp("", "watchglass-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tree)) }()
+	if err := goTree(ctx, tree); err != nil {
+		return nil, fmt.Errorf("copying the Go tool: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, "go", "run", "./test/vm", "-counted", "-kernel", nodeKernels, "-bench", "^BenchmarkNode$", "-tree", tree, "./bpf")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -51,6 +62,72 @@ func nodeMachines(ctx context.Context) (map[string][]goBenchmark, error) {
 		}
 	}
 	return machines, nil
+}
+
+// goTree makes a root directory with a Go tool in it that can build what needs no C, and the standard library's sources.
+func goTree(ctx context.Context, root string) error {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT", "GOTOOLDIR").Output()
+	if err != nil {
+		return err
+	}
+	words := strings.Fields(string(out))
+	if len(words) != 2 {
+		return fmt.Errorf("go env says %q of two directories", out)
+	}
+	from, tools := words[0], words[1]
+	const to = "usr/local/go"
+	for _, name := range []string{"bin/go", "go.env", "VERSION"} {
+		if err := copyTo(filepath.Join(root, to, name), filepath.Join(from, name)); err != nil {
+			return err
+		}
+	}
+	inside, err := filepath.Rel(from, tools)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"compile", "asm", "link"} {
+		if err := copyTo(filepath.Join(root, to, inside, name), filepath.Join(tools, name)); err != nil {
+			return err
+		}
+	}
+	// Of the sources no tests, and not those of the Go tool itself: they would take as much memory again.
+	sources := filepath.Join(from, "src")
+	err = filepath.WalkDir(sources, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path, sources)
+		if entry.IsDir() && (name == "/cmd" || entry.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !entry.Type().IsRegular() || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		return copyTo(filepath.Join(root, to, "src", name), path)
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(root, "bin"), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink("/"+to+"/bin/go", filepath.Join(root, "bin", "go"))
+}
+
+// copyTo copies a file, its mode with it, and makes the directories above it.
+func copyTo(to, from string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, info.Mode().Perm())
 }
 
 // parseMachines reads what machines say that run benchmarks: the machine's name, a tab, a line of go test.
@@ -109,7 +186,9 @@ two measurements differ, before a tracer and after one: what cannot be told from
   epoll, read and write, as redis-benchmark and Redis do
 * build: a step of a script of a build's shape, without its computing: 20 names are looked for in vain, and three programs
   executed, one that reads 10 files of 8 KiB and writes them into one, one that copies a file, one that puts the copy in another's
-  place. A real build computes besides, so that its ratios are closer to 1.
+  place. A real build computes besides.
+* go-build: that: ` + "`go build`" + ` of five small packages of the standard library with an empty cache, on one processor. Larger ones
+  compute more for each program that is started, so that their ratios are closer to 1.
 
 Which programs run for one time of each, and how long each time, with the kernel's two looks at the clock around it:
 

@@ -7,7 +7,7 @@
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
 //	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-skip PLAN:REGEXP] [-shares N] PACKAGE...
-//	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN,…] PACKAGE...
+//	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN,…] [-tree DIRECTORY] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
 package main
@@ -45,13 +45,14 @@ func main() {
 	plans := flag.String("plan", "tracepoint", "comma-separated hook plans that the probes are to follow, on a machine for each: tracepoint, trampoline, or auto to let them choose")
 	shares := flag.Int("shares", 1, "on how many machines of each kernel and plan the tests are run, each a share of them")
 	verbose := flag.Bool("v", false, "show what each test says")
+	tree := flag.String("tree", "", "a directory whose content is put into the machine's root besides")
 	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{
 		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, skip: *skip, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares,
-		counted: *counted, verbose: *verbose, cache: *cache, packages: flag.Args(),
+		counted: *counted, verbose: *verbose, tree: *tree, cache: *cache, packages: flag.Args(),
 	}
 	if err := matrix(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
@@ -69,6 +70,7 @@ type options struct {
 	shares   int
 	counted  bool
 	verbose  bool
+	tree     string
 	cache    string
 	packages []string
 }
@@ -245,6 +247,11 @@ func fill(ctx context.Context, root string, o *options, packages *archive) error
 		dir, path, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if err := testBinary(ctx, o.arch, root, dir, path); err != nil {
 			return err
+		}
+	}
+	if o.tree != "" {
+		if err := os.CopyFS(root, os.DirFS(o.tree)); err != nil {
+			return fmt.Errorf("putting %s into the machine: %w", o.tree, err)
 		}
 	}
 	for _, plan := range o.plans {
