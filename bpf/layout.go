@@ -70,7 +70,7 @@ type form struct{ hash.Hash }
 
 func (f form) say(words ...any) { _, _ = fmt.Fprintln(f, words...) } // documented never to fail
 
-// instruct says instructions, with what they refer to by name. Of the text that the library makes of them half of the time
+// instruct says instructions, with what they refer to by name, and what of the kernel's types they ask for. Of the text that the library makes of them half of the time
 // would go into making it.
 func (f form) instruct(all asm.Instructions) {
 	var said []byte
@@ -80,7 +80,11 @@ func (f form) instruct(all asm.Instructions) {
 		said = append(said, byte(ins.Dst), byte(ins.Src))
 		said = binary.LittleEndian.AppendUint16(said, uint16(ins.Offset))
 		said = binary.LittleEndian.AppendUint64(said, uint64(ins.Constant))
-		for _, name := range [...]string{ins.Symbol(), ins.Reference()} {
+		asks := ""
+		if relocation := btf.CORERelocationMetadata(ins); relocation != nil {
+			asks = relocation.String()
+		}
+		for _, name := range [...]string{ins.Symbol(), ins.Reference(), asks} {
 			said = binary.LittleEndian.AppendUint32(said, uint32(len(name)))
 			said = append(said, name...)
 		}

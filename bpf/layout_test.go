@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 )
 
 // TestProgramsAreToldApart checks that whatever of an instruction is another makes another program of it.
@@ -37,6 +38,7 @@ func TestProgramsAreToldApart(t *testing.T) {
 		"a map":                     sum(one.WithReference("events")),
 		"another map":               sum(one.WithReference("sandboxes")),
 		"a name":                    sum(one.WithSymbol("events")),
+		"a field of the kernel's":   sum(as(func(i *asm.Instruction) { *i = btf.WithCORERelocationMetadata(*i, &btf.CORERelocation{}) })),
 		"a name and a map":          sum(one.WithSymbol("even").WithReference("ts")),
 	} {
 		if other, found := known[got]; found {
