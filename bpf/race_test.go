@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/watchglass/watchglass/event"
 )
 
 // raceTries is how often each race is run. With one processor threads take turns and hardly ever race; one that
@@ -265,6 +267,21 @@ func helperReplace(args []string) (string, error) {
 	return string(out), err
 }
 
+// lostOpens is how many opens of the sandbox found no room.
+func (w *watch) lostOpens() (lost uint64) {
+	w.t.Helper()
+	counts, err := w.tracer.Counts()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range counts {
+		if c.Sandbox == w.id && c.Kind == string(event.KindFileOpen) {
+			lost += c.Dropped + c.Throttled
+		}
+	}
+	return lost
+}
+
 // TestKernelFileReplaced has a second thread replace the new descriptor before the program looks: where that
 // happens in time, the event says what was asked for.
 func TestKernelFileReplaced(t *testing.T) {
@@ -273,6 +290,7 @@ func TestKernelFileReplaced(t *testing.T) {
 	for _, how := range []string{"duplicate", "open"} {
 		t.Run(how, func(t *testing.T) {
 			dir, _ := raceFiles(t)
+			before := w.lostOpens()
 			helper := w.run(helperRun{action: "replace", args: []string{how, dir}})
 			var said racedOpens
 			if err := json.Unmarshal([]byte(helper.said), &said); err != nil {
@@ -283,7 +301,9 @@ func TestKernelFileReplaced(t *testing.T) {
 				return open != nil && r.Task.PID == helper.pid && r.Task.TID == said.TID &&
 					(open.Path == dir+"/race-0" || open.Asked == dir+"/race-0")
 			}
-			found := w.await(tries, mine)
+			// So many in a fifth of a second are more than the ring holds where the reader does not get a processor meanwhile.
+			lost := func() int { return int(w.lostOpens() - before) }
+			found := w.awaitUntil(mine, func(told []*Record) bool { return len(told)+lost() >= tries })
 			replaced, marked := 0, 0
 			for _, r := range found {
 				open := openOf(r)
@@ -294,8 +314,8 @@ func TestKernelFileReplaced(t *testing.T) {
 					marked++
 				}
 			}
-			if len(found) != tries {
-				t.Errorf("%d opens are told as what was asked for, want %d", len(found), tries)
+			if len(found)+lost() < tries || len(found) > tries || lost() > tries/10 {
+				t.Errorf("%d opens are told as what was asked for and %d lost, want %d, and nearly all told", len(found), lost(), tries)
 			}
 			if w.tracer.Plan() == PlanTrampoline && replaced+marked != 0 {
 				t.Errorf("%d opens are told as another file's, %d are marked; the trampoline plan needs no mark", replaced, marked)
