@@ -33,7 +33,7 @@ const recordsDir = "testdata/records"
 // testDecoder decodes with a clock that does not move.
 func testDecoder() *decoder {
 	c := &clock{}
-	c.offset.Store(int64(1_700_000_000 * time.Second))
+	c.stretches.Store(&[]clockStretch{{offset: int64(1_700_000_000 * time.Second)}})
 	return &decoder{probes: probes(), clock: c}
 }
 
@@ -376,18 +376,51 @@ func TestClock(t *testing.T) {
 		t.Error("no time is a time")
 	}
 	// A drift that is only noise keeps the offset; a step of the wall clock is followed.
-	offset := c.offset.Load()
+	offset := c.offsetAt(uint64(boot))
 	for _, test := range []struct {
 		drift time.Duration
 		keep  bool
 	}{{clockTolerance / 4, true}, {time.Hour, false}, {-time.Hour, false}} {
-		c.offset.Store(offset + int64(test.drift))
+		c.stretches.Store(&[]clockStretch{{since: boot, offset: offset + int64(test.drift)}})
 		c.measured = boot - int64(2*clockInterval)
 		c.refresh()
-		if kept := c.offset.Load() == offset+int64(test.drift); kept != test.keep {
+		_, now, err := measureOffset()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := c.offsetAt(uint64(now)) == offset+int64(test.drift); kept != test.keep {
 			t.Errorf("after a drift of %v the offset was kept: %v", test.drift, kept)
 		}
 	}
+}
+
+// TestClockStretches has the wall clock set again and again: each moment is told as it was shown then.
+func TestClockStretches(t *testing.T) {
+	c := &clock{}
+	c.stretches.Store(&[]clockStretch{{since: 1000, offset: 0}})
+	hour := int64(time.Hour)
+	for i := int64(1); i < clockStretches; i++ {
+		c.move(i*hour, 1000+i*1000)
+	}
+	check := func(boot uint64, offset int64) {
+		t.Helper()
+		if want, got := time.Unix(0, int64(boot)+offset), c.wall(boot); !got.Equal(want) {
+			t.Errorf("at %d the clock showed %v, got %v", boot, want, got)
+		}
+	}
+	for i := int64(1); i < clockStretches; i++ {
+		check(uint64(1000+i*1000), i*hour)
+		check(uint64(1999+i*1000), i*hour)
+	}
+	check(1, 0)
+	check(1<<62, (clockStretches-1)*hour)
+	// The oldest make room for new ones.
+	c.move(-hour, 1000+clockStretches*1000)
+	if known := len(*c.stretches.Load()); known != clockStretches {
+		t.Errorf("%d stretches are kept, want %d", known, clockStretches)
+	}
+	check(1, hour)
+	check(1000+clockStretches*1000, -hour)
 }
 
 func TestStartedAt(t *testing.T) {

@@ -213,6 +213,9 @@ func (t *Tracer) openProbes() {
 }
 
 func (t *Tracer) open() error {
+	if err := t.dec.clock.watch(); err != nil {
+		t.log.Warn("the time of events may be wrong for a second after the clock is set", "error", err)
+	}
 	if err := t.openPins(); err != nil {
 		return err
 	}
@@ -696,6 +699,7 @@ func (t *Tracer) Close() error {
 	defer t.bootstraps.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.dec.clock.close()
 	errs := []error{t.places.close()}
 	for i := range t.probes {
 		errs = append(errs, t.probes[i].close())
