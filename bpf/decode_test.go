@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "record testdata/records from this kernel, and rewrite what they decode to")
@@ -230,6 +231,7 @@ func fuzzDecode(f *testing.F, name string) {
 // TestKernelRecord checks that what this kernel writes decodes; with -update it records a sample of each kind.
 func TestKernelRecord(t *testing.T) {
 	requireKernel(t)
+	testenv.OwnTracer(t)
 	tracer, err := Open(testConfig())
 	if err != nil {
 		t.Fatal(err)

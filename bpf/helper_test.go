@@ -121,6 +121,7 @@ func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
 // startWatchDegraded is startWatchOpened where not all probes need be attached.
 func startWatchDegraded(t *testing.T, open func() (*Tracer, error)) *watch {
 	t.Helper()
+	testenv.OwnTracer(t)
 	w := &watch{t: t, cgroup: scratchCgroup(t), late: func(*Record) bool { return false }}
 	tracer, err := open()
 	if err != nil {

@@ -172,6 +172,7 @@ func openPinned(t *testing.T, cfg Config, want event.Pinning) *Tracer {
 // openVersion is openPinned with objects that were built another way, as change makes of them; nil for as they are.
 func openVersion(t *testing.T, cfg Config, change func(probe string, spec *ebpf.CollectionSpec), want event.Pinning) *Tracer {
 	t.Helper()
+	testenv.OwnTracer(t)
 	tracer, err := newTracer(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -319,6 +320,7 @@ func TestKernelPinsHeld(t *testing.T) {
 // TestKernelPinsWithoutPlace checks that a tracer works without a bpffs, and says so.
 func TestKernelPinsWithoutPlace(t *testing.T) {
 	testenv.RequireRoot(t)
+	testenv.OwnTracer(t)
 	cfg := pinned(filepath.Join(t.TempDir(), "nowhere"))
 	cfg.Hold = func(_, _, _ uint64) uint64 { return 0 }
 	tracer, err := Open(cfg)

@@ -21,7 +21,7 @@ func TestKernelPlan(t *testing.T) {
 	requireKernel(t)
 	beAlone(t)
 	before := callTime()
-	w := startWatchOwn(t)
+	w := startWatch(t)
 	plan := w.tracer.Plan()
 	t.Logf("the cheapest system call of a process outside takes %.3f times what it did", float64(callTime())/float64(before))
 	if asked := Plan(os.Getenv(planVariable)); asked != "" && asked != PlanAuto && plan != asked {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // watchSecrets watches files that are called secret.
@@ -122,6 +123,7 @@ func openTimes(path string, times int) error {
 // place that was given back is lost to nobody.
 func TestKernelRepeatPlaces(t *testing.T) {
 	requireKernel(t)
+	testenv.OwnTracer(t)
 	cfg := testConfig()
 	cfg.Watched = func(string) bool { return false }
 	tracer, err := Open(cfg)

@@ -21,12 +21,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // newReturnsTracer makes a tracer of the notable probe, and of those that nothing works without, whose programs hang on returns
 // by kretprobes. Where the kernel has none the test ends.
 func newReturnsTracer(t *testing.T, cfg Config) *Tracer {
 	t.Helper()
+	testenv.OwnTracer(t)
 	cfg.Plan = PlanTrampoline
 	tracer, err := newTracer(cfg)
 	if errors.Is(err, ErrNoTrampolines) {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/watchglass/watchglass/event"
+	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // makeCgroup makes a cgroup that goes when the test ends.
@@ -382,6 +383,7 @@ func account(t *testing.T, tracer *Tracer, sandbox uint64, probe string) Sandbox
 // delivered and what was dropped, to the last record.
 func TestKernelLosses(t *testing.T) {
 	requireKernel(t)
+	testenv.OwnTracer(t)
 	for _, read := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reading %v", read), func(t *testing.T) {
 			cfg := testConfig()
@@ -498,6 +500,7 @@ func TestKernelBurst(t *testing.T) {
 
 func TestKernelRunDrains(t *testing.T) {
 	requireKernel(t)
+	testenv.OwnTracer(t)
 	tracer, err := Open(testConfig())
 	if err != nil {
 		t.Fatal(err)
@@ -544,6 +547,7 @@ func TestKernelRunDrains(t *testing.T) {
 // TestKernelCloseMeanwhile closes a tracer under everything that uses it: errors, never a crash.
 func TestKernelCloseMeanwhile(t *testing.T) {
 	requireKernel(t)
+	testenv.OwnTracer(t)
 	tracer, err := Open(testConfig())
 	if err != nil {
 		t.Fatal(err)

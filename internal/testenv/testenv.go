@@ -15,6 +15,7 @@ import (
 const (
 	requireEBPF = "WATCHGLASS_REQUIRE_EBPF"
 	runE2E      = "WATCHGLASS_E2E"
+	ownTracers  = "WATCHGLASS_OWN_TRACERS"
 )
 
 // RequireRoot skips the test unless it runs as root.
@@ -40,6 +41,15 @@ func E2E(t testing.TB) {
 	t.Helper()
 	if os.Getenv(runE2E) != "1" {
 		t.Skip("end-to-end: set " + runE2E + "=1, or run make test-e2e")
+	}
+}
+
+// OwnTracer skips the test where the run leaves out those that open a tracer of their own, since opening one takes long there:
+// in an emulated machine, for which tests that share one are enough.
+func OwnTracer(t testing.TB) {
+	t.Helper()
+	if os.Getenv(ownTracers) == "0" {
+		t.Skip("opens a tracer of its own, and " + ownTracers + "=0")
 	}
 }
 

@@ -6,7 +6,7 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-skip PLAN:REGEXP] [-shares N] PACKAGE...
+//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-skip PLAN:REGEXP] [-brief KERNEL:PLAN,…] [-shares N] PACKAGE...
 //	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN,…] [-tree DIRECTORY] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
@@ -43,6 +43,7 @@ func main() {
 	bench := flag.String("bench", "", "which benchmarks to run, once each, in place of tests")
 	counted := flag.Bool("counted", false, "have the machines' clock count instructions: what is measured by it is the same each time, whatever else the host does")
 	plans := flag.String("plan", "tracepoint", "comma-separated hook plans that the probes are to follow, on a machine for each: tracepoint, trampoline, or auto to let them choose")
+	brief := flag.String("brief", "", "comma-separated kernels and plans, KERNEL:PLAN, under which tests that open a tracer of their own are left out, on one machine")
 	shares := flag.Int("shares", 1, "on how many machines of each kernel and plan the tests are run, each a share of them")
 	verbose := flag.Bool("v", false, "show what each test says")
 	tree := flag.String("tree", "", "a directory whose content is put into the machine's root besides")
@@ -51,7 +52,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{
-		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, skip: *skip, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares,
+		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, skip: *skip, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares, brief: strings.Split(*brief, ","),
 		counted: *counted, verbose: *verbose, tree: *tree, cache: *cache, packages: flag.Args(),
 	}
 	if err := matrix(ctx, o); err != nil {
@@ -68,6 +69,7 @@ type options struct {
 	bench    string
 	plans    []string
 	shares   int
+	brief    []string
 	counted  bool
 	verbose  bool
 	tree     string
@@ -146,10 +148,16 @@ func (o *options) machines(ctx context.Context, work string, packages *archive) 
 		}
 		kernels = append(kernels, m)
 	}
+	var brief []machine
 	for _, plan := range o.plans {
 		for _, m := range kernels {
+			m.brief = slices.Contains(o.brief, m.name+":"+plan)
 			if m.plan = plan; len(o.plans) > 1 {
 				m.name += " " + plan
+			}
+			if m.brief {
+				brief = append(brief, m)
+				continue
 			}
 			for share := range o.shares {
 				one := m
@@ -161,7 +169,8 @@ func (o *options) machines(ctx context.Context, work string, packages *archive) 
 			}
 		}
 	}
-	return machines, failed
+	// What takes long comes first.
+	return append(machines, brief...), failed
 }
 
 // console is where machines that run at the same time write to, line by line.
@@ -185,6 +194,8 @@ type machine struct {
 	plan string
 	// share is which of the tests it runs, "2/3" for the second third; "" for all.
 	share string
+	// brief is whether tests that open a tracer of their own are left out.
+	brief bool
 	// counted is whether its clock counts instructions.
 	counted bool
 	out     *console
@@ -379,6 +390,9 @@ func (m *machine) arguments() []string {
 	args[len(args)-1] += " watchglass.plan=" + m.plan
 	if m.share != "" {
 		args[len(args)-1] += " watchglass.share=" + m.share
+	}
+	if m.brief {
+		args[len(args)-1] += " watchglass.brief=1"
 	}
 	// One thread for both processors: with two, one can meet the breakpoint by which the kernel patches a
 	// tracepoint's code after the other took the patch for done, and the machine panics (seen with qemu

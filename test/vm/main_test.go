@@ -47,6 +47,7 @@ func TestArguments(t *testing.T) {
 		{machine{plan: "tracepoint"}, "qemu-system-x86_64 -cpu max,-erms,-fsrm -append ", "-icount"},
 		{machine{plan: "tracepoint", counted: true}, "qemu-system-x86_64 -cpu max -append ", "erms"},
 		{machine{plan: "trampoline", share: "2/3"}, "watchglass.plan=trampoline watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
+		{machine{plan: "tracepoint", brief: true}, "watchglass.plan=tracepoint watchglass.brief=1 -accel ", "share"},
 		{machine{plan: "auto", counted: true}, "watchglass.plan=auto " + countedArguments + " -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm -accel tcg,thread=single -smp 1 ", "share"},
 	} {
 		emulator, err := emulatorOf("amd64", c.machine.counted)

@@ -142,6 +142,15 @@ func runAll() error {
 	if err := os.Setenv("WATCHGLASS_PLAN", plan); err != nil {
 		return err
 	}
+	brief, err := readParameter("brief")
+	if err != nil {
+		return err
+	}
+	if brief != "" {
+		if err := os.Setenv("WATCHGLASS_OWN_TRACERS", "0"); err != nil {
+			return err
+		}
+	}
 	text, err := os.ReadFile("/tests/args-" + plan)
 	if err != nil {
 		return fmt.Errorf("reading the tests' arguments: %w", err)
