@@ -10,7 +10,8 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-// Decoder reads an event back from its durable form; otlp.Decode is one.
+// Decoder reads an event back from its durable form; otlp.Decode is one. The Decode of an otlp.Decoder is one for those who are
+// done with an event before they read the next.
 type Decoder func(*event.Encoded) (*Recorded, error)
 
 // MayBeCanary says whether an event in its durable form is the canary, or a finding that names it, which nobody is

@@ -131,7 +131,7 @@ func (c *exportersConfig) addJSON(list *collectOutputs, journaled bool, resource
 		return nil
 	}
 	d, err := lines.Open(lines.Settings{
-		Name: jsonName, Path: c.JSON.Path, Keep: c.JSON.Append, Decode: otlp.Decode, Format: &json.Lines{},
+		Name: jsonName, Path: c.JSON.Path, Keep: c.JSON.Append, Decode: new(otlp.Decoder).Decode, Format: &json.Lines{},
 	})
 	if err != nil {
 		return err
@@ -175,7 +175,7 @@ func (c *textConfig) terminal() bool {
 
 // addTimeline adds the timeline from the journal.
 func (c *exportersConfig) addTimeline(list *collectOutputs, cfg text.Config) error {
-	settings := lines.Settings{Name: textName, Path: c.Text.Path, Keep: true, Decode: otlp.Decode}
+	settings := lines.Settings{Name: textName, Path: c.Text.Path, Keep: true, Decode: new(otlp.Decoder).Decode}
 	if c.Text.Path == "-" {
 		settings.File = os.Stdout
 	} else {

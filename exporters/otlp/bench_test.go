@@ -57,6 +57,21 @@ func thousand() []event.Encoded {
 	return encode(events)
 }
 
+// BenchmarkDecode is a thousand encoded records read back, as a file of lines has them read.
+func BenchmarkDecode(b *testing.B) {
+	batch := thousand()
+	var d Decoder
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range batch {
+			if _, err := d.Decode(&batch[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.N*len(batch))/b.Elapsed().Seconds(), "events/s")
+}
+
 // BenchmarkRequest is a thousand encoded records to one request.
 func BenchmarkRequest(b *testing.B) {
 	batch := thousand()

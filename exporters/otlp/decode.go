@@ -3,6 +3,7 @@
 package otlp
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,19 +20,41 @@ var errMalformed = errors.New("not an OTLP message")
 
 // Decode reads an event back from its durable form, for showing what was kept.
 func Decode(e *event.Encoded) (*exporters.Recorded, error) {
-	r := &exporters.Recorded{Time: time.Unix(0, 0)}
-	err := fields(e.Record, func(number protowire.Number, value, _ []byte, n uint64) error {
+	return new(Decoder).Decode(e)
+}
+
+// Decoder reads one event after the other back from their durable form, and leaves little garbage. It is used from one
+// goroutine.
+type Decoder struct {
+	recorded exporters.Recorded
+	// resource is a resource, and attributes are its: those of many events in a row are the same.
+	resource   []byte
+	attributes []event.Attribute
+}
+
+// Decode is Decode with a result that is good until the next call.
+func (d *Decoder) Decode(e *event.Encoded) (*exporters.Recorded, error) {
+	if d.attributes == nil || !bytes.Equal(d.resource, e.Resource) {
+		attributes, err := parseResource(e.Resource)
+		if err != nil {
+			return nil, fmt.Errorf("decode the resource of event %s-%d: %w", e.Instance, e.Seq, err)
+		}
+		d.resource, d.attributes = bytes.Clone(e.Resource), attributes
+	}
+	r := &d.recorded
+	*r = exporters.Recorded{Time: time.Unix(0, 0), Resource: d.attributes, Attributes: r.Attributes[:0]}
+	err := fields(newMessage(e.Record), func(number protowire.Number, value message, _ []byte, n uint64) error {
 		switch number {
 		case recordTime:
 			r.Time = time.Unix(0, int64(n))
 		case recordSeverity:
 			r.Severity = event.Severity(n)
 		case recordEventName:
-			r.Kind = event.Kind(value)
+			r.Kind = event.Kind(value.text)
 		case recordTraceID:
-			r.TraceID = hex.EncodeToString(value)
+			r.TraceID = hex.EncodeToString(value.bytes)
 		case recordSpanID:
-			r.SpanID = hex.EncodeToString(value)
+			r.SpanID = hex.EncodeToString(value.bytes)
 		case recordBody:
 			v, err := parseValue(value)
 			r.Body = v.AsString()
@@ -49,15 +72,21 @@ func Decode(e *event.Encoded) (*exporters.Recorded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode the log record of event %s-%d: %w", e.Instance, e.Seq, err)
 	}
-	if r.Resource, err = parseResource(e.Resource); err != nil {
-		return nil, fmt.Errorf("decode the resource of event %s-%d: %w", e.Instance, e.Seq, err)
-	}
 	return r, nil
 }
 
-func parseResource(message []byte) ([]event.Attribute, error) {
+// message is the bytes of a message, once as they come and once as a string, of which the texts in it are parts: one allocation
+// is made for all of them.
+type message struct {
+	bytes []byte
+	text  string
+}
+
+func newMessage(b []byte) message { return message{b, string(b)} }
+
+func parseResource(resource []byte) ([]event.Attribute, error) {
 	var attributes []event.Attribute
-	err := fields(message, func(number protowire.Number, value, _ []byte, _ uint64) error {
+	err := fields(newMessage(resource), func(number protowire.Number, value message, _ []byte, _ uint64) error {
 		if number != resourceAttributes {
 			return nil
 		}
@@ -70,29 +99,34 @@ func parseResource(message []byte) ([]event.Attribute, error) {
 
 // fields calls f for each field of a message: with its contents where it has a length, else with its number,
 // and with all of its bytes.
-func fields(message []byte, f func(number protowire.Number, value, whole []byte, n uint64) error) error {
-	for len(message) > 0 {
-		number, kind, tag := protowire.ConsumeTag(message)
+func fields(m message, f func(number protowire.Number, value message, whole []byte, n uint64) error) error {
+	for len(m.bytes) > 0 {
+		number, kind, tag := protowire.ConsumeTag(m.bytes)
 		if tag < 0 {
 			return errMalformed
 		}
-		size := protowire.ConsumeFieldValue(number, kind, message[tag:])
+		contents := m.bytes[tag:]
+		var value message
+		var n uint64
+		var size int
+		switch kind {
+		case protowire.BytesType:
+			value.bytes, size = protowire.ConsumeBytes(contents)
+		case protowire.Fixed64Type:
+			n, size = protowire.ConsumeFixed64(contents)
+		case protowire.VarintType:
+			n, size = protowire.ConsumeVarint(contents)
+		default:
+			size = protowire.ConsumeFieldValue(number, kind, contents)
+		}
 		if size < 0 {
 			return errMalformed
 		}
-		whole, contents := message[:tag+size], message[tag:tag+size]
-		message = message[tag+size:]
-		var value []byte
-		var n uint64
-		switch kind {
-		case protowire.BytesType:
-			value, _ = protowire.ConsumeBytes(contents)
-		case protowire.Fixed64Type:
-			n, _ = protowire.ConsumeFixed64(contents)
-		case protowire.VarintType:
-			n, _ = protowire.ConsumeVarint(contents)
-		default:
-		}
+		end := tag + size
+		// The contents are what the field ends with.
+		value.text = m.text[end-len(value.bytes) : end]
+		whole := m.bytes[:end]
+		m = message{m.bytes[end:], m.text[end:]}
 		if err := f(number, value, whole, n); err != nil {
 			return err
 		}
@@ -100,13 +134,13 @@ func fields(message []byte, f func(number protowire.Number, value, whole []byte,
 	return nil
 }
 
-func parseKeyValue(message []byte) (event.Attribute, error) {
+func parseKeyValue(m message) (event.Attribute, error) {
 	var a event.Attribute
-	err := fields(message, func(number protowire.Number, value, _ []byte, _ uint64) error {
+	err := fields(m, func(number protowire.Number, value message, _ []byte, _ uint64) error {
 		var err error
 		switch number {
 		case keyValueKey:
-			a.Key = event.Key(value)
+			a.Key = event.Key(value.text)
 		case keyValueValue:
 			a.Value, err = parseValue(value)
 		default:
@@ -117,12 +151,12 @@ func parseKeyValue(message []byte) (event.Attribute, error) {
 }
 
 // parseValue is the value of an AnyValue of one of the forms that Encoder makes.
-func parseValue(message []byte) (event.Value, error) {
+func parseValue(m message) (event.Value, error) {
 	var v event.Value
-	err := fields(message, func(number protowire.Number, value, _ []byte, n uint64) error {
+	err := fields(m, func(number protowire.Number, value message, _ []byte, n uint64) error {
 		switch number {
 		case valueString:
-			v = event.String(string(value))
+			v = event.String(value.text)
 		case valueBool:
 			v = event.Bool(n != 0)
 		case valueInt:
@@ -131,7 +165,7 @@ func parseValue(message []byte) (event.Value, error) {
 			v = event.Double(math.Float64frombits(n))
 		case valueArray:
 			list := []string{}
-			err := fields(value, func(_ protowire.Number, item, _ []byte, _ uint64) error {
+			err := fields(value, func(_ protowire.Number, item message, _ []byte, _ uint64) error {
 				s, err := parseValue(item)
 				list = append(list, s.AsString())
 				return err
@@ -140,7 +174,7 @@ func parseValue(message []byte) (event.Value, error) {
 			return err
 		case valueMap:
 			counts := []event.Count{}
-			err := fields(value, func(_ protowire.Number, pair, _ []byte, _ uint64) error {
+			err := fields(value, func(_ protowire.Number, pair message, _ []byte, _ uint64) error {
 				a, err := parseKeyValue(pair)
 				counts = append(counts, event.Count{Name: string(a.Key), N: a.Value.AsInt()})
 				return err

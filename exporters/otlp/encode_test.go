@@ -124,6 +124,53 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestDecoder: a Decoder reads what Decode reads, of one event after the other, and allocates once but for lists and ids. What it
+// returned does not change with the event's bytes.
+func TestDecoder(t *testing.T) {
+	var d Decoder
+	spared := 0
+	for _, e := range encode(everything()) {
+		want, err := Decode(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.Decode(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := true
+		for i, a := range want.Attributes {
+			if back := got.Attributes[i]; back.Key != a.Key || back.Value.Kind() != a.Value.Kind() || back.Value.Text() != a.Value.Text() {
+				t.Errorf("%s: %s = %s, want %s = %s", e.Kind, back.Key, back.Value.Text(), a.Key, a.Value.Text())
+			}
+			plain = plain && a.Value.Kind() != event.ValueStrings && a.Value.Kind() != event.ValueMap
+		}
+		if got.Kind != want.Kind || got.Body != want.Body || !got.Time.Equal(want.Time) || got.TraceID != want.TraceID ||
+			got.SpanID != want.SpanID || len(got.Attributes) != len(want.Attributes) || len(got.Resource) != len(want.Resource) {
+			t.Errorf("%s: got %+v, want %+v", e.Kind, got, want)
+		}
+		if plain && want.TraceID == "" && want.SpanID == "" {
+			spared++
+			n := testing.AllocsPerRun(10, func() {
+				if _, err := d.Decode(&e); err != nil {
+					t.Error(err)
+				}
+			})
+			if n > 1 {
+				t.Errorf("%s: %v allocations, want one", e.Kind, n)
+			}
+		}
+		body := strings.Clone(got.Body)
+		clear(e.Record)
+		if got.Body != body {
+			t.Errorf("%s: what was read changes with the event", e.Kind)
+		}
+	}
+	if spared == 0 {
+		t.Error("no event is without lists and ids")
+	}
+}
+
 // TestEncodeAllocates: nothing, once warm, whatever the event.
 func TestEncodeAllocates(t *testing.T) {
 	e := NewEncoder(sample.Resource())

@@ -78,7 +78,7 @@ func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 		Attributes: make([]event.Attribute, 0, usual), Resource: p.attributes,
 	}
 	rest := make([]byte, 0, 2*len(e.Record))
-	err := fields(e.Record, func(number protowire.Number, value, whole []byte, n uint64) error {
+	err := fields(newMessage(e.Record), func(number protowire.Number, value message, whole []byte, n uint64) error {
 		switch number {
 		case recordAttributes:
 			a, err := parseKeyValue(value)
