@@ -94,15 +94,16 @@ const stopTime = 100 * time.Millisecond
 // one: there this process's group is orphaned, and the kernel ignores the stop as it would have
 // ignored the command's. Then the command is resumed here.
 func (t *terminal) stop(pgrp int, why syscall.Signal) {
+	t.takeFrom(pgrp)
+	t.resumed.Store(false)
 	if why == unix.SIGTTIN || why == unix.SIGTTOU {
-		// It wanted the terminal from the background. If that has come to the foreground since, it may have it.
-		if now := t.foreground(); now == t.own || now == pgrp {
+		// It wanted the terminal from the background. If that has come to the foreground since, it may have it: a shell does
+		// not say that it put a job there which it takes to be running. That is asked last, since a stop after it stays.
+		if t.foreground() == t.own {
 			t.resume(pgrp)
 			return
 		}
 	}
-	t.takeFrom(pgrp)
-	t.resumed.Store(false)
 	_ = unix.Kill(0, unix.SIGTSTP)
 	for range 10 {
 		time.Sleep(stopTime / 10)

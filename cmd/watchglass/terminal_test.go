@@ -252,7 +252,11 @@ func TestKernelTerminalJobControl(t *testing.T) {
 	s.keys(ctrlZ)
 	s.expect("Stopped")
 	s.keys("bg\n")
-	s.expect("Stopped|&")
+	s.expect("&")
+	s.keys("jobs\n")
+	for !strings.HasSuffix(s.expect("Running|Stopped"), "Stopped") {
+		s.keys("jobs\n")
+	}
 	s.keys("fg\n")
 	s.expect("watchglass run")
 	s.keys("three\n")
