@@ -49,7 +49,7 @@ func helperRaceChange(args []string) (string, error) {
 // what it cut, or marked.
 func TestKernelChangeRaces(t *testing.T) {
 	requireKernel(t)
-	w, tries := startWatch(t), raceTries()
+	w, tries := startRaceWatch(t)
 	for name := range racers() {
 		t.Run(name, func(t *testing.T) {
 			dir, inodes := raceFiles(t)

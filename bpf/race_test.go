@@ -29,6 +29,19 @@ func raceTries() int {
 	return 10_000
 }
 
+// startRaceWatch is startWatch for so many tries, none of which may be lost: on a fast processor ten thousand take a tenth of a
+// second or two, and with what the racing thread does are more than a sandbox may send by default meanwhile.
+func startRaceWatch(t *testing.T) (w *watch, tries int) {
+	t.Helper()
+	tries = raceTries()
+	if tries == emulatedTries {
+		return startWatch(t), tries
+	}
+	cfg := testConfig()
+	cfg.BulkBudget, cfg.KeptBudget, cfg.RingBytes = 0, 0, 64<<20
+	return startWatchWith(t, cfg), tries
+}
+
 // breathe lets the other thread run where there is no processor for it.
 func breathe() {
 	if runtime.NumCPU() < 2 {
@@ -159,7 +172,7 @@ func raceFiles(t *testing.T) (dir string, inodes [2]uint64) {
 // TestKernelFileRaces has a second thread change what an open means: each open is told once, as what it was.
 func TestKernelFileRaces(t *testing.T) {
 	requireKernel(t)
-	w, tries := startWatch(t), raceTries()
+	w, tries := startRaceWatch(t)
 	for name := range racers() {
 		t.Run(name, func(t *testing.T) {
 			dir, inodes := raceFiles(t)
@@ -272,17 +285,7 @@ func helperReplace(args []string) (string, error) {
 // happens in time, the event says what was asked for.
 func TestKernelFileReplaced(t *testing.T) {
 	requireKernel(t)
-	tries := raceTries()
-	start := startWatch
-	if tries > emulatedTries {
-		start = func(t *testing.T) *watch {
-			// They take a tenth of a second or two, and are more than a sandbox may send by default meanwhile.
-			cfg := testConfig()
-			cfg.BulkBudget, cfg.KeptBudget, cfg.RingBytes = 0, 0, 64<<20
-			return startWatchWith(t, cfg)
-		}
-	}
-	w := start(t)
+	w, tries := startRaceWatch(t)
 	for _, how := range []string{"duplicate", "open"} {
 		t.Run(how, func(t *testing.T) {
 			dir, _ := raceFiles(t)

@@ -81,7 +81,7 @@ func helperRaceRing(args []string) (string, error) {
 // marked.
 func TestKernelRingRaces(t *testing.T) {
 	requireKernel(t)
-	w, tries := startWatch(t), raceTries()
+	w, tries := startRaceWatch(t)
 	for _, mode := range []string{"inline", "sqpoll"} {
 		for _, name := range ringRaces() {
 			t.Run(mode+"/"+name, func(t *testing.T) {
