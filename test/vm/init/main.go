@@ -229,10 +229,35 @@ func ownTests(binary string, args []string, wanted func(int) bool) (own []string
 }
 
 func runOne(binary string, args []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), perBinary)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(context.Background(), binary, args...)
 	cmd.Dir = filepath.Dir(binary)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
-	return cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	pid := cmd.Process.Pid
+	timer := time.AfterFunc(perBinary, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	defer timer.Stop()
+	return reap(pid)
+}
+
+// reap waits for a child, and meanwhile for those whose parents ended before them, which are process 1's then: one that nobody
+// waits for keeps its place among its cgroup's processes.
+func reap(child int) error {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return fmt.Errorf("waiting for process %d: %w", child, err)
+		case pid != child:
+		case status.Signaled():
+			return fmt.Errorf("ended by the signal %s", status.Signal())
+		case status.ExitStatus() != 0:
+			return fmt.Errorf("exit status %d", status.ExitStatus())
+		default:
+			return nil
+		}
+	}
 }
