@@ -6,7 +6,7 @@
 // initramfs, booting it without any accelerator, and passing on the verdict. It must not install a
 // kernel on this machine, need a network inside the guest, or know any single test.
 //
-//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-skip PLAN:REGEXP] [-brief KERNEL:PLAN,…] [-shares N] PACKAGE...
+//	go run ./test/vm [-arch amd64|arm64] [-kernel 6.1,6.12] [-plan PLAN,…] [-run REGEXP] [-skip PLAN:REGEXP] [-brief KERNEL:PLAN,…] [-shares N] [-tree DIRECTORY] [-env NAME=VALUE,…] [-limit DURATION] PACKAGE...
 //	go run ./test/vm -counted -bench REGEXP [-kernel 6.1,6.12] [-plan PLAN,…] [-tree DIRECTORY] PACKAGE...
 //
 // Needed commands, from Debian: apt-get, dpkg, cpio, busybox (static), qemu-system-x86_64, qemu-system-aarch64.
@@ -32,8 +32,8 @@ import (
 	"time"
 )
 
-// bootLimit bounds one machine: under emulation the tests take a minute or two.
-const bootLimit = 30 * time.Minute
+// beyondTests is how much longer than its tests a machine may take: it boots, and says what came of them.
+const beyondTests = 5 * time.Minute
 
 func main() {
 	arch := flag.String("arch", "amd64", "of which architecture the machines are: amd64 or arm64")
@@ -46,14 +46,19 @@ func main() {
 	brief := flag.String("brief", "", "comma-separated kernels and plans, KERNEL:PLAN, under which tests that open a tracer of their own are left out, on one machine")
 	shares := flag.Int("shares", 1, "on how many machines of each kernel and plan the tests are run, each a share of them")
 	verbose := flag.Bool("v", false, "show what each test says")
-	tree := flag.String("tree", "", "a directory whose content is put into the machine's root besides")
+	tree := flag.String("tree", "", "a directory whose content is put into the machine's root besides; what it has in bin takes the place of busybox's")
+	env := flag.String("env", "", "comma-separated variables that the tests find in their environment: NAME=VALUE,…")
+	limit := flag.Duration("limit", 25*time.Minute, "how long the tests of one package may take on one machine")
 	cache := flag.String("cache", ".cache/vm", "where kernel packages are kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{
 		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, skip: *skip, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares, brief: strings.Split(*brief, ","),
-		counted: *counted, verbose: *verbose, tree: *tree, cache: *cache, packages: flag.Args(),
+		counted: *counted, verbose: *verbose, tree: *tree, limit: *limit, cache: *cache, packages: flag.Args(),
+	}
+	if *env != "" {
+		o.env = strings.Split(*env, ",")
 	}
 	if err := matrix(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
@@ -73,6 +78,8 @@ type options struct {
 	counted  bool
 	verbose  bool
 	tree     string
+	env      []string
+	limit    time.Duration
 	cache    string
 	packages []string
 }
@@ -89,6 +96,14 @@ func matrix(ctx context.Context, o options) error {
 	}
 	if o.bench != "" && o.shares > 1 {
 		return errors.New("benchmarks cannot be run in shares")
+	}
+	if o.limit <= 0 {
+		return fmt.Errorf("tests cannot be run in %s", o.limit)
+	}
+	for _, v := range o.env {
+		if name, _, found := strings.Cut(v, "="); !found || name == "" || strings.ContainsAny(v, "\n\x00") {
+			return fmt.Errorf("%q is no variable: NAME=VALUE is", v)
+		}
 	}
 	emulator, err := emulatorOf(o.arch, o.counted)
 	if err != nil {
@@ -137,7 +152,7 @@ func matrix(ctx context.Context, o options) error {
 func (o *options) machines(ctx context.Context, work string, packages *archive) (machines []machine, failed error) {
 	var kernels []machine
 	for _, series := range o.kernels {
-		m := machine{counted: o.counted, name: machineName(o.arch, series), initramfs: filepath.Join(work, "initramfs-"+series)}
+		m := machine{counted: o.counted, limit: o.limit, name: machineName(o.arch, series), initramfs: filepath.Join(work, "initramfs-"+series)}
 		var err error
 		if m.kernel, err = packages.kernel(ctx, series); err == nil {
 			err = pack(ctx, filepath.Join(work, "root"), m.kernel.modules, m.initramfs)
@@ -198,7 +213,9 @@ type machine struct {
 	brief bool
 	// counted is whether its clock counts instructions.
 	counted bool
-	out     *console
+	// limit is how long the tests of one package may take.
+	limit time.Duration
+	out   *console
 }
 
 // machineName is what a machine's lines begin with.
@@ -240,6 +257,11 @@ func fill(ctx context.Context, root string, o *options, packages *archive) error
 			return err
 		}
 	}
+	if o.tree != "" {
+		if err := os.CopyFS(root, os.DirFS(o.tree)); err != nil {
+			return fmt.Errorf("putting %s into the machine: %w", o.tree, err)
+		}
+	}
 	busybox, err := packages.busybox(ctx)
 	if err != nil {
 		return err
@@ -260,10 +282,8 @@ func fill(ctx context.Context, root string, o *options, packages *archive) error
 			return err
 		}
 	}
-	if o.tree != "" {
-		if err := os.CopyFS(root, os.DirFS(o.tree)); err != nil {
-			return fmt.Errorf("putting %s into the machine: %w", o.tree, err)
-		}
+	if err := os.WriteFile(filepath.Join(root, "tests", "environment"), []byte(strings.Join(o.env, "\n")), 0o644); err != nil {
+		return err
 	}
 	for _, plan := range o.plans {
 		if err := os.WriteFile(filepath.Join(root, "tests", "args-"+plan), []byte(testArguments(o, plan)), 0o644); err != nil {
@@ -289,7 +309,7 @@ func pack(ctx context.Context, root, kernelModules, initramfs string) error {
 // testArguments is what each test binary is started with under a plan, one argument on a line.
 func testArguments(o *options, plan string) string {
 	// Short: what is many elsewhere is some in an emulated machine.
-	args := "-test.short\n-test.timeout=25m\n"
+	args := fmt.Sprintf("-test.short\n-test.timeout=%s\n", o.limit)
 	if o.bench != "" {
 		args += "-test.run=^$\n-test.bench=" + o.bench + "\n-test.benchtime=1x\n"
 	} else {
@@ -304,7 +324,8 @@ func testArguments(o *options, plan string) string {
 	return args
 }
 
-// shell puts a static busybox and links for its commands into the image, and users for tests that change theirs.
+// shell puts a static busybox and links for its commands into the image, but for those that are there, and users for tests
+// that change theirs.
 func shell(ctx context.Context, root, busybox string) error {
 	if err := copyFile(busybox, filepath.Join(root, "bin", "busybox")); err != nil {
 		return err
@@ -319,7 +340,7 @@ func shell(ctx context.Context, root, busybox string) error {
 		if name == "" || name == "busybox" {
 			continue
 		}
-		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
+		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}
@@ -357,7 +378,8 @@ func build(ctx context.Context, arch, name string, args ...string) error {
 
 // boot runs one machine, copies what it says and returns the processor time that it took, and an error unless its verdict is 0.
 func boot(ctx context.Context, m machine) (worked time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	limit := m.limit + beyondTests
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, m.emulator[0], m.arguments()...)
 	cmd.Stderr = os.Stderr
@@ -372,7 +394,7 @@ func boot(ctx context.Context, m machine) (worked time.Duration, err error) {
 	err = cmd.Wait()
 	worked = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if err != nil && ctx.Err() != nil {
-		return worked, fmt.Errorf("the machine did not finish in %s: %w", bootLimit, ctx.Err())
+		return worked, fmt.Errorf("the machine did not finish in %s: %w", limit, ctx.Err())
 	}
 	switch verdict {
 	case "0":
@@ -387,7 +409,7 @@ func boot(ctx context.Context, m machine) (worked time.Duration, err error) {
 // arguments is those of the machine's emulator.
 func (m *machine) arguments() []string {
 	args := slices.Clone(m.emulator[1:])
-	args[len(args)-1] += " watchglass.plan=" + m.plan
+	args[len(args)-1] += " watchglass.plan=" + m.plan + " watchglass.limit=" + m.limit.String()
 	if m.share != "" {
 		args[len(args)-1] += " watchglass.share=" + m.share
 	}

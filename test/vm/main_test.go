@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNewestPackageComesLast(t *testing.T) {
@@ -40,15 +41,16 @@ func TestVerdictIsTheMachinesLastWord(t *testing.T) {
 // TestArguments: a machine whose clock counts instructions has one processor, nothing in it is drawn by lot, and what its
 // processor can is what it was when others were counted.
 func TestArguments(t *testing.T) {
+	const limit = 25 * time.Minute
 	for _, c := range []struct {
 		machine       machine
 		want, without string
 	}{
 		{machine{plan: "tracepoint"}, "qemu-system-x86_64 -cpu max,-erms,-fsrm -append ", "-icount"},
 		{machine{plan: "tracepoint", counted: true}, "qemu-system-x86_64 -cpu max -append ", "erms"},
-		{machine{plan: "trampoline", share: "2/3"}, "watchglass.plan=trampoline watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
-		{machine{plan: "tracepoint", brief: true}, "watchglass.plan=tracepoint watchglass.brief=1 -accel ", "share"},
-		{machine{plan: "auto", counted: true}, "watchglass.plan=auto " + countedArguments + " -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm -accel tcg,thread=single -smp 1 ", "share"},
+		{machine{plan: "trampoline", limit: limit, share: "2/3"}, "watchglass.plan=trampoline watchglass.limit=25m0s watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
+		{machine{plan: "tracepoint", limit: limit, brief: true}, "watchglass.plan=tracepoint watchglass.limit=25m0s watchglass.brief=1 -accel ", "share"},
+		{machine{plan: "auto", limit: limit, counted: true}, "watchglass.plan=auto watchglass.limit=25m0s " + countedArguments + " -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm -accel tcg,thread=single -smp 1 ", "share"},
 	} {
 		emulator, err := emulatorOf("amd64", c.machine.counted)
 		if err != nil {
@@ -68,23 +70,26 @@ func TestArguments(t *testing.T) {
 
 // TestTestArguments: benchmarks are run in place of tests, once each.
 func TestTestArguments(t *testing.T) {
+	const limit = 25 * time.Minute
 	for _, c := range []struct {
 		options options
 		want    string
 	}{
-		{options{run: "^TestKernel"}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n"},
-		{options{run: "^TestKernel", verbose: true}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n-test.v\n"},
-		{options{run: "^TestKernel", skip: "trampoline:^TestKernelPins"}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n-test.skip=^TestKernelPins\n"},
-		{options{run: "^TestKernel", skip: "tracepoint:^TestKernelPins"}, "-test.short\n-test.timeout=25m\n-test.run=^TestKernel\n"},
-		{options{run: "^TestKernel", bench: "^BenchmarkNode$"}, "-test.short\n-test.timeout=25m\n-test.run=^$\n-test.bench=^BenchmarkNode$\n-test.benchtime=1x\n"},
+		{options{limit: limit, run: "^TestKernel"}, "-test.short\n-test.timeout=25m0s\n-test.run=^TestKernel\n"},
+		{options{limit: limit, run: "^TestKernel", verbose: true}, "-test.short\n-test.timeout=25m0s\n-test.run=^TestKernel\n-test.v\n"},
+		{options{limit: limit, run: "^TestKernel", skip: "trampoline:^TestKernelPins"}, "-test.short\n-test.timeout=25m0s\n-test.run=^TestKernel\n-test.skip=^TestKernelPins\n"},
+		{options{limit: limit, run: "^TestKernel", skip: "tracepoint:^TestKernelPins"}, "-test.short\n-test.timeout=25m0s\n-test.run=^TestKernel\n"},
+		{options{limit: limit, run: "^TestKernel", bench: "^BenchmarkNode$"}, "-test.short\n-test.timeout=25m0s\n-test.run=^$\n-test.bench=^BenchmarkNode$\n-test.benchtime=1x\n"},
 	} {
 		if got := testArguments(&c.options, "trampoline"); got != c.want {
 			t.Errorf("arguments of %+v are %q, want %q", c.options, got, c.want)
 		}
 	}
 	for what, o := range map[string]options{
-		"benchmarks are run in shares":                     {bench: ".", shares: 2},
-		"tests are left out of a plan that none is run of": {shares: 1, plans: []string{"tracepoint"}, skip: "trampoline:^TestKernelPins"},
+		"benchmarks are run in shares":                     {limit: limit, bench: ".", shares: 2},
+		"tests are left out of a plan that none is run of": {limit: limit, shares: 1, plans: []string{"tracepoint"}, skip: "trampoline:^TestKernelPins"},
+		"tests are run in no time":                         {shares: 1, plans: []string{"tracepoint"}},
+		"a variable has no name":                           {limit: limit, shares: 1, plans: []string{"tracepoint"}, env: []string{"=x"}},
 	} {
 		o.arch, o.packages = "amd64", []string{"./bpf"}
 		if err := matrix(t.Context(), o); err == nil {

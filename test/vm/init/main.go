@@ -22,9 +22,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// perBinary bounds one test binary: emulation is slow, a hang must still end.
-const perBinary = 25 * time.Minute
-
 func main() {
 	code := 0
 	if err := prepare(); err != nil {
@@ -142,6 +139,9 @@ func runAll() error {
 	if err := os.Setenv("WATCHGLASS_PLAN", plan); err != nil {
 		return err
 	}
+	if err := setEnvironment(); err != nil {
+		return err
+	}
 	brief, err := readParameter("brief")
 	if err != nil {
 		return err
@@ -160,17 +160,21 @@ func runAll() error {
 	if err != nil {
 		return err
 	}
+	limit, err := readLimit()
+	if err != nil {
+		return err
+	}
 	var failed []error
 	for _, binary := range binaries {
 		fmt.Println("=== BINARY", strings.TrimPrefix(binary, "/tests/"))
 		own := args
 		if shares > 1 {
-			if own, err = ownTests(binary, args, func(i int) bool { return i%shares == share-1 }); err != nil {
+			if own, err = ownTests(binary, args, limit, func(i int) bool { return i%shares == share-1 }); err != nil {
 				failed = append(failed, err)
 				continue
 			}
 		}
-		if err := runOne(binary, own); err != nil {
+		if err := runOne(binary, own, limit); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", binary, err))
 		}
 	}
@@ -189,6 +193,34 @@ func readShare() (share, shares int, err error) {
 	return share, shares, nil
 }
 
+// readLimit is how long one test binary may take: emulation is slow, a hang must still end.
+func readLimit() (time.Duration, error) {
+	value, err := readParameter("limit")
+	if err != nil {
+		return 0, err
+	}
+	limit, err := time.ParseDuration(value)
+	if err != nil {
+		return 0, fmt.Errorf("reading how long the tests may take: %w", err)
+	}
+	return limit, nil
+}
+
+// setEnvironment sets the variables that the host wants the tests to find.
+func setEnvironment() error {
+	text, err := os.ReadFile("/tests/environment")
+	if err != nil {
+		return fmt.Errorf("reading the tests' environment: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("setting %q for the tests: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // readParameter is what the kernel's command line says of the machine, "" for nothing.
 func readParameter(name string) (string, error) {
 	line, err := os.ReadFile("/proc/cmdline")
@@ -204,8 +236,8 @@ func readParameter(name string) (string, error) {
 }
 
 // ownTests is the arguments with those of the tests that they say that wanted says, by their place.
-func ownTests(binary string, args []string, wanted func(int) bool) (own []string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), perBinary)
+func ownTests(binary string, args []string, limit time.Duration, wanted func(int) bool) (own []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for _, arg := range args {
 		pattern, found := strings.CutPrefix(arg, "-test.run=")
@@ -228,7 +260,7 @@ func ownTests(binary string, args []string, wanted func(int) bool) (own []string
 	return own, nil
 }
 
-func runOne(binary string, args []string) error {
+func runOne(binary string, args []string, limit time.Duration) error {
 	cmd := exec.CommandContext(context.Background(), binary, args...)
 	cmd.Dir = filepath.Dir(binary)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
@@ -236,7 +268,7 @@ func runOne(binary string, args []string) error {
 		return err
 	}
 	pid := cmd.Process.Pid
-	timer := time.AfterFunc(perBinary, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	timer := time.AfterFunc(limit, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 	defer timer.Stop()
 	return reap(pid)
 }
