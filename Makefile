@@ -31,6 +31,10 @@ VM_SHARES ?= 3
 VM_ARM64 ?= ^TestKernel(Plan|FileOpen|FileChange|FileMap|Network|Notable|Notable32|DNS)$$|^TestCallTables$$
 VM_ARM64_KERNELS ?= 6.12
 VM_ARM64_PLAN ?= tracepoint
+# Attempts to act unseen: of which names (VM_ADVERSARY=fork_bomb; all of them), on which kernel, and under which plan.
+VM_ADVERSARY ?=
+VM_ADVERSARY_KERNELS ?= 6.12
+VM_ADVERSARY_PLANS ?= trampoline
 FUZZTIME ?= 20s
 # Sessions at once, and the long form: so many sandboxes do benign work for so long.
 CORPUS_PARALLEL ?= 2
@@ -78,6 +82,15 @@ test-vm: ## The probes' kernel tests on other kernels, under qemu (VM_KERNELS=6.
 test-vm-arm64: ## All of the probes' kernel tests on arm64 kernels, under qemu (VM_ARM64_KERNELS=6.1,6.12)
 	@$(INSTALL) vm
 	go run ./test/vm -arch arm64 -kernel $(VM_ARM64_KERNELS) -plan $(VM_ARM64_PLAN) -run '^TestKernel|^TestCallTables$$' $(VM_PACKAGES)
+
+.PHONY: test-vm-adversary
+test-vm-adversary: ## What acts unseen, in an emulated machine under the plan trampoline (VM_ADVERSARY=NAME): takes long, no part of test
+	@$(INSTALL) go race corpus vm
+	@rm -rf tmp/vm-adversary && mkdir -p tmp
+	test/adversary/machine.sh tmp/vm-adversary
+	go run ./test/vm -v -kernel $(VM_ADVERSARY_KERNELS) -plan $(VM_ADVERSARY_PLANS) -limit 2h -tree tmp/vm-adversary \
+		-env WATCHGLASS_ADVERSARY_TOOLS=/adversary -run '^TestKernelAdversary$$/($(VM_ADVERSARY))' ./test/adversary
+	@rm -rf tmp/vm-adversary
 
 .PHONY: test-e2e
 test-e2e: ## End to end: real agents against a scripted model, a real Prometheus; need root

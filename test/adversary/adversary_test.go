@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -22,8 +23,35 @@ import (
 	"github.com/watchglass/watchglass/internal/testenv"
 )
 
+// The variables that say by what attempts are made: toolsVariable a directory that holds what else is built here (machine.sh
+// makes one), planVariable the hook plan to be followed, where it is not left to the collector, and machineVariable whether this
+// is an emulated machine.
+const (
+	toolsVariable   = "WATCHGLASS_ADVERSARY_TOOLS"
+	planVariable    = "WATCHGLASS_PLAN"
+	machineVariable = "WATCHGLASS_VM"
+)
+
 // longest is how long one attempt may take.
-const longest = 3 * time.Minute
+func longest() time.Duration {
+	if os.Getenv(machineVariable) == "1" {
+		return 20 * time.Minute
+	}
+	return 3 * time.Minute
+}
+
+// tools is the programs that attempts are made by.
+type tools struct {
+	// dir holds watchglass, evade and preload.so.
+	dir, python string
+}
+
+// environment is where scripts find them, as variables.
+func (s tools) environment() []string {
+	return []string{"EVADE=" + filepath.Join(s.dir, "evade"), "PRELOAD=" + filepath.Join(s.dir, "preload.so"), "PYTHON=" + s.python}
+}
+
+func (s tools) watchglass() string { return filepath.Join(s.dir, "watchglass") }
 
 // line is one line of the stream of events.
 type line struct {
@@ -48,25 +76,14 @@ func TestKernelAdversary(t *testing.T) {
 	if python == "" {
 		testenv.Unable(t, "the attempts need python3")
 	}
-	if _, err := exec.LookPath("cc"); err != nil {
-		testenv.Unable(t, "the attempts need a C compiler")
-	}
-	tools := t.TempDir()
-	build := func(name string, args ...string) {
-		t.Helper()
-		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", name, err, out)
-		}
-	}
-	build("go", "build", "-o", filepath.Join(tools, "watchglass"), "github.com/watchglass/watchglass/cmd/watchglass")
-	build("cc", "-O1", "-static", "-pthread", "-o", filepath.Join(tools, "evade"), "../corpus/tools/evade.c")
+	by := tools{built(t), python}
 	for _, a := range attempts() {
 		t.Run(a.name, func(t *testing.T) {
 			var told, other []line
 			if a.beside == "" {
-				told = perform(t, a, tools, python)
+				told = perform(t, &a, by)
 			} else {
-				told, other = beside(t, &a, tools, python)
+				told, other = beside(t, &a, by)
 			}
 			missing := append(untold(t, a.want, told), untold(t, a.wantBeside, other)...)
 			if a.reuse && !reused(told) {
@@ -85,22 +102,130 @@ func TestKernelAdversary(t *testing.T) {
 	}
 }
 
+// built is a directory with what the attempts are made by: built now, unless it was elsewhere, for a machine without compilers.
+func built(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv(toolsVariable); dir != "" {
+		if err := holdsTools(dir); err != nil {
+			t.Fatalf("%s: %v; test/adversary/machine.sh makes such a directory", toolsVariable, err)
+		}
+		return dir
+	}
+	if _, err := exec.LookPath("cc"); err != nil {
+		testenv.Unable(t, "the attempts need a C compiler")
+	}
+	dir := t.TempDir()
+	build := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	build("go", "build", "-o", filepath.Join(dir, "watchglass"), "github.com/watchglass/watchglass/cmd/watchglass")
+	build("cc", "-O1", "-static", "-pthread", "-o", filepath.Join(dir, "evade"), "../corpus/tools/evade.c")
+	build("cc", "-shared", "-fPIC", "-o", filepath.Join(dir, "preload.so"), "tools/preload.c")
+	return dir
+}
+
+// holdsTools says what a directory lacks of what attempts are made by, in any home directory.
+func holdsTools(dir string) error {
+	if !filepath.IsAbs(dir) {
+		return fmt.Errorf("%q is no absolute path", dir)
+	}
+	for _, name := range []string{"watchglass", "evade", "preload.so"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() || info.Mode().Perm()&0o100 == 0 {
+			return fmt.Errorf("%s in %s cannot be executed", name, dir)
+		}
+	}
+	return nil
+}
+
+// TestToolsAreThere: what attempts are made by is not looked for where they are made, and is not missed there.
+func TestToolsAreThere(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	put := func(name string, mode os.FileMode) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, nil, mode), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		put  string
+		mode os.FileMode
+		want string
+	}{
+		{"watchglass", 0o700, "evade: no such file"},
+		{"evade", 0o700, "preload.so: no such file"},
+		{"preload.so", 0o600, "preload.so in " + dir + " cannot be executed"},
+		{"preload.so", 0o700, ""},
+	} {
+		put(c.put, c.mode)
+		got := ""
+		if err := holdsTools(dir); err != nil {
+			got = err.Error()
+		}
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("with %s of mode %o: %q, want %q", c.put, c.mode, got, c.want)
+		}
+	}
+	if err := holdsTools("."); err == nil {
+		t.Error("a relative path is taken")
+	}
+}
+
+// configuration is what an attempt's collector is configured by, besides what chooses its sandboxes and outputs.
+func (a *attempt) configuration() string {
+	kernel := a.kernel
+	if plan := os.Getenv(planVariable); plan != "" {
+		kernel = strings.TrimPrefix(kernel+", plan: "+plan, ", ")
+	}
+	return a.config + "kernel: {" + kernel + "}\n"
+}
+
+// otherPlans is which probes saw system calls by another hook plan than the one to be followed.
+func otherPlans(all []line) (missing []string) {
+	plan := os.Getenv(planVariable)
+	if plan == "" || plan == "auto" {
+		return nil
+	}
+	followed := 0
+	for _, l := range all {
+		switch own, _ := l.Attributes["watchglass.probe.plan"].(string); own {
+		case "":
+		case plan:
+			followed++
+		default:
+			missing = append(missing, "by the plan "+plan+": "+l.Body)
+		}
+	}
+	if followed == 0 {
+		missing = append(missing, "a probe of the plan "+plan)
+	}
+	return missing
+}
+
 // perform makes an attempt and returns what was told of its sandbox.
-func perform(t *testing.T, a attempt, tools, python string) []line {
+func perform(t *testing.T, a *attempt, by tools) []line {
 	t.Helper()
 	home := t.TempDir()
 	env, secret := place(t, home)
-	config, events := filepath.Join(tools, "config.yaml"), filepath.Join(t.TempDir(), "events.jsonl")
-	if err := os.WriteFile(config, []byte(a.config), 0o600); err != nil {
+	dir := t.TempDir()
+	config, events := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "events.jsonl")
+	if err := os.WriteFile(config, []byte(a.configuration()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), longest)
+	ctx, cancel := context.WithTimeout(t.Context(), longest())
 	defer cancel()
 	name := "adversary-" + strconv.Itoa(os.Getpid())
-	cmd := exec.CommandContext(ctx, filepath.Join(tools, "watchglass"), "run", "--quiet", "--config", config, "--name", name,
+	cmd := exec.CommandContext(ctx, by.watchglass(), "run", "--quiet", "--config", config, "--name", name,
 		"--json", events, "--", "bash", "-c", a.script)
-	cmd.Env = append(append(os.Environ(), env...), "HOME="+home, "TMPDIR="+home, "SECRET="+secret,
-		"EVADE="+filepath.Join(tools, "evade"), "PYTHON="+python)
+	cmd.Env = append(append(append(os.Environ(), env...), by.environment()...), "HOME="+home, "TMPDIR="+home, "SECRET="+secret)
 	cmd.Dir, cmd.WaitDelay = home, 10*time.Second
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	var out bytes.Buffer
@@ -109,7 +234,11 @@ func perform(t *testing.T, a attempt, tools, python string) []line {
 		t.Fatalf("the attempt itself fails: %v\n%s", err, out.String())
 	}
 	var told []line
-	for _, l := range read(t, events) {
+	all := read(t, events)
+	if other := otherPlans(all); len(other) > 0 {
+		t.Errorf("not seen as it should be: %q", other)
+	}
+	for _, l := range all {
 		// Of another sandbox nothing counts; of none only what was lost before anybody was known.
 		if l.Resource["watchglass.sandbox.name"] == name || l.Event == "watchglass.telemetry.loss" {
 			told = append(told, l)
@@ -178,6 +307,35 @@ func untold(t *testing.T, want []string, told []line) []string {
 		}
 	}
 	return missing
+}
+
+// TestPlanIsThatToBeFollowed: the plan that a run asks for is in the configuration beside what the attempt needs, and an attempt
+// counts only where the probes followed it.
+func TestPlanIsThatToBeFollowed(t *testing.T) {
+	probe := func(plan string) line {
+		return line{Event: "watchglass.telemetry.probe", Attributes: map[string]any{"watchglass.probe.plan": plan}}
+	}
+	for _, c := range []struct {
+		plan, kernel, want string
+		probes             []line
+		followed           bool
+	}{
+		{"", "", "hashes: {}\nkernel: {}\n", nil, true},
+		{"", "ring_bytes: 65536", "hashes: {}\nkernel: {ring_bytes: 65536}\n", nil, true},
+		{"auto", "", "hashes: {}\nkernel: {plan: auto}\n", []line{probe("tracepoint")}, true},
+		{"trampoline", "", "hashes: {}\nkernel: {plan: trampoline}\n", []line{{}, probe("trampoline")}, true},
+		{"trampoline", "ring_bytes: 65536", "hashes: {}\nkernel: {ring_bytes: 65536, plan: trampoline}\n", []line{probe("trampoline"), probe("tracepoint")}, false},
+		{"trampoline", "", "hashes: {}\nkernel: {plan: trampoline}\n", []line{{}}, false},
+	} {
+		t.Setenv(planVariable, c.plan)
+		a := attempt{config: "hashes: {}\n", kernel: c.kernel}
+		if got := a.configuration(); got != c.want {
+			t.Errorf("the plan %q and %q make %q, want %q", c.plan, c.kernel, got, c.want)
+		}
+		if got := otherPlans(c.probes); (len(got) == 0) != c.followed {
+			t.Errorf("of the plan %q and %v it is said that %q", c.plan, c.probes, got)
+		}
+	}
 }
 
 // reused says whether two processes are told apart that had one pid.

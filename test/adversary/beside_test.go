@@ -19,7 +19,7 @@ import (
 
 // beside makes an attempt in one of two sandboxes of one collector, and has another script run in the other one: what is
 // told of either. One collector, since what they share in the kernel is what the attempt is about.
-func beside(t *testing.T, a *attempt, tools, python string) (told, other []line) {
+func beside(t *testing.T, a *attempt, by tools) (told, other []line) {
 	t.Helper()
 	home := t.TempDir()
 	env, secret := place(t, home)
@@ -32,10 +32,10 @@ func beside(t *testing.T, a *attempt, tools, python string) (told, other []line)
 		t.Cleanup(func() { removeCgroup(t, dir) })
 	}
 	events := filepath.Join(t.TempDir(), "events.jsonl")
-	stop := collect(t, filepath.Join(tools, "watchglass"), fmt.Sprintf(
+	stop := collect(t, by.watchglass(), fmt.Sprintf(
 		"sandboxes: {cgroups: [\"/%s/*\"]}\njournal: {enabled: false}\nexporters: {json: {enabled: true, path: %q}, prometheus: {enabled: false}}\n%s",
-		filepath.Base(top), events, a.config))
-	env = append(env, "HOME="+home, "TMPDIR="+home, "SECRET="+secret, "EVADE="+filepath.Join(tools, "evade"), "PYTHON="+python)
+		filepath.Base(top), events, a.configuration()))
+	env = append(append(env, by.environment()...), "HOME="+home, "TMPDIR="+home, "SECRET="+secret)
 	var both sync.WaitGroup
 	for i, script := range []string{a.script, a.beside} {
 		both.Go(func() {
@@ -46,7 +46,11 @@ func beside(t *testing.T, a *attempt, tools, python string) (told, other []line)
 	}
 	both.Wait()
 	stop()
-	for _, l := range read(t, events) {
+	all := read(t, events)
+	if wrong := otherPlans(all); len(wrong) > 0 {
+		t.Errorf("not seen as it should be: %q", wrong)
+	}
+	for _, l := range all {
 		switch l.Resource["watchglass.sandbox.name"] {
 		case "attacker":
 			told = append(told, l)
@@ -77,7 +81,7 @@ func collect(t *testing.T, binary, config string) (stop func()) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := ready.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := ready.SetReadDeadline(time.Now().Add(longest() / 3)); err != nil {
 		t.Fatal(err)
 	}
 	for state := make([]byte, 256); ; {
@@ -115,7 +119,7 @@ func inside(t *testing.T, cgroup, script string, env []string) (string, error) {
 			cmd.Dir = home
 		}
 	}
-	timer := time.AfterFunc(longest, func() {
+	timer := time.AfterFunc(longest(), func() {
 		if cmd.Process != nil {
 			_ = cmd.Process.Kill()
 		}
