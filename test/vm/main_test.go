@@ -46,7 +46,7 @@ func TestArguments(t *testing.T) {
 		machine       machine
 		want, without string
 	}{
-		{machine{plan: "tracepoint"}, "qemu-system-x86_64 -cpu max,-erms,-fsrm -append ", "-icount"},
+		{machine{plan: "tracepoint"}, "qemu-system-x86_64 -cpu max,-erms,-fsrm,-cx16 -append ", "-icount"},
 		{machine{plan: "tracepoint", counted: true}, "qemu-system-x86_64 -cpu max -append ", "erms"},
 		{machine{plan: "trampoline", limit: limit, share: "2/3"}, "watchglass.plan=trampoline watchglass.limit=25m0s watchglass.share=2/3 -accel tcg,thread=single -smp 2 ", "-icount"},
 		{machine{plan: "tracepoint", limit: limit, brief: true}, "watchglass.plan=tracepoint watchglass.limit=25m0s watchglass.brief=1 -accel ", "share"},
