@@ -139,10 +139,12 @@ func TestKernelStreamNeeded(t *testing.T) {
 				t.Fatal("the connection does not end")
 			}
 			want := strings.Join(c.pieces[:c.want], "")
+			var told []string
 			got := make([]byte, 4096)
 			known := 0
 			for _, r := range w.seen(isStreamOf(helper.pid)) {
 				s := r.Payload.(*Stream)
+				told = append(told, fmt.Sprintf("%d of %x: %q", s.Offset, s.ID, s.Bytes))
 				if int(s.Offset) > known {
 					t.Fatalf("got %d bytes at %d, want them at %d", len(s.Bytes), s.Offset, known)
 				}
@@ -150,7 +152,7 @@ func TestKernelStreamNeeded(t *testing.T) {
 				known = max(known, int(s.Offset)+copy(got[s.Offset:], s.Bytes))
 			}
 			if string(got[:known]) != want {
-				t.Errorf("shown are %d bytes %q,\nwant %d bytes %q", known, got[:known], len(want), want)
+				t.Errorf("shown are %d bytes %q,\nwant %d bytes %q;\ntold are %q", known, got[:known], len(want), want, told)
 			}
 		})
 	}
