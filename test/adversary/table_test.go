@@ -346,15 +346,20 @@ else:
 os.mkdir(dir)
 put(dir+"/pids.max",str(limit))
 count=os.open("forks",os.O_CREAT|os.O_WRONLY|os.O_APPEND)
-def bomb():
+def bomb(eldest):
   while True:
     try: child=os.fork()
     except OSError:
-      if random.random()<.02: os._exit(0) # so that others find room
+      # So that others find room. The eldest stays, or all might end before there were enough.
+      if not eldest and random.random()<.02: os._exit(0)
       time.sleep(.001)
       continue
-    if child: os.write(count,b"x")
-    elif random.random()<.5: os._exit(0)
+    if child:
+      os.write(count,b"x")
+      continue
+    eldest=False
+    random.seed() # a child would draw the same lots as its parent
+    if random.random()<.5: os._exit(0)
 limited,say=os.pipe()
 first=os.fork()
 if not first:
@@ -363,7 +368,7 @@ if not first:
   # No machine would outlive a bomb that is not limited.
   assert processes(dir)==[str(os.getpid())] and open(dir+"/pids.max").read().split()==[str(limit)]
   os.write(say,b"x"); os.close(say)
-  bomb()
+  bomb(True)
 os.close(say)
 assert os.read(limited,1)==b"x"
 os.write(count,b"x")
