@@ -26,24 +26,19 @@ func Decode(e *event.Encoded) (*exporters.Recorded, error) {
 // Decoder reads one event after the other back from their durable form, and leaves little garbage. It is used from one
 // goroutine.
 type Decoder struct {
-	recorded exporters.Recorded
-	// resource is a resource, and attributes are its: those of many events in a row are the same.
-	resource   []byte
-	attributes []event.Attribute
+	recorded  exporters.Recorded
+	resources lastResource
 }
 
 // Decode is Decode with a result that is good until the next call.
 func (d *Decoder) Decode(e *event.Encoded) (*exporters.Recorded, error) {
-	if d.attributes == nil || !bytes.Equal(d.resource, e.Resource) {
-		attributes, err := parseResource(e.Resource)
-		if err != nil {
-			return nil, fmt.Errorf("decode the resource of event %s-%d: %w", e.Instance, e.Seq, err)
-		}
-		d.resource, d.attributes = bytes.Clone(e.Resource), attributes
+	resource, err := d.resources.parse(e.Resource)
+	if err != nil {
+		return nil, fmt.Errorf("decode the resource of event %s-%d: %w", e.Instance, e.Seq, err)
 	}
 	r := &d.recorded
-	*r = exporters.Recorded{Time: time.Unix(0, 0), Resource: d.attributes, Attributes: r.Attributes[:0]}
-	err := fields(newMessage(e.Record), func(number protowire.Number, value message, _ []byte, n uint64) error {
+	*r = exporters.Recorded{Time: time.Unix(0, 0), Resource: resource, Attributes: r.Attributes[:0]}
+	err = fields(newMessage(e.Record), func(number protowire.Number, value message, _ []byte, n uint64) error {
 		switch number {
 		case recordTime:
 			r.Time = time.Unix(0, int64(n))
@@ -83,6 +78,24 @@ type message struct {
 }
 
 func newMessage(b []byte) message { return message{b, string(b)} }
+
+// lastResource keeps the attributes of the resource that was parsed last: those of many events in a row are the same.
+type lastResource struct {
+	bytes      []byte
+	attributes []event.Attribute
+}
+
+// parse is the attributes of an encoded resource, which are not to be changed.
+func (l *lastResource) parse(resource []byte) ([]event.Attribute, error) {
+	if l.attributes == nil || !bytes.Equal(l.bytes, resource) {
+		attributes, err := parseResource(resource)
+		if err != nil {
+			return nil, err
+		}
+		l.bytes, l.attributes = bytes.Clone(resource), attributes
+	}
+	return l.attributes, nil
+}
 
 func parseResource(resource []byte) ([]event.Attribute, error) {
 	var attributes []event.Attribute

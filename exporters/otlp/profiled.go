@@ -3,7 +3,6 @@
 package otlp
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 
@@ -20,11 +19,9 @@ import (
 // are what dedupes and routes: otel.event.name and log.record.uid. Resource, times, severity, trace and event
 // name stay as they are.
 type profiler struct {
-	name   string
-	mapper *profile.Mapper
-	// resource and attributes are the last resource and what it holds: records of a sandbox come together.
-	resource   []byte
-	attributes []event.Attribute
+	name      string
+	mapper    *profile.Mapper
+	resources lastResource
 }
 
 func newProfiler(name string) *profiler {
@@ -65,20 +62,17 @@ func (p *profiler) convert(e *event.Encoded) (event.Encoded, error) {
 
 // decode is the record as the mapper takes it, and a new slice with the fields that stay as they are.
 func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
-	if p.attributes == nil || !bytes.Equal(p.resource, e.Resource) {
-		attributes, err := parseResource(e.Resource)
-		if err != nil {
-			return nil, nil, err
-		}
-		p.resource, p.attributes = bytes.Clone(e.Resource), attributes
+	resource, err := p.resources.parse(e.Resource)
+	if err != nil {
+		return nil, nil, err
 	}
 	const usual = 32 // attributes
 	record := &profile.Record{
 		Time: e.Time.UnixNano(), Kind: e.Kind, Severity: e.Severity,
-		Attributes: make([]event.Attribute, 0, usual), Resource: p.attributes,
+		Attributes: make([]event.Attribute, 0, usual), Resource: resource,
 	}
 	rest := make([]byte, 0, 2*len(e.Record))
-	err := fields(newMessage(e.Record), func(number protowire.Number, value message, whole []byte, n uint64) error {
+	err = fields(newMessage(e.Record), func(number protowire.Number, value message, whole []byte, n uint64) error {
 		switch number {
 		case recordAttributes:
 			a, err := parseKeyValue(value)

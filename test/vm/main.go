@@ -54,7 +54,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{
-		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, skip: *skip, bench: *bench, plans: strings.Split(*plans, ","), shares: *shares, brief: strings.Split(*brief, ","),
+		arch: *arch, kernels: strings.Split(*kernels, ","), run: *run, skip: *skip, bench: *bench, plans: strings.Split(*plans, ","),
+		shares: *shares, brief: strings.Split(*brief, ","),
 		counted: *counted, verbose: *verbose, tree: *tree, limit: *limit, cache: *cache, packages: flag.Args(),
 	}
 	if *env != "" {
