@@ -78,7 +78,7 @@ func (p *plainFiles) note(r *Record, io *event.FileIO) {
 	for len(p.entered) >= maxPlainFiles {
 		p.forget(p.entered[0])
 	}
-	if err := p.kernel.Put(key, uint32(1)); err != nil {
+	if err := p.kernel.Put(&key, uint32(1)); err != nil {
 		return // there is no room: it is told each time
 	}
 	f.entered = true
@@ -106,7 +106,7 @@ func (p *plainFiles) remember(key filePlainKey, f *plainFile) {
 func (p *plainFiles) forget(key filePlainKey) {
 	p.entered = p.entered[1:]
 	delete(p.known, key)
-	_ = p.kernel.Delete(key) // it is there, and nobody else deletes it
+	_ = p.kernel.Delete(&key) // it is there, and nobody else deletes it
 }
 
 // sweep looks whether a file has become watched: the policy can change.
@@ -122,7 +122,7 @@ func (p *plainFiles) sweep(now time.Time) {
 			continue
 		}
 		delete(p.known, key)
-		_ = p.kernel.Delete(key) // as in forget
+		_ = p.kernel.Delete(&key) // as in forget
 	}
 	p.entered = kept
 }

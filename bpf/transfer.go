@@ -17,6 +17,8 @@ const (
 	// transferIdle is after how many looks that found no change a file counts as closed, and transferLong after
 	// how many one that is in use is told so far.
 	transferIdle, transferLong = 30, 60
+	// transferBatch is how many counters are read at once.
+	transferBatch = 1024
 	// transferSmall is the bytes from which on what was read of a file that is not watched is told by itself. The kernel
 	// side has the same bound (TRANSFER_SMALL).
 	transferSmall = 64 << 10
@@ -46,6 +48,10 @@ type transfers struct {
 	// files is the files in use, processes those who use them, by their start.
 	files     map[fileTransferKey]*transferred
 	processes map[uint64]*transferring
+	// looks is how often the kernel's counters were read; keys and counts are room for it.
+	looks  uint64
+	keys   []fileTransferKey
+	counts []fileTransfer
 }
 
 // transferring is what a process uses.
@@ -59,8 +65,9 @@ type transferring struct {
 type transferred struct {
 	record Record
 	io     event.FileIO
-	// seen is the counts at the last look.
+	// seen is the counts at the last look, and look which one that was.
 	seen fileTransfer
+	look uint64
 	// still and long are looks since the last change, and since it was told.
 	still, long int
 	// unnamed is true while no record has told its path, which may still wait in the ring.
@@ -71,6 +78,7 @@ func newTransfers(kernel [2]*ebpf.Map, watched func(string) bool) *transfers {
 	return &transfers{
 		kernel: kernel, watched: watched, swept: time.Now(),
 		files: map[fileTransferKey]*transferred{}, processes: map[uint64]*transferring{},
+		keys: make([]fileTransferKey, transferBatch), counts: make([]fileTransfer, transferBatch),
 	}
 }
 
@@ -109,38 +117,51 @@ func (t *transfers) sweep(now time.Time, handle func(*Record)) {
 		return
 	}
 	t.swept = now
-	t.discover(now)
+	t.read(now)
 	if t.plain != nil {
 		t.plain.sweep(now)
 	}
 	for start := range t.processes {
-		t.tellProcess(start, now, handle, func(f *transferred, counted *fileTransfer) bool {
+		t.tellProcess(start, now, handle, false, func(f *transferred) bool {
 			f.long++
-			f.still++
-			if *counted != f.seen {
-				f.still, f.seen = 0, *counted
-			}
-			return counted.Closed != 0 && !f.unnamed || f.still >= transferIdle || f.long >= transferLong
+			// What the kernel no longer has is told and forgotten, as what is over.
+			return f.look != t.looks || f.seen.Closed != 0 && !f.unnamed || f.still >= transferIdle || f.long >= transferLong
 		})
 	}
 }
 
-// discover adopts counters that no record told of: what found no room, and what was begun by an earlier collector.
-func (t *transfers) discover(now time.Time) {
-	var key fileTransferKey
-	var counted fileTransfer
+// read notes what the kernel has counted by now, and adopts counters that no record told of: what found no room, and what
+// was begun by an earlier collector.
+func (t *transfers) read(now time.Time) {
+	t.looks++
 	for _, m := range t.kernel {
-		for entries := m.Iterate(); entries.Next(&key, &counted); {
-			if t.files[key] != nil {
-				continue
+		var cursor ebpf.MapBatchCursor
+		for err := error(nil); err == nil; {
+			var n int
+			// At the end there is an error with the last of them; after another one the next look has the rest.
+			n, err = m.BatchLookup(&cursor, t.keys, t.counts, nil)
+			for i := range n {
+				t.noteCounts(t.keys[i], &t.counts[i], now)
 			}
-			r := Record{Time: now, Sandbox: counted.Sandbox, Cgroup: counted.Sandbox, Task: Task{PID: key.Pid, TID: key.Pid, Start: key.Start}}
-			if same := t.processes[key.Start]; same != nil && len(same.keys) > 0 {
-				r = t.files[same.keys[0]].record
-			}
-			r.Payload = nil
-			t.adopt(key, &transferred{record: r, io: event.FileIO{Inode: key.Inode, Device: key.Device}, unnamed: true})
 		}
+	}
+}
+
+func (t *transfers) noteCounts(key fileTransferKey, counted *fileTransfer, now time.Time) {
+	f := t.files[key]
+	if f == nil {
+		r := Record{Time: now, Sandbox: counted.Sandbox, Cgroup: counted.Sandbox, Task: Task{PID: key.Pid, TID: key.Pid, Start: key.Start}}
+		if same := t.processes[key.Start]; same != nil && len(same.keys) > 0 {
+			r = t.files[same.keys[0]].record
+		}
+		r.Payload = nil
+		f = &transferred{record: r, io: event.FileIO{Inode: key.Inode, Device: key.Device}, unnamed: true}
+		t.adopt(key, f)
+	}
+	f.look = t.looks
+	f.still++
+	if *counted != f.seen {
+		f.still, f.seen = 0, *counted
 	}
 }
 
@@ -156,29 +177,25 @@ func (t *transfers) ended(exit *Record, handle func(*Record)) {
 // executed tells of the files that a process used as the program that it was: what comes is another's. An exec closes
 // descriptors too, and the kernel side does not look which.
 func (t *transfers) executed(exec *Record, handle func(*Record)) {
-	t.tellProcess(exec.Task.Start, exec.Time, handle, func(f *transferred, _ *fileTransfer) bool { return !f.unnamed })
+	t.tellProcess(exec.Task.Start, exec.Time, handle, false, func(f *transferred) bool { return !f.unnamed })
 }
 
 func (t *transfers) end(start uint64, at time.Time, handle func(*Record)) {
-	t.tellProcess(start, at, handle, func(_ *transferred, counted *fileTransfer) bool {
-		counted.Closed = 1
-		return true
-	})
+	t.tellProcess(start, at, handle, true, func(*transferred) bool { return true })
 	delete(t.processes, start)
 }
 
 // flush tells everything that was counted.
 func (t *transfers) flush(now time.Time, handle func(*Record)) {
-	t.discover(now)
+	t.read(now)
 	for start := range t.processes {
 		t.end(start, now, handle)
 	}
 }
 
-// tellProcess tells of the files of a process that are due, those that are small together once they are not.
-func (t *transfers) tellProcess(
-	start uint64, at time.Time, handle func(*Record), due func(*transferred, *fileTransfer) bool,
-) {
+// tellProcess tells of the files of a process that are due, those that are small together once they are not. closed says that
+// it has let go of all of them.
+func (t *transfers) tellProcess(start uint64, at time.Time, handle func(*Record), closed bool, due func(*transferred) bool) {
 	p := t.processes[start]
 	if p == nil {
 		return
@@ -186,20 +203,16 @@ func (t *transfers) tellProcess(
 	kept := p.keys[:0]
 	for _, key := range p.keys {
 		f := t.files[key]
-		counted, err := t.counted(key)
-		if err != nil {
-			delete(t.files, key) // it is gone, or never was: nothing was counted
-			continue
-		}
-		if !due(f, &counted) {
+		if !due(f) {
 			kept = append(kept, key)
 			continue
 		}
 		// The kernel forgets it, so that nothing is told twice, by a later collector either. It begins anew with the
-		// next use.
-		closed := counted.Closed
-		if counted, err = t.take(key); err == nil {
-			counted.Closed = closed
+		// next use. Where it is gone, or never was, nothing was counted.
+		if counted, err := t.take(key); err == nil {
+			if closed {
+				counted.Closed = 1
+			}
 			t.tell(p, f, counted, at, handle)
 		}
 		delete(t.files, key)
@@ -252,18 +265,14 @@ func (t *transfers) isSmall(io *event.FileIO) bool {
 		!t.watched(io.Path) && (io.HostPath == "" || !t.watched(io.HostPath))
 }
 
-func (t *transfers) counted(key fileTransferKey) (counted fileTransfer, err error) {
-	err = t.of(key).Lookup(key, &counted)
-	return counted, err
-}
-
 // take is the counts of a file, which the kernel forgets.
 func (t *transfers) take(key fileTransferKey) (counted fileTransfer, err error) {
 	m := t.of(key)
-	err = m.LookupAndDelete(key, &counted)
+	// By address: what is not is put together field by field.
+	err = m.LookupAndDelete(&key, &counted)
 	if errors.Is(err, ebpf.ErrNotSupported) {
-		if err = m.Lookup(key, &counted); err == nil {
-			err = m.Delete(key)
+		if err = m.Lookup(&key, &counted); err == nil {
+			err = m.Delete(&key)
 		}
 	}
 	return counted, err
