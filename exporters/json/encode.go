@@ -164,6 +164,11 @@ func (e *encoder) appendString(dst []byte, name, s string) []byte {
 }
 
 func (e *encoder) appendBytes(dst []byte, name string, s []byte) []byte {
+	if plain(s) {
+		dst = append(dst, '"')
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
 	if e.rewrite || !utf8.Valid(s) {
 		e.note(name)
 		e.text = exporters.AppendRewritten(e.text[:0], s)
@@ -182,8 +187,22 @@ func (e *encoder) note(name string) {
 
 func invalid(s string) bool { return !utf8.ValidString(s) }
 
+// Of a word of eight bytes: each byte 1, and each byte's highest bit.
+const ones, highs = 0x0101010101010101, 0x8080808080808080
+
+// zeros says, by what is not 0, whether a byte of a word is 0. See Hacker's Delight, "Find First 0-Byte".
+func zeros(word uint64) uint64 { return (word - ones) &^ word & highs }
+
 // plain says whether s needs no escape at all, as nearly all strings do not.
-func plain(s string) bool {
+func plain[T string | []byte](s T) bool {
+	for ; len(s) >= 8; s = s[8:] {
+		word := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		control := (word - 0x20*ones) &^ word & highs
+		if word&highs|control|zeros(word^'"'*ones)|zeros(word^'\\'*ones)|zeros(word^0x7f*ones) != 0 {
+			return false
+		}
+	}
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
 			return false

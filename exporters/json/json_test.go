@@ -95,6 +95,22 @@ func TestDoubles(t *testing.T) {
 	}
 }
 
+// TestPlain has each byte at each place of short and of longer strings.
+func TestPlain(t *testing.T) {
+	for length := 1; length <= 20; length++ {
+		for at := range length {
+			for c := range 256 {
+				s := bytes.Repeat([]byte("~"), length)
+				s[at] = byte(c)
+				want := c >= 0x20 && c < 0x7f && c != '"' && c != '\\'
+				if plain(s) != want || plain(string(s)) != want {
+					t.Fatalf("%q is taken as plain: %v", s, !want)
+				}
+			}
+		}
+	}
+}
+
 func FuzzEncode(f *testing.F) {
 	f.Add("a", "b", "c", int64(1), 1.5)
 	f.Add("\xff", "\x00\u2028\U000e0041", "\\\"\xc3", int64(math.MinInt64), math.Inf(1))
