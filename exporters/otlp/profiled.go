@@ -3,6 +3,7 @@
 package otlp
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 
@@ -22,7 +23,13 @@ type profiler struct {
 	name      string
 	mapper    *profile.Mapper
 	resources lastResource
+	// record is the one that is converted, and converted what it becomes: memory that is used again.
+	record    profile.Record
+	converted []byte
 }
+
+// keptBytes is how large a record may be for its memory to be used for the next one.
+const keptBytes = 256 << 10
 
 func newProfiler(name string) *profiler {
 	if name == "" || name == profile.OTel {
@@ -33,45 +40,43 @@ func newProfiler(name string) *profiler {
 
 // convert is the record in the profile. Its error says that the record is none.
 func (p *profiler) convert(e *event.Encoded) (event.Encoded, error) {
-	record, rest, err := p.decode(e)
+	dst, err := p.decode(e)
 	if err != nil {
 		return event.Encoded{}, fmt.Errorf("profile %s: %w", p.name, err)
 	}
-	converted := *e
+	dst, body := begin(dst, recordBody)
 	if p.name == profile.OCSF {
-		dst, body := begin(rest, recordBody)
-		dst = end(appendObject(dst, p.mapper.OCSF(record)), body)
+		dst = end(appendObject(dst, p.mapper.OCSF(&p.record)), body)
 		for _, key := range []event.Key{event.OtelEventName, event.LogRecordUID} {
-			for _, a := range record.Attributes {
+			for _, a := range p.record.Attributes {
 				if a.Key == key {
 					dst = appendField(dst, recordAttributes, profile.Field{Name: string(key), Value: a.Value.AsString()})
 				}
 			}
 		}
-		converted.Record = dst
-		return converted, nil
+	} else {
+		dst = end(appendText(dst, valueString, p.record.Body), body)
+		for _, f := range p.mapper.ECS(&p.record) {
+			dst = appendField(dst, recordAttributes, f)
+		}
 	}
-	dst, body := begin(rest, recordBody)
-	dst = end(appendText(dst, valueString, record.Body), body)
-	for _, f := range p.mapper.ECS(record) {
-		dst = appendField(dst, recordAttributes, f)
+	converted := *e
+	converted.Record = bytes.Clone(dst)
+	if p.converted = dst; cap(dst) > keptBytes {
+		p.converted = nil // one huge event must not keep its memory for ever
 	}
-	converted.Record = dst
 	return converted, nil
 }
 
-// decode is the record as the mapper takes it, and a new slice with the fields that stay as they are.
-func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
+// decode makes p.record the record as the mapper takes it, and is the fields that stay as they are.
+func (p *profiler) decode(e *event.Encoded) ([]byte, error) {
 	resource, err := p.resources.parse(e.Resource)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	const usual = 32 // attributes
-	record := &profile.Record{
-		Time: e.Time.UnixNano(), Kind: e.Kind, Severity: e.Severity,
-		Attributes: make([]event.Attribute, 0, usual), Resource: resource,
-	}
-	rest := make([]byte, 0, 2*len(e.Record))
+	record, rest := &p.record, p.converted[:0]
+	record.Reset()
+	record.Time, record.Kind, record.Severity, record.Resource = e.Time.UnixNano(), e.Kind, e.Severity, resource
 	err = fields(newMessage(e.Record), func(number protowire.Number, value message, whole []byte, n uint64) error {
 		switch number {
 		case recordAttributes:
@@ -89,7 +94,7 @@ func (p *profiler) decode(e *event.Encoded) (*profile.Record, []byte, error) {
 		rest = append(rest, whole...)
 		return nil
 	})
-	return record, rest, err
+	return rest, err
 }
 
 // appendField appends a KeyValue.

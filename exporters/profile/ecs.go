@@ -13,9 +13,14 @@ import (
 // own is where ECS leaves room for what it has no field for: a name that is nobody else's.
 const own = "watchglass."
 
-// ECS is the event's ECS fields under their dotted names. What ECS has no field for is below watchglass.
+// ECS is the event's ECS fields under their dotted names, until the record is of another event. What ECS has no field for is
+// below watchglass.
 func (m *Mapper) ECS(r *Record) []Field {
-	o := &flat{make([]Field, 0, 5*usualFields)}
+	if r.fields == nil {
+		r.fields = make([]Field, 0, 5*usualFields)
+	}
+	clear(r.mapped)
+	o := &flat{r.fields[:0]}
 	kind, category, types := r.ecsCategory()
 	o.put("ecs.version", ECSVersion)
 	o.put("event.kind", kind)
@@ -45,7 +50,6 @@ func (m *Mapper) ECS(r *Record) []Field {
 	if r.Kind == event.KindDNSQuery {
 		o.put("dns.type", r.dnsType())
 	}
-	mapped := map[event.Key]bool{}
 	for i := range m.table {
 		row := &m.table[i]
 		value := r.find(row.key)
@@ -57,14 +61,14 @@ func (m *Mapper) ECS(r *Record) []Field {
 			where = turned(where)
 		}
 		if v := row.ecsAs.in(value); v != nil && o.put(where, v) {
-			mapped[row.key] = true
+			r.hasField(row.key)
 		}
 	}
-	r.ecsThreat(o, mapped)
-	r.ecsEnvironment(o, mapped)
+	r.ecsThreat(o)
+	r.ecsEnvironment(o)
 	for _, list := range [][]event.Attribute{r.Attributes, r.Resource} {
 		for i := range list {
-			if mapped[list[i].Key] {
+			if r.mapped[list[i].Key] {
 				continue
 			}
 			if v := plain(list[i].Value); v != nil {
@@ -72,6 +76,7 @@ func (m *Mapper) ECS(r *Record) []Field {
 			}
 		}
 	}
+	r.fields = o.fields
 	return o.fields
 }
 
@@ -217,12 +222,12 @@ func (r *Record) decisionTypes() []string {
 }
 
 // ecsThreat splits ATT&CK's ids into techniques and subtechniques.
-func (r *Record) ecsThreat(o *flat, mapped map[event.Key]bool) {
+func (r *Record) ecsThreat(o *flat) {
 	ids := r.find(event.FindingAttack).AsStrings()
 	if len(ids) == 0 {
 		return
 	}
-	mapped[event.FindingAttack] = true
+	r.hasField(event.FindingAttack)
 	var techniques, subs []string
 	for _, id := range ids {
 		technique, _, sub := strings.Cut(id, ".")
@@ -241,13 +246,13 @@ func (r *Record) ecsThreat(o *flat, mapped map[event.Key]bool) {
 }
 
 // ecsEnvironment gathers the environment variables, each of which is an attribute.
-func (r *Record) ecsEnvironment(o *flat, mapped map[event.Key]bool) {
+func (r *Record) ecsEnvironment(o *flat) {
 	var variables []string
 	for i := range r.Attributes {
 		a := &r.Attributes[i]
 		if name, ok := strings.CutPrefix(string(a.Key), string(event.ProcessEnvironment)+"."); ok {
 			variables = append(variables, name+"="+a.Value.Text())
-			mapped[a.Key] = true
+			r.hasField(a.Key)
 		}
 	}
 	if len(variables) > 0 {

@@ -78,9 +78,13 @@ func apiActivity() class {
 	}
 }
 
-// common is the first elements of paths that every class has.
-func common() []string {
-	return []string{"metadata", "count", "duration", "status_code", "status_detail"}
+// isCommon says whether every class has paths of that first element.
+func isCommon(first string) bool {
+	switch first {
+	case "metadata", "count", "duration", "status_code", "status_detail":
+		return true
+	}
+	return false
 }
 
 // classOf is the class of a kind. Kinds that are about the collector or the sandbox as a whole have none of
@@ -231,8 +235,12 @@ func (m *Mapper) OCSF(r *Record) *Object {
 // mapOCSF writes what the table has a place for, and gives the rest.
 func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
 	inbound, nobody := r.inbound(), r.nobody()
-	mapped := map[event.Key]bool{
-		event.FindingAttack: c.uid == detectionFinding().uid, event.DNSAnswers: c.uid == dnsActivity().uid,
+	clear(r.mapped)
+	switch c.uid {
+	case detectionFinding().uid:
+		r.hasField(event.FindingAttack)
+	case dnsActivity().uid:
+		r.hasField(event.DNSAnswers)
 	}
 	for i := range m.table {
 		row := &m.table[i]
@@ -248,14 +256,14 @@ func (m *Mapper) mapOCSF(r *Record, o *Object, c *class) *Object {
 			where = turned(where)
 		}
 		if v := row.ocsfAs.in(value); v != nil && o.put(where, v) {
-			mapped[row.key] = true
+			r.hasField(row.key)
 		}
 	}
-	r.ocsfEnvironment(o, c, mapped)
+	r.ocsfEnvironment(o, c)
 	unmapped := &Object{Fields: make([]Field, 0, usualFields)}
 	for _, list := range [][]event.Attribute{r.Attributes, r.Resource} {
 		for i := range list {
-			if v := plain(list[i].Value); v != nil && !mapped[list[i].Key] {
+			if v := plain(list[i].Value); v != nil && !r.mapped[list[i].Key] {
 				unmapped.Fields = append(unmapped.Fields, Field{string(list[i].Key), v})
 			}
 		}
@@ -274,13 +282,13 @@ func (r *Record) nobody() bool {
 }
 
 // ocsfEnvironment gathers the environment variables, each of which is an attribute.
-func (r *Record) ocsfEnvironment(o *Object, c *class, mapped map[event.Key]bool) {
+func (r *Record) ocsfEnvironment(o *Object, c *class) {
 	var variables []*Object
 	for i := range r.Attributes {
 		a := &r.Attributes[i]
 		if name, ok := strings.CutPrefix(string(a.Key), string(event.ProcessEnvironment)+"."); ok {
 			variables = append(variables, &Object{[]Field{{"name", name}, {"value", a.Value.Text()}}})
-			mapped[a.Key] = true
+			r.hasField(a.Key)
 		}
 	}
 	if len(variables) > 0 {
@@ -299,7 +307,7 @@ func (c *class) where(p string) (string, bool) {
 	case "@actor":
 		return c.actor + "." + rest, true
 	}
-	return p, slices.Contains(common(), first) || slices.Contains(c.own, first)
+	return p, isCommon(first) || slices.Contains(c.own, first)
 }
 
 // completeOCSF writes what the class demands besides.

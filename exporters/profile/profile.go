@@ -33,7 +33,8 @@ const (
 // Names is the profiles there are.
 func Names() []string { return []string{OTel, ECS, OCSF} }
 
-// Record is an event as a destination finds it: decoded, with its resource's attributes.
+// Record is an event as a destination finds it: decoded, with its resource's attributes. One that is used for one event after the
+// other (Reset) keeps its memory. It is for use by one goroutine.
 type Record struct {
 	// Time is when it happened and Observed when the collector read it, in nanoseconds since 1970; 0 when not known.
 	Time, Observed int64
@@ -43,7 +44,27 @@ type Record struct {
 	Body                 string
 	Attributes, Resource []event.Attribute
 
+	// values is the attributes by name, empty where nobody has asked for one yet; mapped those that the schema has a field
+	// for; fields is room for those of ECS.
 	values map[event.Key]event.Value
+	mapped map[event.Key]bool
+	fields []Field
+}
+
+// Reset empties it for another event.
+func (r *Record) Reset() {
+	clear(r.values)
+	clear(r.mapped)
+	clear(r.fields)
+	*r = Record{Attributes: r.Attributes[:0], values: r.values, mapped: r.mapped, fields: r.fields[:0]}
+}
+
+// hasField notes that the schema has a field for an attribute.
+func (r *Record) hasField(key event.Key) {
+	if r.mapped == nil {
+		r.mapped = make(map[event.Key]bool, len(r.Attributes)+len(r.Resource))
+	}
+	r.mapped[key] = true
 }
 
 // Mapper says events in the words of other schemas. It is for use by any number of goroutines.
@@ -186,8 +207,10 @@ func (f form) in(v event.Value) any {
 
 // find is the attribute of that name, an invalid value when there is none. The record's own win.
 func (r *Record) find(key event.Key) event.Value {
-	if r.values == nil {
-		r.values = make(map[event.Key]event.Value, len(r.Attributes)+len(r.Resource))
+	if len(r.values) == 0 {
+		if r.values == nil {
+			r.values = make(map[event.Key]event.Value, len(r.Attributes)+len(r.Resource))
+		}
 		for _, list := range [][]event.Attribute{r.Resource, r.Attributes} {
 			for i := range list {
 				r.values[list[i].Key] = list[i].Value
