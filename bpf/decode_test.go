@@ -22,7 +22,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/watchglass/watchglass/event"
-	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "record testdata/records from this kernel, and rewrite what they decode to")
@@ -231,11 +230,7 @@ func fuzzDecode(f *testing.F, name string) {
 // TestKernelRecord checks that what this kernel writes decodes; with -update it records a sample of each kind.
 func TestKernelRecord(t *testing.T) {
 	requireKernel(t)
-	testenv.OwnTracer(t)
-	tracer, err := Open(testConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tracer := openOwn(t, testConfig())
 	defer tracer.Close()
 	dir := scratchCgroup(t)
 	if err := tracer.Track(cgroupID(t, dir)); err != nil {

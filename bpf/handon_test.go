@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/watchglass/watchglass/event"
-	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // onTracepoints is a configuration whose probes see system calls by the one tracepoint.
@@ -89,11 +88,7 @@ const maxMapMemory = 32 << 20
 // TestKernelMemory holds the kernel memory of maps and ring to its budget.
 func TestKernelMemory(t *testing.T) {
 	requireKernel(t)
-	testenv.OwnTracer(t)
-	tracer, err := Open(onTracepoints())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tracer := openOwn(t, onTracepoints())
 	defer tracer.Close()
 	var total uint64
 	counted := map[uint32]bool{}

@@ -118,6 +118,17 @@ func startWatchOpened(t *testing.T, open func() (*Tracer, error)) *watch {
 	return w
 }
 
+// openOwn opens a tracer that the test shares with no other. It is the test's to close.
+func openOwn(t *testing.T, cfg Config) *Tracer {
+	t.Helper()
+	testenv.OwnTracer(t)
+	tracer, err := Open(cfg)
+	if err != nil {
+		t.Fatalf("opening the tracer: %v", err)
+	}
+	return tracer
+}
+
 // startWatchDegraded is startWatchOpened where not all probes need be attached.
 func startWatchDegraded(t *testing.T, open func() (*Tracer, error)) *watch {
 	t.Helper()

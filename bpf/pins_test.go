@@ -320,13 +320,9 @@ func TestKernelPinsHeld(t *testing.T) {
 // TestKernelPinsWithoutPlace checks that a tracer works without a bpffs, and says so.
 func TestKernelPinsWithoutPlace(t *testing.T) {
 	testenv.RequireRoot(t)
-	testenv.OwnTracer(t)
 	cfg := pinned(filepath.Join(t.TempDir(), "nowhere"))
 	cfg.Hold = func(_, _, _ uint64) uint64 { return 0 }
-	tracer, err := Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tracer := openOwn(t, cfg)
 	defer tracer.Close()
 	if how, err := tracer.Pinning(); how != event.PinningOff || !errors.Is(err, errNoBPFFS) {
 		t.Errorf("the pins are %s, %v", how, err)

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
-	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // recordBytesFile is how many bytes of the ring each kind of record takes: one that grows is a reviewed diff.
@@ -181,11 +180,7 @@ func helperOpenDeep(args []string) (string, error) {
 // byte more; of the longest path and the longest arguments no more than the bounds.
 func TestKernelRecordBytes(t *testing.T) {
 	requireKernel(t)
-	testenv.OwnTracer(t)
-	tracer, err := Open(testConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tracer := openOwn(t, testConfig())
 	defer tracer.Close()
 	dir := scratchCgroup(t)
 	if err := tracer.Track(cgroupID(t, dir)); err != nil {

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/watchglass/watchglass/event"
-	"github.com/watchglass/watchglass/internal/testenv"
 )
 
 // watchSecrets watches files that are called secret.
@@ -123,13 +122,9 @@ func openTimes(path string, times int) error {
 // place that was given back is lost to nobody.
 func TestKernelRepeatPlaces(t *testing.T) {
 	requireKernel(t)
-	testenv.OwnTracer(t)
 	cfg := testConfig()
 	cfg.Watched = func(string) bool { return false }
-	tracer, err := Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tracer := openOwn(t, cfg)
 	defer tracer.Close()
 	kernel := &tracer.repeats.kernel
 	begin := func(inode uint64) (uint32, bool) {

@@ -500,11 +500,7 @@ func TestKernelBurst(t *testing.T) {
 
 func TestKernelRunDrains(t *testing.T) {
 	requireKernel(t)
-	testenv.OwnTracer(t)
-	tracer, err := Open(testConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tracer := openOwn(t, testConfig())
 	dir := scratchCgroup(t)
 	if err := tracer.Track(cgroupID(t, dir)); err != nil {
 		t.Fatal(err)
@@ -547,11 +543,7 @@ func TestKernelRunDrains(t *testing.T) {
 // TestKernelCloseMeanwhile closes a tracer under everything that uses it: errors, never a crash.
 func TestKernelCloseMeanwhile(t *testing.T) {
 	requireKernel(t)
-	testenv.OwnTracer(t)
-	tracer, err := Open(testConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tracer := openOwn(t, testConfig())
 	dir := scratchCgroup(t)
 	id := cgroupID(t, dir)
 	var users sync.WaitGroup
