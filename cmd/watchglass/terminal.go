@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -86,8 +88,24 @@ func (t *terminal) restore() {
 	}
 }
 
-// stopTime is for how long a stop may take to come into effect, and SIGCONT to be handled after it.
-const stopTime = 100 * time.Millisecond
+const (
+	// stopLook is how often it is looked at whether a stop is over.
+	stopLook = 10 * time.Millisecond
+	// stopHandled is how many looks it may take after a stop for SIGCONT to be handled, and stopLate for the stop to come.
+	stopHandled, stopLate = 10, 1000
+)
+
+// waitsFor says whether a signal to a process is still to be handled by it.
+func waitsFor(pid int, sig syscall.Signal) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(status), "\nShdPnd:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	pending, err := strconv.ParseUint(line, 16, 64)
+	return err == nil && pending>>(sig-1)&1 != 0
+}
 
 // stop stops this process because its command stopped, so that the shell sees its job stopped, and
 // returns when the command goes on. SIGCONT resumes it (signals.go), except where nobody would send
@@ -105,10 +123,17 @@ func (t *terminal) stop(pgrp int, why syscall.Signal) {
 		}
 	}
 	_ = unix.Kill(0, unix.SIGTSTP)
-	for range 10 {
-		time.Sleep(stopTime / 10)
+	for handled, late := 0, 0; handled < stopHandled && late < stopLate; {
+		time.Sleep(stopLook)
 		if t.resumed.Load() {
 			return
+		}
+		// Where the machine is busy the stop may be late. A command that was resumed before it would read what is typed to
+		// the shell.
+		if waitsFor(os.Getpid(), unix.SIGTSTP) {
+			late++
+		} else {
+			handled++
 		}
 	}
 	t.resume(pgrp)

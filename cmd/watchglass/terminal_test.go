@@ -268,6 +268,42 @@ func TestKernelTerminalJobControl(t *testing.T) {
 	s.exit()
 }
 
+// TestWaitsFor has a stopped process that is to stop: that waits until it goes on.
+func TestWaitsFor(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	pid := cmd.Process.Pid
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("the process is %v, error %v", status, err)
+	}
+	if waitsFor(pid, unix.SIGTSTP) {
+		t.Error("a signal waits that nobody has sent")
+	}
+	if err := unix.Kill(pid, unix.SIGTSTP); err != nil {
+		t.Fatal(err)
+	}
+	if !waitsFor(pid, unix.SIGTSTP) || waitsFor(pid, unix.SIGTTIN) {
+		t.Error("it does not wait for the one signal that was sent")
+	}
+	// That lets go of it.
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if waitsFor(pid, unix.SIGTSTP) {
+		t.Error("it waits for a signal that is over")
+	}
+}
+
 // TestKernelTerminalStopWithoutShell stops a command where no shell could continue it: as without
 // Watchglass, it goes on.
 func TestKernelTerminalStopWithoutShell(t *testing.T) {
