@@ -306,8 +306,9 @@ finally: jump(0)'; cat "$SECRET"; head -c1 "$SECRET"`,
 			},
 		},
 		{
+			// With a fork: on Linux 6.1 who has asked for another clock can have no children that share its memory, as shells do.
 			name:   "another clock, by a namespace",
-			script: `unshare -T --boottime 100000000 --monotonic 100000000 sh -c 'cat "$SECRET"'`,
+			script: `unshare -T --fork --boottime 100000000 --monotonic 100000000 sh -c 'cat "$SECRET"'`,
 			want:   []string{`syscall\.notable unshare\(CLONE_NEWTIME`, `process\.exec cat .*credentials`, readSecret},
 			check:  agesAreReal,
 		},
