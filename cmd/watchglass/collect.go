@@ -115,7 +115,7 @@ func collect(cfg *config, path string) error {
 
 func (d *daemon) run(signals <-chan os.Signal) error {
 	if err := d.watch.start(); err != nil {
-		return errors.Join(err, d.watch.stop(context.Background()))
+		return errors.Join(err, d.watch.stop(context.Background()), d.watch.close())
 	}
 	d.log.Info("watching", "sandboxes", d.watch.registry.Len(), "version", version())
 	d.tell("READY=1")
@@ -152,7 +152,7 @@ func (d *daemon) stop(signals <-chan os.Signal) error {
 			}
 		}
 	}()
-	err := d.watch.stop(ctx)
+	err := errors.Join(d.watch.stop(ctx), d.watch.close())
 	d.log.Info("stopped")
 	return err
 }

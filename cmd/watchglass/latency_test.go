@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -175,7 +176,7 @@ func measureFindings(b *testing.B, dir string) (*stopwatch, time.Duration) {
 	if err := leaf.Remove(stopping); err != nil {
 		b.Error(err)
 	}
-	if err := w.stop(stopping); err != nil {
+	if err := errors.Join(w.stop(stopping), w.close()); err != nil {
 		b.Error(err)
 	}
 	return s, took

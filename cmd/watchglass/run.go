@@ -317,11 +317,27 @@ func (s *session) close(ctx context.Context) error {
 	draining, cancelDraining := context.WithTimeout(ctx, drainTime)
 	defer cancelDraining()
 	errs = append(errs, s.watch.stop(draining))
-	_ = os.Remove(sessionDirectory()) // its own, unless somebody put something there
+	// Before the rest, which may take a while, and of which there is nothing to tell.
 	if s.sandbox != nil && s.desk.wasStarted() {
 		errs = append(errs, s.summarise())
 	}
+	errs = append(errs, s.unload())
+	_ = os.Remove(sessionDirectory()) // its own, unless somebody put something there
 	return errors.Join(errs...)
+}
+
+// unloadTime is after how long it is told that the kernel is still at unloading.
+const unloadTime = time.Second
+
+// unload has the kernel let go of everything.
+func (s *session) unload() error {
+	if !s.options.quiet {
+		late := time.AfterFunc(unloadTime, func() {
+			fmt.Fprintln(os.Stderr, "watchglass: the kernel takes its time to let go of the programs, some seconds")
+		})
+		defer late.Stop()
+	}
+	return s.watch.close()
 }
 
 // summarise writes the summary where it is wanted.

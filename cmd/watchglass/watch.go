@@ -332,8 +332,8 @@ func (w *watch) choose(s sandbox.Selectors) error {
 	return err
 }
 
-// stop ends the watching: what the kernel has still to tell is read, exporters deliver what they hold,
-// then everything is unloaded. ctx bounds how long that may take.
+// stop ends the watching: what the kernel has still to tell is read, and exporters deliver what they hold. ctx bounds how long
+// that may take. What is left is to close.
 func (w *watch) stop(ctx context.Context) error {
 	var errs []error
 	if w.stopHearing != nil {
@@ -354,10 +354,10 @@ func (w *watch) stop(ctx context.Context) error {
 		w.stats = w.account() // while the kernel still has its counts
 		errs = append(errs, w.habits.save())
 	}
-	return errors.Join(append(errs, w.close())...)
+	return errors.Join(errs...)
 }
 
-// close gives back what the parts hold.
+// close gives back what the parts hold, and has everything unloaded. Under the plan trampoline that takes the kernel seconds.
 func (w *watch) close() error {
 	var errs []error
 	if w.server != nil {
