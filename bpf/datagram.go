@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"errors"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -104,12 +103,7 @@ func (d *datagrams) look(now time.Time, visit func(key networkDestination, f *ex
 // end tells a flow for the last time. The kernel begins a new one with the next datagram.
 func (d *datagrams) end(key networkDestination, f *exchanged, handle func(*Record)) {
 	var counted []byte
-	err := d.kernel.LookupAndDelete(key, &counted)
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		if err = d.kernel.Lookup(key, &counted); err == nil {
-			err = d.kernel.Delete(key)
-		}
-	}
+	err := takeEntry(d.kernel, &key, &counted)
 	delete(d.flows, key)
 	if err == nil {
 		d.tell(f, counted, time.Time{}, handle)

@@ -177,20 +177,12 @@ const membersBatch = 4096
 // membersOf is the cgroups that the kernel's map has as a sandbox's.
 func membersOf(sandboxes *ebpf.Map, sandbox uint64) (members []uint64, err error) {
 	cgroups, owners := make([]uint64, membersBatch), make([]uint64, membersBatch)
-	for cursor := (ebpf.MapBatchCursor{}); ; {
-		n, err := sandboxes.BatchLookup(&cursor, cgroups, owners, nil)
-		for i, owner := range owners[:n] {
-			if owner == sandbox {
-				members = append(members, cgroups[i])
-			}
+	err = eachEntry(sandboxes, cgroups, owners, func(cgroup uint64, owner *uint64) {
+		if *owner == sandbox {
+			members = append(members, cgroup)
 		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return members, nil // that was all
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
+	})
+	return members, err
 }
 
 // enclosing is the innermost watched sandbox around a directory. The caller holds mu.
@@ -244,16 +236,8 @@ func (t *Tracer) openCounts(sandbox uint64) error {
 // closeCounts adds a sandbox's counts to those of the sandboxes that are gone, and deletes them.
 func (t *Tracer) closeCounts(sandbox uint64) error {
 	var count processEventCount
-	if err := t.shared["event_counts"].LookupAndDelete(sandbox, &count); err != nil {
-		if !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("closing its counts: %w", err)
-		}
-		if err := t.shared["event_counts"].Lookup(sandbox, &count); err != nil {
-			return fmt.Errorf("reading its counts: %w", err)
-		}
-		if err := t.shared["event_counts"].Delete(sandbox); err != nil {
-			return fmt.Errorf("deleting its counts: %w", err)
-		}
+	if err := takeEntry(t.shared["event_counts"], sandbox, &count); err != nil {
+		return fmt.Errorf("closing its counts: %w", err)
 	}
 	for i := range t.probes {
 		p := &t.probes[i]

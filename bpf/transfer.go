@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"errors"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -135,18 +134,12 @@ func (t *transfers) sweep(now time.Time, handle func(*Record)) {
 func (t *transfers) read(now time.Time) {
 	t.looks++
 	for _, m := range t.kernel {
-		var cursor ebpf.MapBatchCursor
-		for err := error(nil); err == nil; {
-			var n int
-			// At the end there is an error with the last of them; after another one the next look has the rest.
-			n, err = m.BatchLookup(&cursor, t.keys, t.counts, nil)
-			for i := range n {
-				t.noteCounts(t.keys[i], &t.counts[i], now)
-			}
-		}
+		// What cannot be read is taken for over: it is told early then, and not lost.
+		_ = eachEntry(m, t.keys, t.counts, func(key fileTransferKey, counted *fileTransfer) { t.noteCounts(key, counted, now) })
 	}
 }
 
+// noteCounts notes what the kernel has counted of a file.
 func (t *transfers) noteCounts(key fileTransferKey, counted *fileTransfer, now time.Time) {
 	f := t.files[key]
 	if f == nil {
@@ -209,7 +202,8 @@ func (t *transfers) tellProcess(start uint64, at time.Time, handle func(*Record)
 		}
 		// The kernel forgets it, so that nothing is told twice, by a later collector either. It begins anew with the
 		// next use. Where it is gone, or never was, nothing was counted.
-		if counted, err := t.take(key); err == nil {
+		var counted fileTransfer
+		if takeEntry(t.of(key), &key, &counted) == nil {
 			if closed {
 				counted.Closed = 1
 			}
@@ -263,19 +257,6 @@ func (t *transfers) tell(p *transferring, f *transferred, counted fileTransfer, 
 func (t *transfers) isSmall(io *event.FileIO) bool {
 	return t.watched != nil && io.Written == 0 && io.Read < transferSmall &&
 		!t.watched(io.Path) && (io.HostPath == "" || !t.watched(io.HostPath))
-}
-
-// take is the counts of a file, which the kernel forgets.
-func (t *transfers) take(key fileTransferKey) (counted fileTransfer, err error) {
-	m := t.of(key)
-	// By address: what is not is put together field by field.
-	err = m.LookupAndDelete(&key, &counted)
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		if err = m.Lookup(&key, &counted); err == nil {
-			err = m.Delete(&key)
-		}
-	}
-	return counted, err
 }
 
 // of is the map that has a key.

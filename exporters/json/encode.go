@@ -155,19 +155,22 @@ func appendDouble(dst []byte, f float64) []byte {
 // appendString appends s quoted, and notes name where s had to be rewritten.
 func (e *encoder) appendString(dst []byte, name, s string) []byte {
 	if plain(s) { // without a backslash, so it is the same rewritten
-		dst = append(dst, '"')
-		dst = append(dst, s...)
-		return append(dst, '"')
+		return appendQuoted(dst, s)
 	}
 	e.value = append(e.value[:0], s...)
 	return e.appendBytes(dst, name, e.value)
 }
 
+// appendQuoted appends what needs no escape.
+func appendQuoted[T string | []byte](dst []byte, s T) []byte {
+	dst = append(dst, '"')
+	dst = append(dst, s...)
+	return append(dst, '"')
+}
+
 func (e *encoder) appendBytes(dst []byte, name string, s []byte) []byte {
 	if plain(s) {
-		dst = append(dst, '"')
-		dst = append(dst, s...)
-		return append(dst, '"')
+		return appendQuoted(dst, s)
 	}
 	if e.rewrite || !utf8.Valid(s) {
 		e.note(name)

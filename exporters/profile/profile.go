@@ -54,7 +54,6 @@ type Record struct {
 // Reset empties it for another event.
 func (r *Record) Reset() {
 	clear(r.values)
-	clear(r.mapped)
 	clear(r.fields)
 	*r = Record{Attributes: r.Attributes[:0], values: r.values, mapped: r.mapped, fields: r.fields[:0]}
 }
