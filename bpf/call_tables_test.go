@@ -84,3 +84,26 @@ func TestCallTables(t *testing.T) {
 	check(newCallTable(fileCalls()), want.file)
 	check(newCallTable(networkCalls()), want.network)
 }
+
+func TestFileRoutes(t *testing.T) {
+	for call, want := range map[fileCall]syscallRoute{
+		fileCallCALL_READ:     syscallRouteROUTE_READS,
+		fileCallCALL_WRITE:    syscallRouteROUTE_WRITES,
+		fileCallCALL_CLOSE:    syscallRouteROUTE_CLOSES,
+		fileCallCALL_SENDFILE: 0,
+		fileCallCALL_DUP2:     0,
+		fileCallCALL_OPENAT:   0,
+		0:                     0,
+	} {
+		got := fileRoutes(uint8(call), true)
+		if got != uint16(want) {
+			t.Errorf("of %#x it is %#x, want %#x", call, got, want)
+		}
+		if without := fileRoutes(uint8(call), false); without != uint16(want&^syscallRouteROUTE_MOVES) {
+			t.Errorf("of %#x it is %#x where what is moved is not counted", call, without)
+		}
+		if got&uint16(syscallRouteROUTE_HANDED) != 0 {
+			t.Errorf("%#x is a handler's bit", got)
+		}
+	}
+}

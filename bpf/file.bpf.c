@@ -527,7 +527,7 @@ static __always_inline void transfer_report(const struct finished *done)
 
 	if (!room)
 		return;
-	room->sandbox = done->sandbox;
+	room->first.sandbox = done->sandbox;
 	room->marks = 0;
 	switch (done->call) {
 	case CALL_READ:
@@ -1105,7 +1105,7 @@ static __always_inline void moved_note(__u64 sandbox, struct file *file, __u32 d
 		return;
 	room = transfer_room();
 	if (room) {
-		room->sandbox = sandbox;
+		room->first.sandbox = sandbox;
 		room->file = file;
 		room->descriptor = descriptor;
 		room->read = read;
@@ -1345,6 +1345,7 @@ int file_repeat_told(struct bpf_raw_tracepoint_args *ctx)
 
 ABI_ENUM(call);
 ABI_ENUM(file_operation);
+ABI_ENUM(transfer_packing);
 ABI_STRUCT(open);
 ABI_STRUCT(change);
 ABI_STRUCT(repeat_key);

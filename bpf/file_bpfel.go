@@ -158,6 +158,8 @@ type fileTransfer struct {
 	Written uint64
 	Reads   uint64
 	Writes  uint64
+	Reading uint64
+	Writing uint64
 	Marks   uint32
 	Last    uint32
 	Open    uint32
@@ -171,6 +173,12 @@ type fileTransferKey struct {
 	Device uint32
 	Pid    uint32
 }
+
+type fileTransferPacking uint32
+
+const (
+	fileTransferPackingTRANSFER_BYTE_BITS fileTransferPacking = 44
+)
 
 // Names of all BPF objects in the ELF.
 //
@@ -234,6 +242,7 @@ const (
 	fileVarAbiRepeatKey        = "abi_repeat_key"
 	fileVarAbiTransfer         = "abi_transfer"
 	fileVarAbiTransferKey      = "abi_transfer_key"
+	fileVarAbiTransferPacking  = "abi_transfer_packing"
 	fileVarCompatCalls         = "compat_calls"
 	fileVarEventBudgets        = "event_budgets"
 	fileVarEventKinds          = "event_kinds"
@@ -354,30 +363,31 @@ type fileMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileVariableSpecs struct {
-	AbiCall          *ebpf.VariableSpec `ebpf:"abi_call"`
-	AbiChange        *ebpf.VariableSpec `ebpf:"abi_change"`
-	AbiFileOperation *ebpf.VariableSpec `ebpf:"abi_file_operation"`
-	AbiOpen          *ebpf.VariableSpec `ebpf:"abi_open"`
-	AbiPlainKey      *ebpf.VariableSpec `ebpf:"abi_plain_key"`
-	AbiRepeat        *ebpf.VariableSpec `ebpf:"abi_repeat"`
-	AbiRepeatKey     *ebpf.VariableSpec `ebpf:"abi_repeat_key"`
-	AbiTransfer      *ebpf.VariableSpec `ebpf:"abi_transfer"`
-	AbiTransferKey   *ebpf.VariableSpec `ebpf:"abi_transfer_key"`
-	CompatCalls      *ebpf.VariableSpec `ebpf:"compat_calls"`
-	EventBudgets     *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds       *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits      *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot        *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes   *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	HookProofs       *ebpf.VariableSpec `ebpf:"hook_proofs"`
-	HookToken        *ebpf.VariableSpec `ebpf:"hook_token"`
-	HostMounts       *ebpf.VariableSpec `ebpf:"host_mounts"`
-	NativeCalls      *ebpf.VariableSpec `ebpf:"native_calls"`
-	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
-	RepeatsCounted   *ebpf.VariableSpec `ebpf:"repeats_counted"`
-	SiphashKey       *ebpf.VariableSpec `ebpf:"siphash_key"`
-	SyscallHandedOn  *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
-	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
+	AbiCall            *ebpf.VariableSpec `ebpf:"abi_call"`
+	AbiChange          *ebpf.VariableSpec `ebpf:"abi_change"`
+	AbiFileOperation   *ebpf.VariableSpec `ebpf:"abi_file_operation"`
+	AbiOpen            *ebpf.VariableSpec `ebpf:"abi_open"`
+	AbiPlainKey        *ebpf.VariableSpec `ebpf:"abi_plain_key"`
+	AbiRepeat          *ebpf.VariableSpec `ebpf:"abi_repeat"`
+	AbiRepeatKey       *ebpf.VariableSpec `ebpf:"abi_repeat_key"`
+	AbiTransfer        *ebpf.VariableSpec `ebpf:"abi_transfer"`
+	AbiTransferKey     *ebpf.VariableSpec `ebpf:"abi_transfer_key"`
+	AbiTransferPacking *ebpf.VariableSpec `ebpf:"abi_transfer_packing"`
+	CompatCalls        *ebpf.VariableSpec `ebpf:"compat_calls"`
+	EventBudgets       *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds         *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits        *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot          *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes     *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	HookProofs         *ebpf.VariableSpec `ebpf:"hook_proofs"`
+	HookToken          *ebpf.VariableSpec `ebpf:"hook_token"`
+	HostMounts         *ebpf.VariableSpec `ebpf:"host_mounts"`
+	NativeCalls        *ebpf.VariableSpec `ebpf:"native_calls"`
+	ProbeIndex         *ebpf.VariableSpec `ebpf:"probe_index"`
+	RepeatsCounted     *ebpf.VariableSpec `ebpf:"repeats_counted"`
+	SiphashKey         *ebpf.VariableSpec `ebpf:"siphash_key"`
+	SyscallHandedOn    *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
+	TransfersCounted   *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
 
 // fileObjects contains all objects after they have been loaded into the kernel.
@@ -471,30 +481,31 @@ func (m *fileMaps) Close() error {
 //
 // It can be passed to loadFileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileVariables struct {
-	AbiCall          *ebpf.Variable `ebpf:"abi_call"`
-	AbiChange        *ebpf.Variable `ebpf:"abi_change"`
-	AbiFileOperation *ebpf.Variable `ebpf:"abi_file_operation"`
-	AbiOpen          *ebpf.Variable `ebpf:"abi_open"`
-	AbiPlainKey      *ebpf.Variable `ebpf:"abi_plain_key"`
-	AbiRepeat        *ebpf.Variable `ebpf:"abi_repeat"`
-	AbiRepeatKey     *ebpf.Variable `ebpf:"abi_repeat_key"`
-	AbiTransfer      *ebpf.Variable `ebpf:"abi_transfer"`
-	AbiTransferKey   *ebpf.Variable `ebpf:"abi_transfer_key"`
-	CompatCalls      *ebpf.Variable `ebpf:"compat_calls"`
-	EventBudgets     *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds       *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits      *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot        *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes   *ebpf.Variable `ebpf:"event_wake_bytes"`
-	HookProofs       *ebpf.Variable `ebpf:"hook_proofs"`
-	HookToken        *ebpf.Variable `ebpf:"hook_token"`
-	HostMounts       *ebpf.Variable `ebpf:"host_mounts"`
-	NativeCalls      *ebpf.Variable `ebpf:"native_calls"`
-	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
-	RepeatsCounted   *ebpf.Variable `ebpf:"repeats_counted"`
-	SiphashKey       *ebpf.Variable `ebpf:"siphash_key"`
-	SyscallHandedOn  *ebpf.Variable `ebpf:"syscall_handed_on"`
-	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
+	AbiCall            *ebpf.Variable `ebpf:"abi_call"`
+	AbiChange          *ebpf.Variable `ebpf:"abi_change"`
+	AbiFileOperation   *ebpf.Variable `ebpf:"abi_file_operation"`
+	AbiOpen            *ebpf.Variable `ebpf:"abi_open"`
+	AbiPlainKey        *ebpf.Variable `ebpf:"abi_plain_key"`
+	AbiRepeat          *ebpf.Variable `ebpf:"abi_repeat"`
+	AbiRepeatKey       *ebpf.Variable `ebpf:"abi_repeat_key"`
+	AbiTransfer        *ebpf.Variable `ebpf:"abi_transfer"`
+	AbiTransferKey     *ebpf.Variable `ebpf:"abi_transfer_key"`
+	AbiTransferPacking *ebpf.Variable `ebpf:"abi_transfer_packing"`
+	CompatCalls        *ebpf.Variable `ebpf:"compat_calls"`
+	EventBudgets       *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds         *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits        *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot          *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes     *ebpf.Variable `ebpf:"event_wake_bytes"`
+	HookProofs         *ebpf.Variable `ebpf:"hook_proofs"`
+	HookToken          *ebpf.Variable `ebpf:"hook_token"`
+	HostMounts         *ebpf.Variable `ebpf:"host_mounts"`
+	NativeCalls        *ebpf.Variable `ebpf:"native_calls"`
+	ProbeIndex         *ebpf.Variable `ebpf:"probe_index"`
+	RepeatsCounted     *ebpf.Variable `ebpf:"repeats_counted"`
+	SiphashKey         *ebpf.Variable `ebpf:"siphash_key"`
+	SyscallHandedOn    *ebpf.Variable `ebpf:"syscall_handed_on"`
+	TransfersCounted   *ebpf.Variable `ebpf:"transfers_counted"`
 }
 
 // filePrograms contains all programs after they have been loaded into the kernel.

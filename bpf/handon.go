@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 )
 
 // Every program on the exit of system calls costs each call of the node as much as the hook itself. So one is there,
@@ -77,11 +76,12 @@ func (t *Tracer) handingOn() bool {
 
 // prepareRoutes tells the program on the hook which calls to hand on to whom, and whether to count.
 func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
-	if err := t.prepareCounting(spec); err != nil {
+	if err := errors.Join(t.prepareCounting(spec), prepareTransfers(spec, &t.cfg)); err != nil {
 		return err
 	}
 	var table [maxRoutes]uint16
-	for _, h := range t.handlers() {
+	handlers := t.handlers()
+	for _, h := range handlers {
 		for abi := range h.routes {
 			for number, hands := range h.routes[abi] {
 				if hands {
@@ -90,23 +90,35 @@ func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
 			}
 		}
 	}
-	if err := spec.Variables["syscall_routes"].Set(table); err != nil {
-		return fmt.Errorf("setting syscall_routes: %w", err)
-	}
-	return t.prepareCloses(spec)
-}
-
-// prepareCloses tells the program on the hook which handler, the file probe's, is to see a close only where the descriptor was
-// used. Without counts of what was, that one has nothing to do with closes.
-func (t *Tracer) prepareCloses(spec *ebpf.CollectionSpec) error {
-	handlers := t.handlers()
 	file := slices.IndexFunc(handlers, func(h handler) bool { return h.probe == "file" })
-	for name, value := range map[string]uint32{"close_number": unix.SYS_CLOSE, "close_routes": 1 << handlers[file].place} {
+	// Following the other plan the file probe sees by itself what is moved: it must not be counted here too.
+	moves := t.plan == PlanTracepoint
+	for abi, calls := range newCallTable(fileCalls()) {
+		for number, what := range calls {
+			table[number] |= fileRoutes(what, moves) << (8 * uint32(abi))
+		}
+	}
+	for name, value := range map[string]any{"syscall_routes": table, "file_route": uint32(1) << handlers[file].place} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// fileRoutes is why the program on the hook need not hand on each call to the file probe's (enum route). moves is whether it
+// counts what calls move.
+func fileRoutes(call uint8, moves bool) uint16 {
+	switch what := fileCall(call); {
+	case what == fileCallCALL_READ && moves:
+		return uint16(syscallRouteROUTE_READS)
+	case what == fileCallCALL_WRITE && moves:
+		return uint16(syscallRouteROUTE_WRITES)
+	case what == fileCallCALL_CLOSE:
+		return uint16(syscallRouteROUTE_CLOSES)
+	default:
+		return 0
+	}
 }
 
 // handsOnCalls is whether the program on the hook is wanted: to count, or for others.

@@ -67,6 +67,7 @@ func TestKernelHandOnUncounted(t *testing.T) {
 	cfg.SyscallCounts = CountOff
 	w := startWatchWith(t, cfg)
 	w.opensAfterExec(t)
+	w.transfers()
 	if counts, err := w.tracer.SyscallCounts(0); counts != nil || err != nil {
 		t.Errorf("calls are counted: %v, %v", counts, err)
 	}

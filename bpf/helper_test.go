@@ -342,6 +342,7 @@ func helperActions() map[string]helperAction {
 		"namespace":       helperNamespace,
 		"many":            helperMany,
 		"calls":           helperCalls,
+		"calls meanwhile": helperCallsMeanwhile,
 		"calls and wait":  helperCallsAndWait,
 		"thread calls":    helperCallsOfThreads,
 		"fail slowly":     helperFailSlowly,
@@ -388,6 +389,7 @@ func helperActions() map[string]helperAction {
 		"queued":           helperQueued,
 		"splice ring":      helperSpliceRing,
 		"packets ring":     helperPacketsRing,
+		"write 32":         func(args []string) (string, error) { return "", run32(writeCode32(args[0], 3)) },
 		"submit 32":        func(args []string) (string, error) { return "", run32(submitCode32(args[0])) },
 		"read files":       helperReadFiles,
 

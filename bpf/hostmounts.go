@@ -18,10 +18,8 @@ func prepareFile(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
 			return fmt.Errorf("setting repeats_counted: %w", err)
 		}
 	}
-	if counted := spec.Variables["transfers_counted"]; counted != nil && cfg.FileIO {
-		if err := counted.Set(uint32(1)); err != nil {
-			return fmt.Errorf("setting transfers_counted: %w", err)
-		}
+	if err := prepareTransfers(spec, cfg); err != nil {
+		return err
 	}
 	if err := spec.Variables["host_mounts"].Set(hostMounts()); err != nil {
 		return fmt.Errorf("setting host_mounts: %w", err)
@@ -30,6 +28,16 @@ func prepareFile(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
 		return nil // the uring probe's, which sees no system calls
 	}
 	return newCallTable(fileCalls()).prepare(spec)
+}
+
+// prepareTransfers tells an object whether what is read and written is counted.
+func prepareTransfers(spec *ebpf.CollectionSpec, cfg *Config) error {
+	if counted := spec.Variables["transfers_counted"]; counted != nil && cfg.FileIO {
+		if err := counted.Set(uint32(1)); err != nil {
+			return fmt.Errorf("setting transfers_counted: %w", err)
+		}
+	}
+	return nil
 }
 
 // hostMounts is the number of the host's mount namespace: that of process 1, or the collector's own where

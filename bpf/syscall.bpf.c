@@ -13,8 +13,10 @@
 #include <bpf/bpf_tracing.h>
 
 #include "lib/calls.h"
+#include "lib/descriptor.h"
 #include "lib/event.h"
 #include "lib/front.h"
+#include "lib/moved.h"
 #include "lib/sandbox.h"
 #include "lib/syscall.h"
 #include "lib/used.h"
@@ -48,17 +50,24 @@ struct {
 const volatile __u32 syscalls_counted;
 const volatile __u32 syscalls_timed;
 /*
- * Which handlers a call is handed on to, a bit each, by its number: those of 64-bit calls and x32 in the low byte,
- * those of 32-bit calls in the high one. The loader sets them.
+ * Which handlers a call is handed on to, a bit each (ROUTE_HANDED), and enum route, by its number: those of 64-bit calls and
+ * x32 in the low byte, those of 32-bit calls in the high one. The loader sets them.
  */
 const volatile __u16 syscall_routes[SYSCALL_ROUTES];
 
-/*
- * The number of close in 64-bit calls, and the handlers that are to see it only where the descriptor was noted as used; the
- * loader sets them. 0 where there are none.
- */
-const volatile __u32 close_number;
-const volatile __u32 close_routes;
+/* route is what a call does of which some need not be handed on: those that the handler of files has nothing to tell of. */
+enum route {
+	ROUTE_HANDED = (1 << SYSCALL_HANDLERS) - 1,
+	/* Its result is how many bytes it read from, or wrote to, the file behind the descriptor that is its first argument. */
+	ROUTE_READS = 0x10,
+	ROUTE_WRITES = 0x20,
+	ROUTE_MOVES = ROUTE_READS | ROUTE_WRITES,
+	/* It closes that descriptor. */
+	ROUTE_CLOSES = 0x40,
+};
+
+/* The handler of files, a bit; the loader sets it. 0 where there is none. */
+const volatile __u32 file_route;
 
 /* entry is when a thread began the call that it is in, by the monotonic clock; 0 outside of one. */
 struct entry {
@@ -97,8 +106,8 @@ static __always_inline struct front *syscall_count(const struct event_caller *ca
 	__u32 place = front_place(caller->pid, name);
 	struct front *front = bpf_map_lookup_elem(&fronts, &place);
 	struct latencies *times = NULL;
-	__u64 sandbox, took, changes;
-	__u32 bucket;
+	__u64 sandbox, took;
+	__u32 bucket, changes;
 
 	if (!front)
 		return NULL;
@@ -112,9 +121,7 @@ static __always_inline struct front *syscall_count(const struct event_caller *ca
 		front_empty(front, times);
 		front_take(front, caller, name, sandbox, changes);
 	}
-	__sync_fetch_and_add(&front->calls, 1);
-	if (failed)
-		__sync_fetch_and_add(&front->errors, 1);
+	front_count(front, times, failed);
 	if (!times)
 		return front;
 	took = syscall_took();
@@ -135,7 +142,7 @@ static __always_inline struct front *syscall_count(const struct event_caller *ca
  */
 static __always_inline __u64 syscall_front_sandbox(struct front *front)
 {
-	__u64 changes = scope_change();
+	__u32 changes = scope_change();
 	__u64 sandbox;
 
 	if (front->changes == changes)
@@ -174,9 +181,54 @@ static __always_inline bool syscall_closes_unused(const struct syscall_call *cal
 						  const struct pt_regs *regs, long ret,
 						  struct task_struct *task)
 {
-	if (!close_routes || call->compat || call->number != close_number)
+	return ret < 0 ||
+	       !used_descriptor_noted(task, (__u32)syscall_argument(regs, call->compat, 0));
+}
+
+/*
+ * syscall_moved counts what a sandbox's call moved of a file that its process has used before: to hand it on takes longer than
+ * that. False means that it is to be handed on; what is no file, and what moved nothing, is not.
+ */
+static __always_inline bool syscall_moved(const struct syscall_call *call,
+					  const struct event_caller *caller,
+					  const struct pt_regs *regs, bool reads, long ret,
+					  struct task_struct *task)
+{
+	__u32 descriptor = (__u32)syscall_argument(regs, call->compat, 0);
+	struct transfer *transfer;
+	struct transfer_key key;
+	struct file *file;
+
+	if (!transfers_counted || ret <= 0)
+		return true;
+	file = descriptor_file_of(task, descriptor);
+	if (!file || !transfer_identify(&key, file))
+		return true;
+	key.start = caller->start;
+	key.pid = caller->pid;
+	transfer = transfer_known(&key, descriptor);
+	if (!transfer)
 		return false;
-	return ret < 0 || !used_descriptor_noted(task, (__u32)syscall_argument(regs, 0, 0));
+	if (reads)
+		transfer_count_read(transfer, (__u64)ret);
+	else
+		transfer_count_written(transfer, (__u64)ret);
+	return true;
+}
+
+/*
+ * syscall_file_over says whether the handler of files has nothing to tell of a call. front is where it was counted, without
+ * which nobody has looked whether it is a sandbox's.
+ */
+static __always_inline bool syscall_file_over(const struct syscall_call *call,
+					      const struct event_caller *caller,
+					      const struct front *front, const struct pt_regs *regs,
+					      __u32 routes, long ret, struct task_struct *task)
+{
+	if (routes & ROUTE_CLOSES)
+		return syscall_closes_unused(call, regs, ret, task);
+	return front && routes & ROUTE_MOVES &&
+	       syscall_moved(call, caller, regs, routes & ROUTE_READS, ret, task);
 }
 
 /*
@@ -202,8 +254,9 @@ static __noinline int syscall_inside(__u64 *ctx, struct task_struct *task)
 	}
 	routes = syscall_routes_of(call.number);
 	routes = call.compat ? routes >> 8 : routes & 0xff;
-	if (syscall_closes_unused(&call, regs, ret, task))
-		routes &= ~close_routes;
+	if (syscall_file_over(&call, &caller, front, regs, routes, ret, task))
+		routes &= ~file_route;
+	routes &= ROUTE_HANDED;
 	if (!routes)
 		return 0;
 	scope = syscall_scope();
@@ -313,8 +366,10 @@ int syscall_settle(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+ABI_ENUM(route);
 ABI_STRUCT(counter_key);
 ABI_STRUCT(counter);
 ABI_STRUCT(caller);
+ABI_STRUCT(front);
 ABI_STRUCT(caller_calls);
 ABI_STRUCT(latencies);

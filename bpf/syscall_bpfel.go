@@ -47,11 +47,34 @@ type syscallCounterKey struct {
 	Compat  uint32
 }
 
+type syscallFront struct {
+	_       structs.HostLayout
+	Start   uint64
+	Cgroup  uint64
+	Sandbox uint64
+	Changes uint32
+	Told    uint32
+	Pid     uint32
+	Name    uint32
+	Calls   uint64
+	Errors  uint64
+}
+
 type syscallLatencies struct {
 	_       structs.HostLayout
 	Sum     uint64
 	Buckets [28]uint64
 }
+
+type syscallRoute uint32
+
+const (
+	syscallRouteROUTE_HANDED syscallRoute = 15
+	syscallRouteROUTE_READS  syscallRoute = 16
+	syscallRouteROUTE_WRITES syscallRoute = 32
+	syscallRouteROUTE_MOVES  syscallRoute = 48
+	syscallRouteROUTE_CLOSES syscallRoute = 64
+)
 
 // Names of all BPF objects in the ELF.
 //
@@ -73,6 +96,7 @@ const (
 	syscallMapStrays             = "strays"
 	syscallMapSyscallHandlers    = "syscall_handlers"
 	syscallMapSyscallScopes      = "syscall_scopes"
+	syscallMapTransfers          = "transfers"
 	syscallMapUnlabelled         = "unlabelled"
 	syscallMapUsedDescriptors    = "used_descriptors"
 	syscallProgSyscallOnSysEnter = "syscall_on_sys_enter"
@@ -82,21 +106,23 @@ const (
 	syscallVarAbiCallerCalls     = "abi_caller_calls"
 	syscallVarAbiCounter         = "abi_counter"
 	syscallVarAbiCounterKey      = "abi_counter_key"
+	syscallVarAbiFront           = "abi_front"
 	syscallVarAbiLatencies       = "abi_latencies"
+	syscallVarAbiRoute           = "abi_route"
 	syscallVarCallerNone         = "caller_none"
-	syscallVarCloseNumber        = "close_number"
-	syscallVarCloseRoutes        = "close_routes"
 	syscallVarEventBudgets       = "event_budgets"
 	syscallVarEventKinds         = "event_kinds"
 	syscallVarEventLimits        = "event_limits"
 	syscallVarEventSlot          = "event_slot"
 	syscallVarEventWakeBytes     = "event_wake_bytes"
+	syscallVarFileRoute          = "file_route"
 	syscallVarLatenciesNone      = "latencies_none"
 	syscallVarProbeIndex         = "probe_index"
 	syscallVarSyscallHandedOn    = "syscall_handed_on"
 	syscallVarSyscallRoutes      = "syscall_routes"
 	syscallVarSyscallsCounted    = "syscalls_counted"
 	syscallVarSyscallsTimed      = "syscalls_timed"
+	syscallVarTransfersCounted   = "transfers_counted"
 )
 
 // loadSyscall returns the embedded CollectionSpec for syscall.
@@ -166,6 +192,7 @@ type syscallMapSpecs struct {
 	Strays          *ebpf.MapSpec `ebpf:"strays"`
 	SyscallHandlers *ebpf.MapSpec `ebpf:"syscall_handlers"`
 	SyscallScopes   *ebpf.MapSpec `ebpf:"syscall_scopes"`
+	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
 	Unlabelled      *ebpf.MapSpec `ebpf:"unlabelled"`
 	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
 }
@@ -174,25 +201,27 @@ type syscallMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallVariableSpecs struct {
-	AbiCaller       *ebpf.VariableSpec `ebpf:"abi_caller"`
-	AbiCallerCalls  *ebpf.VariableSpec `ebpf:"abi_caller_calls"`
-	AbiCounter      *ebpf.VariableSpec `ebpf:"abi_counter"`
-	AbiCounterKey   *ebpf.VariableSpec `ebpf:"abi_counter_key"`
-	AbiLatencies    *ebpf.VariableSpec `ebpf:"abi_latencies"`
-	CallerNone      *ebpf.VariableSpec `ebpf:"caller_none"`
-	CloseNumber     *ebpf.VariableSpec `ebpf:"close_number"`
-	CloseRoutes     *ebpf.VariableSpec `ebpf:"close_routes"`
-	EventBudgets    *ebpf.VariableSpec `ebpf:"event_budgets"`
-	EventKinds      *ebpf.VariableSpec `ebpf:"event_kinds"`
-	EventLimits     *ebpf.VariableSpec `ebpf:"event_limits"`
-	EventSlot       *ebpf.VariableSpec `ebpf:"event_slot"`
-	EventWakeBytes  *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
-	LatenciesNone   *ebpf.VariableSpec `ebpf:"latencies_none"`
-	ProbeIndex      *ebpf.VariableSpec `ebpf:"probe_index"`
-	SyscallHandedOn *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
-	SyscallRoutes   *ebpf.VariableSpec `ebpf:"syscall_routes"`
-	SyscallsCounted *ebpf.VariableSpec `ebpf:"syscalls_counted"`
-	SyscallsTimed   *ebpf.VariableSpec `ebpf:"syscalls_timed"`
+	AbiCaller        *ebpf.VariableSpec `ebpf:"abi_caller"`
+	AbiCallerCalls   *ebpf.VariableSpec `ebpf:"abi_caller_calls"`
+	AbiCounter       *ebpf.VariableSpec `ebpf:"abi_counter"`
+	AbiCounterKey    *ebpf.VariableSpec `ebpf:"abi_counter_key"`
+	AbiFront         *ebpf.VariableSpec `ebpf:"abi_front"`
+	AbiLatencies     *ebpf.VariableSpec `ebpf:"abi_latencies"`
+	AbiRoute         *ebpf.VariableSpec `ebpf:"abi_route"`
+	CallerNone       *ebpf.VariableSpec `ebpf:"caller_none"`
+	EventBudgets     *ebpf.VariableSpec `ebpf:"event_budgets"`
+	EventKinds       *ebpf.VariableSpec `ebpf:"event_kinds"`
+	EventLimits      *ebpf.VariableSpec `ebpf:"event_limits"`
+	EventSlot        *ebpf.VariableSpec `ebpf:"event_slot"`
+	EventWakeBytes   *ebpf.VariableSpec `ebpf:"event_wake_bytes"`
+	FileRoute        *ebpf.VariableSpec `ebpf:"file_route"`
+	LatenciesNone    *ebpf.VariableSpec `ebpf:"latencies_none"`
+	ProbeIndex       *ebpf.VariableSpec `ebpf:"probe_index"`
+	SyscallHandedOn  *ebpf.VariableSpec `ebpf:"syscall_handed_on"`
+	SyscallRoutes    *ebpf.VariableSpec `ebpf:"syscall_routes"`
+	SyscallsCounted  *ebpf.VariableSpec `ebpf:"syscalls_counted"`
+	SyscallsTimed    *ebpf.VariableSpec `ebpf:"syscalls_timed"`
+	TransfersCounted *ebpf.VariableSpec `ebpf:"transfers_counted"`
 }
 
 // syscallObjects contains all objects after they have been loaded into the kernel.
@@ -231,6 +260,7 @@ type syscallMaps struct {
 	Strays          *ebpf.Map `ebpf:"strays"`
 	SyscallHandlers *ebpf.Map `ebpf:"syscall_handlers"`
 	SyscallScopes   *ebpf.Map `ebpf:"syscall_scopes"`
+	Transfers       *ebpf.Map `ebpf:"transfers"`
 	Unlabelled      *ebpf.Map `ebpf:"unlabelled"`
 	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
 }
@@ -253,6 +283,7 @@ func (m *syscallMaps) Close() error {
 		m.Strays,
 		m.SyscallHandlers,
 		m.SyscallScopes,
+		m.Transfers,
 		m.Unlabelled,
 		m.UsedDescriptors,
 	)
@@ -262,25 +293,27 @@ func (m *syscallMaps) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallVariables struct {
-	AbiCaller       *ebpf.Variable `ebpf:"abi_caller"`
-	AbiCallerCalls  *ebpf.Variable `ebpf:"abi_caller_calls"`
-	AbiCounter      *ebpf.Variable `ebpf:"abi_counter"`
-	AbiCounterKey   *ebpf.Variable `ebpf:"abi_counter_key"`
-	AbiLatencies    *ebpf.Variable `ebpf:"abi_latencies"`
-	CallerNone      *ebpf.Variable `ebpf:"caller_none"`
-	CloseNumber     *ebpf.Variable `ebpf:"close_number"`
-	CloseRoutes     *ebpf.Variable `ebpf:"close_routes"`
-	EventBudgets    *ebpf.Variable `ebpf:"event_budgets"`
-	EventKinds      *ebpf.Variable `ebpf:"event_kinds"`
-	EventLimits     *ebpf.Variable `ebpf:"event_limits"`
-	EventSlot       *ebpf.Variable `ebpf:"event_slot"`
-	EventWakeBytes  *ebpf.Variable `ebpf:"event_wake_bytes"`
-	LatenciesNone   *ebpf.Variable `ebpf:"latencies_none"`
-	ProbeIndex      *ebpf.Variable `ebpf:"probe_index"`
-	SyscallHandedOn *ebpf.Variable `ebpf:"syscall_handed_on"`
-	SyscallRoutes   *ebpf.Variable `ebpf:"syscall_routes"`
-	SyscallsCounted *ebpf.Variable `ebpf:"syscalls_counted"`
-	SyscallsTimed   *ebpf.Variable `ebpf:"syscalls_timed"`
+	AbiCaller        *ebpf.Variable `ebpf:"abi_caller"`
+	AbiCallerCalls   *ebpf.Variable `ebpf:"abi_caller_calls"`
+	AbiCounter       *ebpf.Variable `ebpf:"abi_counter"`
+	AbiCounterKey    *ebpf.Variable `ebpf:"abi_counter_key"`
+	AbiFront         *ebpf.Variable `ebpf:"abi_front"`
+	AbiLatencies     *ebpf.Variable `ebpf:"abi_latencies"`
+	AbiRoute         *ebpf.Variable `ebpf:"abi_route"`
+	CallerNone       *ebpf.Variable `ebpf:"caller_none"`
+	EventBudgets     *ebpf.Variable `ebpf:"event_budgets"`
+	EventKinds       *ebpf.Variable `ebpf:"event_kinds"`
+	EventLimits      *ebpf.Variable `ebpf:"event_limits"`
+	EventSlot        *ebpf.Variable `ebpf:"event_slot"`
+	EventWakeBytes   *ebpf.Variable `ebpf:"event_wake_bytes"`
+	FileRoute        *ebpf.Variable `ebpf:"file_route"`
+	LatenciesNone    *ebpf.Variable `ebpf:"latencies_none"`
+	ProbeIndex       *ebpf.Variable `ebpf:"probe_index"`
+	SyscallHandedOn  *ebpf.Variable `ebpf:"syscall_handed_on"`
+	SyscallRoutes    *ebpf.Variable `ebpf:"syscall_routes"`
+	SyscallsCounted  *ebpf.Variable `ebpf:"syscalls_counted"`
+	SyscallsTimed    *ebpf.Variable `ebpf:"syscalls_timed"`
+	TransfersCounted *ebpf.Variable `ebpf:"transfers_counted"`
 }
 
 // syscallPrograms contains all programs after they have been loaded into the kernel.

@@ -3,6 +3,9 @@
 package bpf
 
 import (
+	"runtime"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +43,28 @@ func helperCalls([]string) (string, error) {
 		unix.RawSyscall(unix.SYS_FCHDIR, ^uintptr(0), 0, 0)
 	}
 	unix.RawSyscall(5000, 0, 0, 0)
+	return "", nil
+}
+
+// callsOfThread is how many calls of each kind each thread of helperCallsMeanwhile makes, and threadsOfCalls how many there are.
+const (
+	callsOfThread  = 10_000
+	threadsOfCalls = 3
+)
+
+// helperCallsMeanwhile makes a known number of system calls by several threads, half of which fail.
+func helperCallsMeanwhile([]string) (string, error) {
+	var wait sync.WaitGroup
+	for range threadsOfCalls {
+		wait.Go(func() {
+			runtime.LockOSThread()
+			for range callsOfThread {
+				unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
+				unix.RawSyscall(unix.SYS_FCHDIR, ^uintptr(0), 0, 0)
+			}
+		})
+	}
+	wait.Wait()
 	return "", nil
 }
 
@@ -91,6 +116,64 @@ func TestKernelSyscallCounts(t *testing.T) {
 		if calls != want.calls || failed != want.errors {
 			t.Errorf("%s: %d calls and %d errors, want %d and %d", want.name, calls, failed, want.calls, want.errors)
 		}
+	}
+}
+
+// fillFronts has the places that processors count in, of which nobody has one, at a number of calls that was added up.
+func (w *watch) fillFronts(calls uint64) {
+	w.t.Helper()
+	fronts := w.tracer.calls.fronts
+	for place := range fronts.places {
+		values := slices.Repeat([]syscallFront{{Calls: calls, Told: uint32(calls)}}, fronts.cpus)
+		if err := w.tracer.probes[w.tracer.handsOn()].collection.Maps["fronts"].Put(place, values); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// TestKernelSyscallCountsMeanwhile has what each processor counted added up again and again while it counts, and its places
+// taken by one process after the other, beyond where what was added up begins anew: nothing is counted twice, and nothing is
+// missing.
+func TestKernelSyscallCountsMeanwhile(t *testing.T) {
+	requireKernel(t)
+	w := startWatchShared(t, shared.counts)
+	w.fillFronts(1<<32 - callsOfThread/2)
+	const processes = 3
+	var running sync.WaitGroup
+	for range processes {
+		running.Go(func() { w.run(helperRun{action: "calls meanwhile"}) })
+	}
+	ended := make(chan struct{})
+	go func() {
+		running.Wait()
+		close(ended)
+	}()
+	for reads, over := 0, false; ; reads++ {
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
+		all, err := w.tracer.SyscallCounts(w.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !over {
+			continue
+		}
+		if len(all) != 1 {
+			t.Fatalf("counts of %d sandboxes, want 1", len(all))
+		}
+		const want = processes * threadsOfCalls * callsOfThread
+		for name, calls := range map[string]int64{
+			"getppid": countOf(all[0].Counts, "getppid"),
+			"fchdir":  countOf(all[0].Counts, "fchdir"), "fchdir that failed": countOf(all[0].Errors, "fchdir"),
+		} {
+			if calls != want {
+				t.Errorf("%s: %d calls, want %d, by %d reads", name, calls, want, reads)
+			}
+		}
+		return
 	}
 }
 

@@ -151,10 +151,22 @@ func (t *transfers) noteCounts(key fileTransferKey, counted *fileTransfer, now t
 		f = &transferred{record: r, io: event.FileIO{Inode: key.Inode, Device: key.Device}, unnamed: true}
 		t.adopt(key, f)
 	}
+	counted.unpack()
 	f.look = t.looks
 	f.still++
 	if *counted != f.seen {
 		f.still, f.seen = 0, *counted
+	}
+}
+
+// unpack adds to the sums what the kernel side has not yet: bytes in the lower bits of a word, and above them calls
+// (transfer_count).
+func (c *fileTransfer) unpack() {
+	const bits = fileTransferPackingTRANSFER_BYTE_BITS
+	for _, sum := range [...]struct{ word, bytes, calls *uint64 }{{&c.Reading, &c.Read, &c.Reads}, {&c.Writing, &c.Written, &c.Writes}} {
+		*sum.bytes += *sum.word & (1<<bits - 1)
+		*sum.calls += *sum.word >> bits
+		*sum.word = 0
 	}
 }
 
@@ -204,6 +216,7 @@ func (t *transfers) tellProcess(start uint64, at time.Time, handle func(*Record)
 		// next use. Where it is gone, or never was, nothing was counted.
 		var counted fileTransfer
 		if takeEntry(t.of(key), &key, &counted) == nil {
+			counted.unpack()
 			if closed {
 				counted.Closed = 1
 			}

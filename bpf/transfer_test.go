@@ -63,6 +63,9 @@ func transferCases() []transferCase {
 			"a": {Written: 800, Writes: 2, Asked: true}, "filled": {Read: 8000, Reads: 2, Asked: true},
 		}},
 		{"mapped", transferMappedFile, map[string]event.FileIO{"filled": {Mapped: true}}},
+		{"threads", transferThreads, map[string]event.FileIO{"a": {
+			Written: transferThreadsCalls * 2, Writes: transferThreadsCalls, Read: transferThreadsCalls * 3, Reads: transferThreadsCalls,
+		}}},
 		{"end of file", transferNothing, map[string]event.FileIO{}},
 	}
 }
@@ -80,6 +83,43 @@ func transferReadWrite() error {
 	n, e5 := unix.Pread(fd, buffer, 0)
 	m, e6 := unix.Preadv(fd, [][]byte{buffer[:250], buffer[:250]}, 0)
 	return errors.Join(e1, e2, e3, e4, e5, e6, wantMoved(n+m, 1500, nil))
+}
+
+// transferThreadsCalls is how many calls that read transferThreads makes, and as many that write.
+const transferThreadsCalls = 4 * 1000
+
+// transferThreads reads and writes a file by threads at once, and by two descriptors: two of the threads always by the same, two by
+// turns.
+func transferThreads() error {
+	fd, err := opened("a")
+	if err != nil {
+		return err
+	}
+	second, err := unix.Dup(fd)
+	if err := errors.Join(err, unix.Ftruncate(fd, 3)); err != nil {
+		return err
+	}
+	done := make(chan error)
+	for _, fds := range [...][2]int{{fd, fd}, {second, second}, {fd, second}, {second, fd}} {
+		go func() {
+			runtime.LockOSThread()
+			buffer := make([]byte, 3)
+			for i := range transferThreadsCalls / 4 {
+				n, err := unix.Pread(fds[i%2], buffer, 0)
+				if err := wantMoved(n, 3, err); err != nil {
+					done <- err
+					return
+				}
+				n, err = unix.Pwrite(fds[i%2], buffer[:2], 0)
+				if err := wantMoved(n, 2, err); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	return errors.Join(<-done, <-done, <-done, <-done)
 }
 
 // transferDuplicates writes through a descriptor, one that was duplicated from it, and one of the same file opened anew.
@@ -243,6 +283,42 @@ func submitCode32(path string) (*code32, []byte) {
 	return &c, append(data.Bytes(), path+"\x00"...)
 }
 
+// writeCode32 opens a file and writes to it some times, as a 32-bit program.
+func writeCode32(path string, times int) (*code32, []byte) {
+	const (
+		descriptor = code32Data
+		name       = descriptor + 4
+	)
+	var c code32
+	c.call(5, name, unix.O_RDWR, 0) // open
+	c.keep(descriptor)
+	for range times {
+		c.fetch(descriptor)
+		c.put(1, code32Base)
+		c.put(2, 100)
+		c.put(6, 4) // write
+		c.trap()
+	}
+	c.exit()
+	return &c, append(make([]byte, 4), path+"\x00"...)
+}
+
+// TestKernelTransfer32 has 32-bit calls counted: the first, that tells the file, and those after it.
+func TestKernelTransfer32(t *testing.T) {
+	requireKernel(t)
+	w := startWatch(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	helper := w.run(helperRun{action: "write 32", args: []string{filepath.Join(dir, "a")}})
+	w.await(1, of[*event.ProcessExit](int(helper.pid)))
+	want := map[string]event.FileIO{"a": {Written: 300, Writes: 3}}
+	if diff := cmp.Diff(want, w.moved(helper.pid, dir)); diff != "" {
+		t.Errorf("what was written (-want +got):\n%s", diff)
+	}
+}
+
 // TestKernelTransferSubmit32 has addresses of 32 bits: the list's, and those of the parts.
 func TestKernelTransferSubmit32(t *testing.T) {
 	requireKernel(t)
@@ -362,7 +438,33 @@ func (w *watch) moved(pid uint32, dir string) map[string]event.FileIO {
 func TestKernelTransfers(t *testing.T) {
 	requireKernel(t)
 	w := startWatch(t)
-	dir := t.TempDir()
+	dir, helper := w.transfers()
+	var last *Record
+	for _, r := range w.seen(func(r *Record) bool {
+		return r.Task.PID == helper.pid && (ioOf(r) != nil || of[*event.ProcessExit](int(helper.pid))(r))
+	}) {
+		last = r
+	}
+	if ioOf(last) != nil {
+		t.Error("the end of the process is told before what it read and wrote")
+	}
+	outside := w.run(helperRun{action: "transfer", args: []string{dir}, outside: true})
+	if got := w.moved(outside.pid, dir); len(got) != 0 {
+		t.Errorf("what a process outside of the sandbox moved is told: %v", got)
+	}
+}
+
+// TestKernelTransfersCounted: where system calls are counted too, which follows no plan, what they move is counted once.
+func TestKernelTransfersCounted(t *testing.T) {
+	requireKernel(t)
+	startWatchShared(t, shared.counts).transfers()
+}
+
+// transfers has a process move bytes in all the ways, in a directory, and checks what is told of it.
+func (w *watch) transfers() (dir string, helper helperResult) {
+	t := w.t
+	t.Helper()
+	dir = t.TempDir()
 	want := map[string]event.FileIO{}
 	for _, c := range transferCases() {
 		if err := os.Mkdir(filepath.Join(dir, c.name), 0o700); err != nil {
@@ -377,7 +479,7 @@ func TestKernelTransfers(t *testing.T) {
 			want[c.name+"/"+name] = io
 		}
 	}
-	helper := w.run(helperRun{action: "transfer", args: []string{dir}})
+	helper = w.run(helperRun{action: "transfer", args: []string{dir}})
 	exits := w.await(1, of[*event.ProcessExit](int(helper.pid)))
 	if len(exits) != 1 {
 		t.Fatalf("%d exits, want 1", len(exits))
@@ -385,19 +487,7 @@ func TestKernelTransfers(t *testing.T) {
 	if diff := cmp.Diff(want, w.moved(helper.pid, dir)); diff != "" {
 		t.Errorf("what was read and written (-want +got):\n%s", diff)
 	}
-	var last *Record
-	for _, r := range w.seen(func(r *Record) bool {
-		return r.Task.PID == helper.pid && (ioOf(r) != nil || of[*event.ProcessExit](int(helper.pid))(r))
-	}) {
-		last = r
-	}
-	if ioOf(last) != nil {
-		t.Error("the end of the process is told before what it read and wrote")
-	}
-	outside := w.run(helperRun{action: "transfer", args: []string{dir}, outside: true})
-	if got := w.moved(outside.pid, dir); len(got) != 0 {
-		t.Errorf("what a process outside of the sandbox moved is told: %v", got)
-	}
+	return dir, helper
 }
 
 // helperTransferSlowly writes a file, closes its two descriptors with a pause between, and waits until it may end.
@@ -731,6 +821,18 @@ func helperTransferMany(args []string) (string, error) {
 }
 
 // TestTransfersTogether: what is small and not watched is told together, once it is not small any more.
+// TestTransferUnpack has a word of the kernel side's added to the sums, once.
+func TestTransferUnpack(t *testing.T) {
+	const call = 1 << fileTransferPackingTRANSFER_BYTE_BITS
+	counted := fileTransfer{Read: 10, Reads: 1, Writes: 2, Reading: call - 1, Writing: 3*call + 7}
+	for range 2 {
+		counted.unpack()
+		if want := (fileTransfer{Read: call + 9, Reads: 1, Written: 7, Writes: 5}); counted != want {
+			t.Errorf("it is %+v, want %+v", counted, want)
+		}
+	}
+}
+
 func TestTransfersTogether(t *testing.T) {
 	table := newTransfers([2]*ebpf.Map{}, func(path string) bool { return path == "/secret" })
 	var told []event.FileIO

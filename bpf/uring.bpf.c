@@ -723,7 +723,7 @@ static __always_inline void request_moved(struct io_kiocb *request, __u32 opcode
 	room = transfer_room();
 	if (!sandbox || !room)
 		return;
-	room->sandbox = sandbox;
+	room->first.sandbox = sandbox;
 	room->file = BPF_CORE_READ(request, file);
 	room->marks = TRANSFER_URING;
 	room->descriptor = TRANSFER_NO_DESCRIPTOR;

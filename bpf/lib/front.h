@@ -12,8 +12,9 @@
  * A place is of a process in a cgroup, so that one that is moved has another. That a cgroup is no longer, or newly, of a
  * sandbox is user space's doing, which has all places emptied and forgotten then.
  *
- * No program is interrupted by one of its own kind on a CPU, but by syscall_settle: hence the atomic operations, on
- * memory that no other CPU has.
+ * No program is interrupted by one of its own kind on a CPU, but by syscall_settle. So a call is counted without an
+ * atomic operation, which takes as long as the rest of the counting: by the one program that writes to the count, beside which
+ * stands how much of it was added up. What is rare is counted by atomic operations, and taken away.
  */
 #ifndef WATCHGLASS_FRONT_H
 #define WATCHGLASS_FRONT_H
@@ -28,20 +29,25 @@
 /* FRONTS is how many places a CPU has; FRONTS_RUN how many of them one run of syscall_settle empties. */
 #define FRONTS 512
 #define FRONTS_RUN 128
+/* FRONT_UNTOLD is how many calls are counted before they are added up, if nobody else does. */
+#define FRONT_UNTOLD (1ull << 31)
 /* What mixes process and call for a place. */
 #define FRONT_MIX_PID 0x9e3779b1u
 #define FRONT_MIX_NAME 0x85ebca77u
 #define FRONT_MIX_SHIFT 23
 
 /*
- * front is the calls of one name that one process made on a CPU since they were added up. name is 0 where it is nobody's.
- * changes is scope_change() when its sandbox was looked up.
+ * front is the calls of one name that one process made on a CPU, and how many of them failed. name is 0 where it is nobody's.
+ * calls only ever grows, and has those of earlier owners of the place in it; told is the lower half of it when it was added up
+ * the last time. changes is the lower half of scope_change() when the sandbox was looked up. There is no room for whole ones:
+ * what every CPU has hundreds of is what the kernel memory of a large machine is used for.
  */
 struct front {
 	__u64 start;
 	__u64 cgroup;
 	__u64 sandbox;
-	__u64 changes;
+	__u32 changes;
+	__u32 told;
 	__u32 pid;
 	__u32 name;
 	__u64 calls;
@@ -64,6 +70,24 @@ struct {
 } front_latencies SEC(".maps");
 
 /*
+ * front_untold takes what of the calls has not been added up, for the caller to do so. Twice, where another one took some of it
+ * meanwhile: then what is left is what was counted since.
+ */
+static __always_inline __u32 front_untold(struct front *front)
+{
+	__u32 now, before;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		before = *(volatile __u32 *)&front->told;
+		now = *(volatile __u64 *)&front->calls;
+		if (__sync_val_compare_and_swap(&front->told, before, now) == before)
+			return now - before;
+	}
+	return 0;
+}
+
+/*
  * front_empty adds what a place holds to the counters. A global function: verified once, not with all that came before.
  * times may be NULL.
  */
@@ -81,7 +105,7 @@ __noinline int front_empty(struct front *front, struct latencies *times)
 	name = front->name;
 	if (!name)
 		return 0;
-	calls = __sync_lock_test_and_set(&front->calls, 0);
+	calls = front_untold(front);
 	errors = __sync_lock_test_and_set(&front->errors, 0);
 	if (!calls && !errors)
 		return 0;
@@ -106,6 +130,21 @@ __noinline int front_empty(struct front *front, struct latencies *times)
 			__sync_fetch_and_add(&caller->latencies.buckets[i], n);
 	}
 	return 0;
+}
+
+/*
+ * front_count counts a call, of the program on the hook and on the CPU that has the place. What is not added up never takes
+ * more than told has room for: where user space is away for long, the program adds up itself.
+ */
+static __always_inline void front_count(struct front *front, struct latencies *times, bool failed)
+{
+	__u64 calls = front->calls + 1;
+
+	*(volatile __u64 *)&front->calls = calls;
+	if (failed)
+		__sync_fetch_and_add(&front->errors, 1);
+	if (!(calls & (FRONT_UNTOLD - 1)))
+		front_empty(front, times);
 }
 
 /* front_place is the place of a call of a process. */

@@ -165,7 +165,7 @@ static __always_inline bool aio_asks(struct aio_batch *batch, struct transfer_ro
 	room->marks = TRANSFER_ASKED;
 	if (opcode == AIO_PREADV || opcode == AIO_PWRITEV) {
 		if (!aio_parts(batch))
-			event_lose(room->sandbox, FILE_USE);
+			event_lose(room->first.sandbox, FILE_USE);
 		size = batch->size;
 	}
 	if (size > AIO_MOST)
@@ -192,7 +192,7 @@ __noinline int aio_look(void)
 	if (bpf_probe_read_user(&address, width & 15,
 				(void *)(batch->requests + batch->index * width)) ||
 	    bpf_probe_read_user(&batch->request, sizeof(batch->request), (void *)address)) {
-		event_lose(room->sandbox, FILE_USE);
+		event_lose(room->first.sandbox, FILE_USE);
 		return 0;
 	}
 	if (!aio_reads(&batch->request) && !aio_writes(&batch->request))
@@ -254,7 +254,7 @@ static __always_inline void aio_report(__u64 sandbox, __u64 requests, __u64 coun
 
 	if (!room || !batch)
 		return;
-	room->sandbox = sandbox;
+	room->first.sandbox = sandbox;
 	batch->requests = requests;
 	batch->narrow = narrow;
 	batch->parts = AIO_PARTS;
@@ -276,7 +276,7 @@ static __always_inline void aio_report_taken(__u64 sandbox, __u64 taken, __u64 r
 
 	if (!room || !batch)
 		return;
-	room->sandbox = sandbox;
+	room->first.sandbox = sandbox;
 	batch->taken = taken;
 	batch->requests = request;
 	batch->narrow = narrow;

@@ -2,7 +2,7 @@
 /*
  * How much each process reads and writes of each file.
  *
- * Owns the counters, by process and inode, so that descriptors which were duplicated, inherited or passed count
+ * Owns what is told of the counters (lib/moved.h), by process and inode, so that descriptors which were duplicated, inherited or passed count
  * for whoever uses them and for the file that is really behind them; and which of a process's descriptors
  * were used for a file, so that its last close is known. It must not send a record for each read or write:
  * the first use of a file by a process tells its path, user space reads the counters when the file is
@@ -31,15 +31,8 @@
 #include "event.h"
 #include "filemix.h"
 #include "filerecord.h"
+#include "moved.h"
 #include "used.h"
-
-/* Macros of the kernel, which BTF does not carry. */
-#define TRANSFER_IFMT 0170000
-#define TRANSFER_IFREG 0100000
-#define TRANSFER_IFBLK 0060000
-
-/* Whether transfers are counted at all; the loader sets it. */
-const volatile __u32 transfers_counted;
 
 enum transfer_marks {
 	/* Some of it was mapped into memory, where nobody counts. */
@@ -49,31 +42,6 @@ enum transfer_marks {
 	/* Some of it is what io_submit(2) asked for and has not come yet, as far as is known: the caller's word. */
 	TRANSFER_ASKED = 4,
 };
-
-/* transfer is how much was read and written, in how many calls. */
-struct transfer {
-	__u64 sandbox;
-	__u64 read;
-	__u64 written;
-	__u64 reads;
-	__u64 writes;
-	/* enum transfer_marks. */
-	__u32 marks;
-	/* One more than the descriptor that was used last, which need not be noted again. */
-	__u32 last;
-	/* How many descriptors were used for it and not closed since; whether the last of them was closed. */
-	__u32 open;
-	__u32 closed;
-};
-
-/* transfers is emptied by user space alone, so that nothing counted is ever pushed out untold. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 8192);
-	__type(key, struct transfer_key);
-	__type(value, struct transfer);
-} transfers SEC(".maps");
 
 /* other_transfers is, by process, of all files that found no room there: of inode 0. */
 struct {
@@ -103,24 +71,6 @@ struct {
 
 /* TRANSFER_SMALL is how much a process reads of plain files before that is told. User space has the same bound. */
 #define TRANSFER_SMALL (64 << 10)
-
-/* transfer_identify makes out which file it is; false for what is not counted. */
-static __always_inline bool transfer_identify(struct transfer_key *key, struct file *file)
-{
-	struct task_struct *task = task_plain();
-	struct inode *inode = DIRECT_READ(struct file, file, f_inode);
-	__u32 type = DIRECT_READ(struct inode, inode, i_mode) & TRANSFER_IFMT;
-	struct super_block *block;
-
-	if (type != TRANSFER_IFREG && type != TRANSFER_IFBLK)
-		return false;
-	key->inode = DIRECT_READ(struct inode, inode, i_ino);
-	block = DIRECT_READ(struct inode, inode, i_sb);
-	key->device = DIRECT_READ(struct super_block, block, s_dev);
-	key->pid = task->tgid;
-	key->start = task->group_leader->start_boottime;
-	return true;
-}
 
 /* transfer_closed notes that a descriptor no longer stands for the file of a key. */
 static __always_inline void transfer_closed(const struct transfer_key *key)
@@ -166,48 +116,12 @@ static __always_inline void transfer_descriptor(struct transfer *transfer,
 	__sync_fetch_and_add(&transfer->open, 1);
 }
 
-/* transfer_rest is the counters of a process's files that have none of their own, and makes key theirs. */
-static __always_inline struct transfer *transfer_rest(__u64 sandbox, struct transfer_key *key)
-{
-	struct transfer none = {.sandbox = sandbox};
-	struct transfer *rest;
-
-	key->inode = 0;
-	key->device = 0;
-	rest = bpf_map_lookup_elem(&other_transfers, key);
-	if (rest)
-		return rest;
-	bpf_map_update_elem(&other_transfers, key, &none, BPF_NOEXIST);
-	rest = bpf_map_lookup_elem(&other_transfers, key);
-	if (!rest)
-		event_lose(sandbox, FILE_USE);
-	return rest;
-}
-
 /*
- * transfer_begin makes the counters of a file that a process uses for the first time, and tells its path. Where
- * one of both finds no room the process's other files take it.
+ * transfer_room passes what a global function cannot take: a pointer. first is what the counters of a file begin as: of a
+ * sandbox, and nothing else. Here and not on the stack, of which Linux 6.1 has no more.
  */
-static __always_inline struct transfer *transfer_begin(__u64 sandbox, struct transfer_key *key,
-						       struct file *file, __u32 marks)
-{
-	struct open_record *record = open_record_begin(sandbox, FILE_USE);
-	struct transfer none = {.sandbox = sandbox};
-
-	if (record && !bpf_map_update_elem(&transfers, key, &none, BPF_NOEXIST)) {
-		open_record_file(record, file);
-		record->open.mix = mix_file(0, file) | 1;
-		record->open.marks = marks & TRANSFER_URING ? FILE_URING : 0;
-		if (open_record_submit(sandbox, record, FILE_USE))
-			return bpf_map_lookup_elem(&transfers, key);
-		bpf_map_delete_elem(&transfers, key);
-	}
-	return transfer_rest(sandbox, key);
-}
-
-/* transfer_room passes what a global function cannot take: a pointer. */
 struct transfer_room {
-	__u64 sandbox;
+	struct transfer first;
 	struct file *file;
 	__u64 read;
 	__u64 written;
@@ -230,6 +144,45 @@ static __always_inline struct transfer_room *transfer_room(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&transfer_rooms, &zero);
+}
+
+/* transfer_rest is the counters of a process's files that have none of their own, and makes key theirs. */
+static __always_inline struct transfer *transfer_rest(const struct transfer_room *room,
+						      struct transfer_key *key)
+{
+	struct transfer *rest;
+
+	key->inode = 0;
+	key->device = 0;
+	rest = bpf_map_lookup_elem(&other_transfers, key);
+	if (rest)
+		return rest;
+	bpf_map_update_elem(&other_transfers, key, &room->first, BPF_NOEXIST);
+	rest = bpf_map_lookup_elem(&other_transfers, key);
+	if (!rest)
+		event_lose(room->first.sandbox, FILE_USE);
+	return rest;
+}
+
+/*
+ * transfer_begin makes the counters of a file that a process uses for the first time, and tells its path. Where
+ * one of both finds no room the process's other files take it.
+ */
+static __always_inline struct transfer *transfer_begin(const struct transfer_room *room,
+						       struct transfer_key *key)
+{
+	__u64 sandbox = room->first.sandbox;
+	struct open_record *record = open_record_begin(sandbox, FILE_USE);
+
+	if (record && !bpf_map_update_elem(&transfers, key, &room->first, BPF_NOEXIST)) {
+		open_record_file(record, room->file);
+		record->open.mix = mix_file(0, room->file) | 1;
+		record->open.marks = room->marks & TRANSFER_URING ? FILE_URING : 0;
+		if (open_record_submit(sandbox, record, FILE_USE))
+			return bpf_map_lookup_elem(&transfers, key);
+		bpf_map_delete_elem(&transfers, key);
+	}
+	return transfer_rest(room, key);
 }
 
 /*
@@ -268,7 +221,7 @@ static __always_inline bool transfer_small(const struct transfer_room *room,
 		use->own_reads++;
 	}
 	use->marks |= room->marks;
-	event_aggregate(room->sandbox, FILE_USE);
+	event_aggregate(room->first.sandbox, FILE_USE);
 	return true;
 }
 
@@ -294,7 +247,7 @@ static __always_inline void transfer_spill(struct small_use *small, struct trans
 		__sync_fetch_and_add(&transfer->reads, calls);
 	if (reads == calls)
 		return;
-	rest = transfer_rest(room->sandbox, &key);
+	rest = transfer_rest(room, &key);
 	if (!rest)
 		return;
 	__sync_fetch_and_add(&rest->read, read - own);
@@ -309,27 +262,27 @@ __noinline int transfer_add(void)
 	struct transfer_key key = {};
 	struct small_use *small = NULL;
 	struct transfer *transfer;
+	struct task_struct *task;
 
 	if (!room || !room->file || !transfer_identify(&key, room->file))
 		return 0;
+	task = task_plain();
+	key.pid = task->tgid;
+	key.start = task->group_leader->start_boottime;
 	transfer = bpf_map_lookup_elem(&transfers, &key);
 	if (!transfer) {
 		if (transfer_small(room, &key, &small))
 			return 0;
-		transfer = transfer_begin(room->sandbox, &key, room->file, room->marks);
+		transfer = transfer_begin(room, &key);
 	}
 	if (!transfer)
 		return 0;
 	if (small)
 		transfer_spill(small, transfer, room, key);
-	if (room->read) {
-		__sync_fetch_and_add(&transfer->read, room->read);
-		__sync_fetch_and_add(&transfer->reads, 1);
-	}
-	if (room->written) {
-		__sync_fetch_and_add(&transfer->written, room->written);
-		__sync_fetch_and_add(&transfer->writes, 1);
-	}
+	if (room->read)
+		transfer_count_read(transfer, room->read);
+	if (room->written)
+		transfer_count_written(transfer, room->written);
 	if ((transfer->marks & room->marks) != room->marks)
 		transfer->marks |= room->marks;
 	if (transfer->closed)

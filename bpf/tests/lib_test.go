@@ -595,3 +595,50 @@ func TestKernelCompatReadUserStr(t *testing.T) {
 		})
 	}
 }
+
+// TestKernelTransferCount has words of bytes and calls filled: by the most that a call moves, by so many calls that there is
+// no room for their number, and by what is told to be moved and is more than any call does; on several processors at once.
+func TestKernelTransferCount(t *testing.T) {
+	tests := []struct {
+		name string
+		movedMoves
+	}{
+		{"little", movedMoves{Bytes: 1, Calls: 1000}},
+		{"full by bytes", movedMoves{Bytes: 0x7ffff000, Calls: 20_000}},
+		{"full by calls", movedMoves{Bytes: 3, Calls: 1_200_000}},
+		{"more than a call moves", movedMoves{Bytes: 1 << 40, Calls: 100}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := loadProgram(t, loadMoved)
+			const runners = 2
+			done := make(chan error)
+			for range runners {
+				go func() {
+					result, err := c.Programs["test_transfer_count"].Run(&ebpf.RunOptions{Context: &test.movedMoves})
+					if err == nil && uint64(result) != test.Calls {
+						err = fmt.Errorf("the program says %d", result)
+					}
+					done <- err
+				}()
+			}
+			if err := errors.Join(<-done, <-done); err != nil {
+				t.Fatal(err)
+			}
+			var got movedTransfer
+			if err := c.Maps["counted"].Lookup(uint32(0), &got); err != nil {
+				t.Fatal(err)
+			}
+			const bits = movedTransferPackingTRANSFER_BYTE_BITS
+			calls, bytes := runners*test.Calls, runners*test.Calls*test.Bytes
+			for what, sum := range map[string][2]uint64{
+				"read":    {got.Reads + got.Reading>>bits, got.Read + got.Reading&(1<<bits-1)},
+				"written": {got.Writes + got.Writing>>bits, got.Written + got.Writing&(1<<bits-1)},
+			} {
+				if sum != [...]uint64{calls, bytes} {
+					t.Errorf("%s: %d calls of %d bytes, want %d of %d", what, sum[0], sum[1], calls, bytes)
+				}
+			}
+		})
+	}
+}
