@@ -51,6 +51,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	cgroupMapEventCounts    = "event_counts"
+	cgroupMapEventSleepers  = "event_sleepers"
 	cgroupMapEvents         = "events"
 	cgroupMapRefusals       = "refusals"
 	cgroupMapSandboxes      = "sandboxes"
@@ -120,14 +121,15 @@ type cgroupProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cgroupMapSpecs struct {
-	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
-	Events       *ebpf.MapSpec `ebpf:"events"`
-	Refusals     *ebpf.MapSpec `ebpf:"refusals"`
-	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
-	ScopeChanges *ebpf.MapSpec `ebpf:"scope_changes"`
-	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays       *ebpf.MapSpec `ebpf:"strays"`
-	Unlabelled   *ebpf.MapSpec `ebpf:"unlabelled"`
+	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers *ebpf.MapSpec `ebpf:"event_sleepers"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Refusals      *ebpf.MapSpec `ebpf:"refusals"`
+	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges  *ebpf.MapSpec `ebpf:"scope_changes"`
+	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays        *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled    *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // cgroupVariableSpecs contains global variables before they are loaded into the kernel.
@@ -164,19 +166,21 @@ func (o *cgroupObjects) Close() error {
 //
 // It can be passed to loadCgroupObjects or ebpf.CollectionSpec.LoadAndAssign.
 type cgroupMaps struct {
-	EventCounts  *ebpf.Map `ebpf:"event_counts"`
-	Events       *ebpf.Map `ebpf:"events"`
-	Refusals     *ebpf.Map `ebpf:"refusals"`
-	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
-	ScopeChanges *ebpf.Map `ebpf:"scope_changes"`
-	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
-	Strays       *ebpf.Map `ebpf:"strays"`
-	Unlabelled   *ebpf.Map `ebpf:"unlabelled"`
+	EventCounts   *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers *ebpf.Map `ebpf:"event_sleepers"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Refusals      *ebpf.Map `ebpf:"refusals"`
+	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges  *ebpf.Map `ebpf:"scope_changes"`
+	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
+	Strays        *ebpf.Map `ebpf:"strays"`
+	Unlabelled    *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *cgroupMaps) Close() error {
 	return _CgroupClose(
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.Refusals,
 		m.Sandboxes,

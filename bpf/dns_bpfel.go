@@ -55,6 +55,7 @@ const (
 	dnsMapDatagramFlows     = "datagram_flows"
 	dnsMapDatagramSockets   = "datagram_sockets"
 	dnsMapEventCounts       = "event_counts"
+	dnsMapEventSleepers     = "event_sleepers"
 	dnsMapEvents            = "events"
 	dnsMapPacketPlaces      = "packet_places"
 	dnsMapSandboxes         = "sandboxes"
@@ -134,6 +135,7 @@ type dnsMapSpecs struct {
 	DatagramFlows   *ebpf.MapSpec `ebpf:"datagram_flows"`
 	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	PacketPlaces    *ebpf.MapSpec `ebpf:"packet_places"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
@@ -183,6 +185,7 @@ type dnsMaps struct {
 	DatagramFlows   *ebpf.Map `ebpf:"datagram_flows"`
 	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	PacketPlaces    *ebpf.Map `ebpf:"packet_places"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
@@ -200,6 +203,7 @@ func (m *dnsMaps) Close() error {
 		m.DatagramFlows,
 		m.DatagramSockets,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.PacketPlaces,
 		m.Sandboxes,

@@ -187,6 +187,7 @@ const (
 	fileMapAioBatches          = "aio_batches"
 	fileMapClaims              = "claims"
 	fileMapEventCounts         = "event_counts"
+	fileMapEventSleepers       = "event_sleepers"
 	fileMapEvents              = "events"
 	fileMapFileRecords         = "file_records"
 	fileMapFinishedCalls       = "finished_calls"
@@ -330,6 +331,7 @@ type fileMapSpecs struct {
 	AioBatches      *ebpf.MapSpec `ebpf:"aio_batches"`
 	Claims          *ebpf.MapSpec `ebpf:"claims"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FileRecords     *ebpf.MapSpec `ebpf:"file_records"`
 	FinishedCalls   *ebpf.MapSpec `ebpf:"finished_calls"`
@@ -413,6 +415,7 @@ type fileMaps struct {
 	AioBatches      *ebpf.Map `ebpf:"aio_batches"`
 	Claims          *ebpf.Map `ebpf:"claims"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FileRecords     *ebpf.Map `ebpf:"file_records"`
 	FinishedCalls   *ebpf.Map `ebpf:"finished_calls"`
@@ -447,6 +450,7 @@ func (m *fileMaps) Close() error {
 		m.AioBatches,
 		m.Claims,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.FileRecords,
 		m.FinishedCalls,

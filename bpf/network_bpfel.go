@@ -185,6 +185,7 @@ const (
 	networkMapDatagramSockets       = "datagram_sockets"
 	networkMapDestinations          = "destinations"
 	networkMapEventCounts           = "event_counts"
+	networkMapEventSleepers         = "event_sleepers"
 	networkMapEvents                = "events"
 	networkMapHookBusy              = "hook_busy"
 	networkMapOutsideSockets        = "outside_sockets"
@@ -305,6 +306,7 @@ type networkMapSpecs struct {
 	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
 	Destinations    *ebpf.MapSpec `ebpf:"destinations"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
 	OutsideSockets  *ebpf.MapSpec `ebpf:"outside_sockets"`
@@ -375,6 +377,7 @@ type networkMaps struct {
 	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
 	Destinations    *ebpf.Map `ebpf:"destinations"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
 	OutsideSockets  *ebpf.Map `ebpf:"outside_sockets"`
@@ -398,6 +401,7 @@ func (m *networkMaps) Close() error {
 		m.DatagramSockets,
 		m.Destinations,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.HookBusy,
 		m.OutsideSockets,

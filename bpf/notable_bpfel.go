@@ -152,6 +152,7 @@ const (
 	notableMapCallFirsts           = "call_firsts"
 	notableMapCallRooms            = "call_rooms"
 	notableMapEventCounts          = "event_counts"
+	notableMapEventSleepers        = "event_sleepers"
 	notableMapEvents               = "events"
 	notableMapHookBusy             = "hook_busy"
 	notableMapMemoryForms          = "memory_forms"
@@ -246,6 +247,7 @@ type notableMapSpecs struct {
 	CallFirsts      *ebpf.MapSpec `ebpf:"call_firsts"`
 	CallRooms       *ebpf.MapSpec `ebpf:"call_rooms"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
 	MemoryForms     *ebpf.MapSpec `ebpf:"memory_forms"`
@@ -304,6 +306,7 @@ type notableMaps struct {
 	CallFirsts      *ebpf.Map `ebpf:"call_firsts"`
 	CallRooms       *ebpf.Map `ebpf:"call_rooms"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
 	MemoryForms     *ebpf.Map `ebpf:"memory_forms"`
@@ -322,6 +325,7 @@ func (m *notableMaps) Close() error {
 		m.CallFirsts,
 		m.CallRooms,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.HookBusy,
 		m.MemoryForms,

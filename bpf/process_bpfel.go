@@ -237,6 +237,7 @@ type processUsage struct {
 const (
 	processMapEnvironments       = "environments"
 	processMapEventCounts        = "event_counts"
+	processMapEventSleepers      = "event_sleepers"
 	processMapEvents             = "events"
 	processMapExecRooms          = "exec_rooms"
 	processMapExistingRooms      = "existing_rooms"
@@ -344,6 +345,7 @@ type processProgramSpecs struct {
 type processMapSpecs struct {
 	Environments   *ebpf.MapSpec `ebpf:"environments"`
 	EventCounts    *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers  *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	ExecRooms      *ebpf.MapSpec `ebpf:"exec_rooms"`
 	ExistingRooms  *ebpf.MapSpec `ebpf:"existing_rooms"`
@@ -417,6 +419,7 @@ func (o *processObjects) Close() error {
 type processMaps struct {
 	Environments   *ebpf.Map `ebpf:"environments"`
 	EventCounts    *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers  *ebpf.Map `ebpf:"event_sleepers"`
 	Events         *ebpf.Map `ebpf:"events"`
 	ExecRooms      *ebpf.Map `ebpf:"exec_rooms"`
 	ExistingRooms  *ebpf.Map `ebpf:"existing_rooms"`
@@ -437,6 +440,7 @@ func (m *processMaps) Close() error {
 	return _ProcessClose(
 		m.Environments,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.ExecRooms,
 		m.ExistingRooms,

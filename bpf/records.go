@@ -121,10 +121,14 @@ func (r *recordRing) release(position uint64) {
 	}
 }
 
-// wait waits until the kernel side wakes the reader.
-func (r *recordRing) wait(most time.Duration) error {
+// wait waits until the kernel side wakes the reader, or interrupt does, or ended says that nothing is to be waited for.
+func (r *recordRing) wait(most time.Duration, ended func() bool) error {
 	if err := r.wakes.SetReadDeadline(time.Now().Add(most)); err != nil {
 		return fmt.Errorf("setting how long to wait for records: %w", err)
+	}
+	// Who ends it says so first and interrupts then: either it is seen here, or the deadline is brought forward after it was set.
+	if ended() {
+		return nil
 	}
 	var failed error
 	err := r.raw.Read(func(epoll uintptr) (woken bool) {
@@ -143,6 +147,9 @@ func (r *recordRing) wait(most time.Duration) error {
 	}
 	return nil
 }
+
+// interrupt ends a wait that goes on. Of one that begins later the condition is to say so.
+func (r *recordRing) interrupt() { _ = r.wakes.SetReadDeadline(time.Unix(1, 0)) } // fails only where it is closed, and nobody waits
 
 // size is the ring's size, used how much of it is taken, unread how much of that was not read yet.
 func (r *recordRing) size() uint64   { return r.mask + 1 }

@@ -85,6 +85,7 @@ const (
 	syscallMapCounters           = "counters"
 	syscallMapEntries            = "entries"
 	syscallMapEventCounts        = "event_counts"
+	syscallMapEventSleepers      = "event_sleepers"
 	syscallMapEvents             = "events"
 	syscallMapFrontLatencies     = "front_latencies"
 	syscallMapFronts             = "fronts"
@@ -181,6 +182,7 @@ type syscallMapSpecs struct {
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	Entries         *ebpf.MapSpec `ebpf:"entries"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FrontLatencies  *ebpf.MapSpec `ebpf:"front_latencies"`
 	Fronts          *ebpf.MapSpec `ebpf:"fronts"`
@@ -249,6 +251,7 @@ type syscallMaps struct {
 	Counters        *ebpf.Map `ebpf:"counters"`
 	Entries         *ebpf.Map `ebpf:"entries"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FrontLatencies  *ebpf.Map `ebpf:"front_latencies"`
 	Fronts          *ebpf.Map `ebpf:"fronts"`
@@ -272,6 +275,7 @@ func (m *syscallMaps) Close() error {
 		m.Counters,
 		m.Entries,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.FrontLatencies,
 		m.Fronts,

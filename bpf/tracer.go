@@ -19,12 +19,8 @@ import (
 	"github.com/watchglass/watchglass/event"
 )
 
-const (
-	// pollInterval is how long a record that nobody was woken for waits at most.
-	pollInterval = 20 * time.Millisecond
-	// contextInterval is after how many records of a stream without a gap Run looks at its context.
-	contextInterval = 1024
-)
+// contextInterval is after how many records of a stream without a gap Run looks at its context.
+const contextInterval = 1024
 
 // Tracer is the loaded and attached probes. Its methods may be called from any goroutine.
 type Tracer struct {
@@ -65,6 +61,8 @@ type Tracer struct {
 	// calls is nil where system calls are not counted.
 	calls *calls
 
+	// idle is for how long Run sleeps while there are no records: idleInterval, but in tests.
+	idle       time.Duration
 	running    atomic.Bool
 	closed     atomic.Bool
 	caughtUp   atomic.Bool
@@ -149,7 +147,7 @@ func newTracer(cfg Config) (*Tracer, error) {
 		return nil, err
 	}
 	t := &Tracer{
-		cfg: cfg, log: cfg.Logger, mount: mount,
+		cfg: cfg, log: cfg.Logger, mount: mount, idle: idleInterval,
 		shared:  map[string]*ebpf.Map{},
 		tracked: map[uint64]string{},
 		types:   btf.NewCache(),
@@ -508,7 +506,10 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		}
 	}
 	backlog := t.ring.at + t.ring.unread()
-	for ctx.Err() == nil && !t.closed.Load() {
+	ended := func() bool { return ctx.Err() != nil || t.closed.Load() }
+	defer context.AfterFunc(ctx, t.ring.interrupt)()
+	pauses := newPauses(t.idle, t.cfg.FlowInterval, t.askForWake)
+	for !ended() {
 		t.dec.clock.refresh()
 		read, err := t.read(contextInterval, handle)
 		if err != nil {
@@ -524,7 +525,11 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		if read == contextInterval {
 			continue
 		}
-		if err := t.ring.wait(pollInterval); err != nil {
+		pause, err := pauses.next(read)
+		if err != nil {
+			return err
+		}
+		if err := t.ring.wait(pause, ended); err != nil {
 			return err
 		}
 	}
@@ -537,6 +542,14 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 	err := t.drain(handle)
 	t.flush(handle)
 	return err
+}
+
+// askForWake has the kernel side wake the reader for the next record.
+func (t *Tracer) askForWake() error {
+	if err := t.shared["event_sleepers"].Put(uint32(0), uint64(1)); err != nil {
+		return fmt.Errorf("asking the kernel side to be woken: %w", err)
+	}
+	return nil
 }
 
 // read delivers up to limit records, those that are there, and returns how many.
@@ -692,6 +705,9 @@ func (t *Tracer) Untold() uint64 { return t.untold.Load() }
 func (t *Tracer) Close() error {
 	if !t.closed.CompareAndSwap(false, true) {
 		return nil
+	}
+	if t.ring != nil {
+		t.ring.interrupt()
 	}
 	t.reading.Lock()
 	defer t.reading.Unlock()

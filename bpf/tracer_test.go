@@ -540,6 +540,61 @@ func TestKernelRunDrains(t *testing.T) {
 	}
 }
 
+// startSleeper is startWatchOwn with a reader that sleeps for longer than any test, once there are no records.
+func startSleeper(t *testing.T) *watch {
+	t.Helper()
+	cfg := testConfig()
+	cfg.FlowInterval = 0
+	return startWatchOpened(t, func() (*Tracer, error) {
+		tracer, err := newTracer(cfg)
+		if err != nil {
+			return nil, err
+		}
+		tracer.idle = time.Hour
+		return tracer, tracer.open()
+	})
+}
+
+// sleeps waits until the reader has fallen asleep: until it has asked to be woken, and the short pause after that is over.
+func (w *watch) sleeps() {
+	w.t.Helper()
+	var asked uint64
+	for deadline := time.Now().Add(time.Minute); asked == 0; time.Sleep(pollInterval) {
+		if err := w.tracer.shared["event_sleepers"].Lookup(uint32(0), &asked); err != nil {
+			w.t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatal("the reader does not ask to be woken")
+		}
+	}
+	time.Sleep(10 * pollInterval)
+}
+
+// TestKernelReaderWoken has the first record after a while without any wake the reader, again and again.
+func TestKernelReaderWoken(t *testing.T) {
+	requireKernel(t)
+	w := startSleeper(t)
+	for range 3 {
+		w.sleeps()
+		pid := runIn(t, w.cgroup, "/bin/true")
+		if found := w.await(1, of[*event.ProcessExit](pid)); len(found) != 1 {
+			t.Fatalf("%d exits are told, want 1", len(found))
+		}
+	}
+	// The end of the test ends a reader that sleeps.
+	w.sleeps()
+}
+
+// TestKernelReaderClosed has Close end a reader that sleeps.
+func TestKernelReaderClosed(t *testing.T) {
+	requireKernel(t)
+	w := startSleeper(t)
+	w.sleeps()
+	if err := w.tracer.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestKernelCloseMeanwhile closes a tracer under everything that uses it: errors, never a crash.
 func TestKernelCloseMeanwhile(t *testing.T) {
 	requireKernel(t)

@@ -185,6 +185,7 @@ const (
 	uringMapDatagramFlows          = "datagram_flows"
 	uringMapDatagramSockets        = "datagram_sockets"
 	uringMapEventCounts            = "event_counts"
+	uringMapEventSleepers          = "event_sleepers"
 	uringMapEvents                 = "events"
 	uringMapFileRecords            = "file_records"
 	uringMapHostSearches           = "host_searches"
@@ -291,6 +292,7 @@ type uringMapSpecs struct {
 	DatagramFlows   *ebpf.MapSpec `ebpf:"datagram_flows"`
 	DatagramSockets *ebpf.MapSpec `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FileRecords     *ebpf.MapSpec `ebpf:"file_records"`
 	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
@@ -365,6 +367,7 @@ type uringMaps struct {
 	DatagramFlows   *ebpf.Map `ebpf:"datagram_flows"`
 	DatagramSockets *ebpf.Map `ebpf:"datagram_sockets"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	FileRecords     *ebpf.Map `ebpf:"file_records"`
 	HostSearches    *ebpf.Map `ebpf:"host_searches"`
@@ -400,6 +403,7 @@ func (m *uringMaps) Close() error {
 		m.DatagramFlows,
 		m.DatagramSockets,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.FileRecords,
 		m.HostSearches,

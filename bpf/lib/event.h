@@ -431,16 +431,41 @@ static __always_inline void *event_reserve(__u64 sandbox, __u64 size)
 	return event_reserve_as(sandbox, EVENT_BULK, size);
 }
 
+/*
+ * event_sleepers holds whether the reader has found nothing for a while, and sleeps until it is woken: user space says so, the
+ * first record takes it back.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} event_sleepers SEC(".maps");
+
+/* event_sleeper_wakes says whether the reader is to be woken for a record because it sleeps. */
+static __always_inline bool event_sleeper_wakes(void)
+{
+	__u32 zero = 0;
+	__u64 *sleeper = bpf_map_lookup_elem(&event_sleepers, &zero);
+
+	if (!sleeper || !*(volatile __u64 *)sleeper)
+		return false;
+	/* Of two CPUs both may wake it: that costs less than finding out which is the first. */
+	*(volatile __u64 *)sleeper = 0;
+	return true;
+}
+
 /* event_wake_flags says whether the reader must be woken for this record, before which so many bytes waited, 0 to look. */
 static __always_inline __u64 event_wake_flags(__u64 waiting)
 {
 	/*
-	 * Waking costs the observed process 1 to 2 us, more than all the rest. The reader looks by itself
+	 * Waking costs the observed process 1 to 2 us, more than all the rest. While there are records the reader looks by itself
 	 * every few milliseconds, so it is woken only when that could be too late for the ring's size.
 	 */
 	if (!waiting)
 		waiting = event_waiting();
-	return waiting >= event_wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	return waiting >= event_wake_bytes || event_sleeper_wakes() ? BPF_RB_FORCE_WAKEUP
+								    : BPF_RB_NO_WAKEUP;
 }
 
 /* event_submit hands a reserved record to user space. */

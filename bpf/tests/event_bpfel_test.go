@@ -72,6 +72,7 @@ type eventQuestion struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	eventMapEventCounts          = "event_counts"
+	eventMapEventSleepers        = "event_sleepers"
 	eventMapEvents               = "events"
 	eventMapRooms                = "rooms"
 	eventMapSandboxes            = "sandboxes"
@@ -157,14 +158,15 @@ type eventProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type eventMapSpecs struct {
-	EventCounts  *ebpf.MapSpec `ebpf:"event_counts"`
-	Events       *ebpf.MapSpec `ebpf:"events"`
-	Rooms        *ebpf.MapSpec `ebpf:"rooms"`
-	Sandboxes    *ebpf.MapSpec `ebpf:"sandboxes"`
-	ScopeChanges *ebpf.MapSpec `ebpf:"scope_changes"`
-	StrayCounts  *ebpf.MapSpec `ebpf:"stray_counts"`
-	Strays       *ebpf.MapSpec `ebpf:"strays"`
-	Unlabelled   *ebpf.MapSpec `ebpf:"unlabelled"`
+	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers *ebpf.MapSpec `ebpf:"event_sleepers"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Rooms         *ebpf.MapSpec `ebpf:"rooms"`
+	Sandboxes     *ebpf.MapSpec `ebpf:"sandboxes"`
+	ScopeChanges  *ebpf.MapSpec `ebpf:"scope_changes"`
+	StrayCounts   *ebpf.MapSpec `ebpf:"stray_counts"`
+	Strays        *ebpf.MapSpec `ebpf:"strays"`
+	Unlabelled    *ebpf.MapSpec `ebpf:"unlabelled"`
 }
 
 // eventVariableSpecs contains global variables before they are loaded into the kernel.
@@ -205,19 +207,21 @@ func (o *eventObjects) Close() error {
 //
 // It can be passed to loadEventObjects or ebpf.CollectionSpec.LoadAndAssign.
 type eventMaps struct {
-	EventCounts  *ebpf.Map `ebpf:"event_counts"`
-	Events       *ebpf.Map `ebpf:"events"`
-	Rooms        *ebpf.Map `ebpf:"rooms"`
-	Sandboxes    *ebpf.Map `ebpf:"sandboxes"`
-	ScopeChanges *ebpf.Map `ebpf:"scope_changes"`
-	StrayCounts  *ebpf.Map `ebpf:"stray_counts"`
-	Strays       *ebpf.Map `ebpf:"strays"`
-	Unlabelled   *ebpf.Map `ebpf:"unlabelled"`
+	EventCounts   *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers *ebpf.Map `ebpf:"event_sleepers"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Rooms         *ebpf.Map `ebpf:"rooms"`
+	Sandboxes     *ebpf.Map `ebpf:"sandboxes"`
+	ScopeChanges  *ebpf.Map `ebpf:"scope_changes"`
+	StrayCounts   *ebpf.Map `ebpf:"stray_counts"`
+	Strays        *ebpf.Map `ebpf:"strays"`
+	Unlabelled    *ebpf.Map `ebpf:"unlabelled"`
 }
 
 func (m *eventMaps) Close() error {
 	return _EventClose(
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.Rooms,
 		m.Sandboxes,

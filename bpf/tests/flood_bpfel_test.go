@@ -52,6 +52,7 @@ type floodFloodRoom struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	floodMapEventCounts    = "event_counts"
+	floodMapEventSleepers  = "event_sleepers"
 	floodMapEvents         = "events"
 	floodMapFloodRooms     = "flood_rooms"
 	floodProgTestFlood     = "test_flood"
@@ -114,9 +115,10 @@ type floodProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type floodMapSpecs struct {
-	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	FloodRooms  *ebpf.MapSpec `ebpf:"flood_rooms"`
+	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers *ebpf.MapSpec `ebpf:"event_sleepers"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	FloodRooms    *ebpf.MapSpec `ebpf:"flood_rooms"`
 }
 
 // floodVariableSpecs contains global variables before they are loaded into the kernel.
@@ -153,14 +155,16 @@ func (o *floodObjects) Close() error {
 //
 // It can be passed to loadFloodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type floodMaps struct {
-	EventCounts *ebpf.Map `ebpf:"event_counts"`
-	Events      *ebpf.Map `ebpf:"events"`
-	FloodRooms  *ebpf.Map `ebpf:"flood_rooms"`
+	EventCounts   *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers *ebpf.Map `ebpf:"event_sleepers"`
+	Events        *ebpf.Map `ebpf:"events"`
+	FloodRooms    *ebpf.Map `ebpf:"flood_rooms"`
 }
 
 func (m *floodMaps) Close() error {
 	return _FloodClose(
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.FloodRooms,
 	)

@@ -46,6 +46,7 @@ const (
 const (
 	movedMapCounted            = "counted"
 	movedMapEventCounts        = "event_counts"
+	movedMapEventSleepers      = "event_sleepers"
 	movedMapEvents             = "events"
 	movedMapSmallUses          = "small_uses"
 	movedMapTransfers          = "transfers"
@@ -114,6 +115,7 @@ type movedProgramSpecs struct {
 type movedMapSpecs struct {
 	Counted         *ebpf.MapSpec `ebpf:"counted"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
@@ -158,6 +160,7 @@ func (o *movedObjects) Close() error {
 type movedMaps struct {
 	Counted         *ebpf.Map `ebpf:"counted"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	Transfers       *ebpf.Map `ebpf:"transfers"`
@@ -168,6 +171,7 @@ func (m *movedMaps) Close() error {
 	return _MovedClose(
 		m.Counted,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.SmallUses,
 		m.Transfers,

@@ -45,6 +45,7 @@ type pathSubject struct {
 const (
 	pathMapAnswers                = "answers"
 	pathMapEventCounts            = "event_counts"
+	pathMapEventSleepers          = "event_sleepers"
 	pathMapEvents                 = "events"
 	pathMapPathWalks              = "path_walks"
 	pathProgTestCompatInode       = "test_compat_inode"
@@ -114,10 +115,11 @@ type pathProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type pathMapSpecs struct {
-	Answers     *ebpf.MapSpec `ebpf:"answers"`
-	EventCounts *ebpf.MapSpec `ebpf:"event_counts"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	PathWalks   *ebpf.MapSpec `ebpf:"path_walks"`
+	Answers       *ebpf.MapSpec `ebpf:"answers"`
+	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSleepers *ebpf.MapSpec `ebpf:"event_sleepers"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	PathWalks     *ebpf.MapSpec `ebpf:"path_walks"`
 }
 
 // pathVariableSpecs contains global variables before they are loaded into the kernel.
@@ -155,16 +157,18 @@ func (o *pathObjects) Close() error {
 //
 // It can be passed to loadPathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type pathMaps struct {
-	Answers     *ebpf.Map `ebpf:"answers"`
-	EventCounts *ebpf.Map `ebpf:"event_counts"`
-	Events      *ebpf.Map `ebpf:"events"`
-	PathWalks   *ebpf.Map `ebpf:"path_walks"`
+	Answers       *ebpf.Map `ebpf:"answers"`
+	EventCounts   *ebpf.Map `ebpf:"event_counts"`
+	EventSleepers *ebpf.Map `ebpf:"event_sleepers"`
+	Events        *ebpf.Map `ebpf:"events"`
+	PathWalks     *ebpf.Map `ebpf:"path_walks"`
 }
 
 func (m *pathMaps) Close() error {
 	return _PathClose(
 		m.Answers,
 		m.EventCounts,
+		m.EventSleepers,
 		m.Events,
 		m.PathWalks,
 	)
