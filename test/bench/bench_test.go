@@ -34,7 +34,7 @@ func TestPage(t *testing.T) {
 			},
 			seen: 10, lost: map[string]float64{"network.stream (budget)": 3, "file.open (ring_full)": 0},
 		}},
-		footprint: footprint{idle: 2048, peak: 4096},
+		footprint: footprint{idle: 2048, peak: 4096, rest: 0.0025},
 	}
 	page := writePage(&r)
 	for _, want := range []string{
@@ -44,6 +44,7 @@ func TestPage(t *testing.T) {
 		"| build | CPU | 1s | 1.000 [1.000, 1.000] | 3.000 [1.000, 3.000] | 10 | 3 network.stream (budget) |",
 		"| kernel: maps | 16.0 |",
 		"| collector at rest (resident) | 2.0 |",
+		"At rest the collector takes 0.25 % of one processor's time.",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no line %q:\n%s", want, page)

@@ -223,6 +223,7 @@ func writeMemory(b *strings.Builder, r *results) {
 	}
 	fmt.Fprintf(b, "| collector at rest (resident) | %.1f |\n", float64(r.footprint.idle)/1024)
 	fmt.Fprintf(b, "| collector at most, under the workloads above (resident) | %.1f |\n", float64(r.footprint.peak)/1024)
+	fmt.Fprintf(b, "\nAt rest the collector takes %.2f %% of one processor's time.\n", 100*r.footprint.rest)
 	b.WriteString("\nThe default configuration: a ring of 8 MiB is most of the maps. Maps with a value for each processor\n" +
 		"grow with their number: see [kernels.md](kernels.md). How many instructions the verifier goes through for each program\n" +
 		"is in [bpf/testdata/instructions.txt](../bpf/testdata/instructions.txt), which a test holds it to.\n")

@@ -54,8 +54,15 @@ type workloadRun struct {
 	counted   bool
 }
 
-// footprint is the collector's memory, in KiB: at rest, and at most, after all storms.
-type footprint struct{ idle, peak int64 }
+// footprint is what the collector takes: memory in KiB, at rest and at most, after all storms; and at rest of a processor's time, as
+// a fraction.
+type footprint struct {
+	idle, peak int64
+	rest       float64
+}
+
+// How long the collector is let settle, and then watched at rest.
+const settleTime, restTime = 5 * time.Second, 20 * time.Second
 
 // session is one measurement of slowdowns.
 type session struct {
@@ -107,6 +114,10 @@ func (s *session) repeat(ctx context.Context, repetition int, watching bool, r *
 		}
 		defer func() { err = errors.Join(err, c.stop()) }()
 		if r.footprint.idle == 0 {
+			time.Sleep(settleTime)
+			before := c.processorTime()
+			time.Sleep(restTime)
+			r.footprint.rest = (c.processorTime() - before).Seconds() / restTime.Seconds()
 			r.footprint.idle = c.memory("VmRSS")
 		}
 	}
@@ -290,6 +301,23 @@ func (c *collector) memory(name string) int64 {
 		}
 	}
 	return 0
+}
+
+// processorTime is how long the collector's threads have run until now: by the scheduler, whose clock is finer than that of
+// /proc/PID/stat. 0 where that cannot be read.
+func (c *collector) processorTime() (total time.Duration) {
+	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", c.cmd.Process.Pid)) // a bad pattern is its only error
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		var ran time.Duration
+		if _, err := fmt.Sscan(string(text), &ran); err == nil {
+			total += ran
+		}
+	}
+	return total
 }
 
 func (c *collector) stop() error {
