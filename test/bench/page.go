@@ -44,9 +44,9 @@ a process to another, *tcp-packet* over a connection whose first bytes have been
 anybody. Outside no packet runs a program, where there is a dash; with *-root* while programs hang at the root cgroup too
 ([limits.md](limits.md)), where all of them run, outside of no interest, and inside passed over since others see them.
 
-What an open that is told costs with the close after it, by leaving parts out (depth 3, on an Intel processor, × empty): all of it
-6.7; without the ring 6.1; without the path too 4.7; and without the clock, who it was and the sandbox's account besides, so that
-nothing is told at all, 3.6. That is finding out that both calls are a sandbox's, counting them, whether anything was noted of the
+What an open that is told costs with the close after it, by leaving parts out (depth 3, on an Intel processor, × empty, the median of
+three): all of it 6.9; without the ring 5.7; without the path too 4.9; and without the clock, who it was and the sandbox's account
+besides, so that nothing is told at all, 3.4. That is finding out that both calls are a sandbox's, counting them, whether anything was noted of the
 descriptor that is closed, and whether the open need not be told. No part is dear by itself: one call and its return are 7 to 10 ns
 where returns are guarded against speculation, and reading the clock is half of what an empty program takes.
 
