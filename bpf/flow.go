@@ -22,8 +22,8 @@ type flows struct {
 
 // prepareNetwork tells the object how long a flow goes on before it is told.
 func prepareNetwork(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
-	if err := spec.Variables["flow_interval"].Set(uint64(cfg.FlowInterval)); err != nil {
-		return fmt.Errorf("setting flow_interval: %w", err)
+	if err := setConstants(spec, map[string]any{"flow_interval": uint64(cfg.FlowInterval)}); err != nil {
+		return err
 	}
 	calls := networkCalls()
 	for _, name := range sendingCalls() {

@@ -60,12 +60,12 @@ func (f *fronts) addUp(forget bool) error {
 // prepareCounting tells the programs whether to count, and to measure; what is not needed gets no room.
 func (t *Tracer) prepareCounting(spec *ebpf.CollectionSpec) error {
 	counted, timed := t.cfg.countsCalls(t.plan), t.cfg.SyscallLatency
-	for name, on := range map[string]bool{"syscalls_counted": counted, "syscalls_timed": timed} {
+	for name, on := range map[string]bool{"syscalls_counted": counted, "syscalls_timed": timed, "transfers_counted": t.cfg.FileIO} {
 		if !on {
 			continue
 		}
-		if err := spec.Variables[name].Set(uint32(1)); err != nil {
-			return fmt.Errorf("setting %s: %w", name, err)
+		if err := setConstants(spec, map[string]any{name: uint32(1)}); err != nil {
+			return err
 		}
 	}
 	if !counted {

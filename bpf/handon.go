@@ -24,15 +24,16 @@ type routes [2][maxRoutes]bool
 type handler struct {
 	probe, program string
 	place          uint32
-	routes         *routes
+	// routes makes the table anew: who only asks for the place does without.
+	routes func() *routes
 }
 
 // handlers is all of them.
 func (t *Tracer) handlers() []handler {
 	return []handler{
-		{probe: "file", program: "file_on_sys_exit", place: 0, routes: newCallTable(fileCalls()).routes()},
-		{probe: "network", program: "network_on_sys_exit", place: 1, routes: newCallTable(networkCalls()).routes()},
-		{probe: "notable", program: "notable_on_sys_exit", place: 2, routes: notableRoutes()},
+		{probe: "file", program: "file_on_sys_exit", place: 0, routes: func() *routes { return newCallTable(fileCalls()).routes() }},
+		{probe: "network", program: "network_on_sys_exit", place: 1, routes: func() *routes { return newCallTable(networkCalls()).routes() }},
+		{probe: "notable", program: "notable_on_sys_exit", place: 2, routes: notableRoutes},
 	}
 }
 
@@ -76,14 +77,14 @@ func (t *Tracer) handingOn() bool {
 
 // prepareRoutes tells the program on the hook which calls to hand on to whom, and whether to count.
 func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
-	if err := errors.Join(t.prepareCounting(spec), prepareTransfers(spec, &t.cfg)); err != nil {
+	if err := t.prepareCounting(spec); err != nil {
 		return err
 	}
 	var table [maxRoutes]uint16
 	handlers := t.handlers()
 	for _, h := range handlers {
-		for abi := range h.routes {
-			for number, hands := range h.routes[abi] {
+		for abi, numbers := range h.routes() {
+			for number, hands := range numbers {
 				if hands {
 					table[number] |= 1 << (8*uint32(abi) + h.place)
 				}
@@ -98,12 +99,7 @@ func (t *Tracer) prepareRoutes(spec *ebpf.CollectionSpec) error {
 			table[number] |= fileRoutes(what, moves) << (8 * uint32(abi))
 		}
 	}
-	for name, value := range map[string]any{"syscall_routes": table, "file_route": uint32(1) << handlers[file].place} {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("setting %s: %w", name, err)
-		}
-	}
-	return nil
+	return setConstants(spec, map[string]any{"syscall_routes": table, "file_route": uint32(1) << handlers[file].place})
 }
 
 // fileRoutes is why the program on the hook need not hand on each call to the file probe's (enum route). moves is whether it
@@ -126,14 +122,7 @@ func handsOnCalls(c *Config, plan Plan) bool { return c.countsCalls(plan) || pla
 
 // prepareHandler tells a probe's program whether calls are handed on to it.
 func (t *Tracer) prepareHandler(spec *ebpf.CollectionSpec, p *loadedProbe) error {
-	variable := spec.Variables["syscall_handed_on"]
-	if variable == nil || p.plan != PlanTracepoint || !t.handingOn() {
-		return nil
-	}
-	if err := variable.Set(uint32(1)); err != nil {
-		return fmt.Errorf("setting syscall_handed_on: %w", err)
-	}
-	return nil
+	return setSwitch(spec, "syscall_handed_on", p.plan == PlanTracepoint && t.handingOn())
 }
 
 // handOn has calls handed on to a program; false means that it is none that they are handed on to.

@@ -3,7 +3,7 @@
 package bpf
 
 import (
-	"fmt"
+	"errors"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -13,31 +13,18 @@ import (
 // prepareFile tells the object which mount namespace is the host's, whether opens are told by counts, and
 // whether what is read and written is counted.
 func prepareFile(spec *ebpf.CollectionSpec, cfg *Config, _ *btf.Cache) error {
-	if counted := spec.Variables["repeats_counted"]; counted != nil && cfg.Watched != nil {
-		if err := counted.Set(uint32(1)); err != nil {
-			return fmt.Errorf("setting repeats_counted: %w", err)
-		}
-	}
-	if err := prepareTransfers(spec, cfg); err != nil {
+	err := errors.Join(
+		setSwitch(spec, "repeats_counted", cfg.Watched != nil),
+		setSwitch(spec, "transfers_counted", cfg.FileIO),
+		setConstants(spec, map[string]any{"host_mounts": hostMounts()}),
+	)
+	if err != nil {
 		return err
-	}
-	if err := spec.Variables["host_mounts"].Set(hostMounts()); err != nil {
-		return fmt.Errorf("setting host_mounts: %w", err)
 	}
 	if spec.Variables["native_calls"] == nil {
 		return nil // the uring probe's, which sees no system calls
 	}
 	return newCallTable(fileCalls()).prepare(spec)
-}
-
-// prepareTransfers tells an object whether what is read and written is counted.
-func prepareTransfers(spec *ebpf.CollectionSpec, cfg *Config) error {
-	if counted := spec.Variables["transfers_counted"]; counted != nil && cfg.FileIO {
-		if err := counted.Set(uint32(1)); err != nil {
-			return fmt.Errorf("setting transfers_counted: %w", err)
-		}
-	}
-	return nil
 }
 
 // hostMounts is the number of the host's mount namespace: that of process 1, or the collector's own where

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -121,7 +122,7 @@ func (r *recordRing) release(position uint64) {
 	}
 }
 
-// wait waits until the kernel side wakes the reader, or interrupt does, or ended says that nothing is to be waited for.
+// wait waits until the kernel side wakes the reader, or it is interrupted, or ended says that nothing is to be waited for.
 func (r *recordRing) wait(most time.Duration, ended func() bool) error {
 	if err := r.wakes.SetReadDeadline(time.Now().Add(most)); err != nil {
 		return fmt.Errorf("setting how long to wait for records: %w", err)
@@ -148,8 +149,20 @@ func (r *recordRing) wait(most time.Duration, ended func() bool) error {
 	return nil
 }
 
-// interrupt ends a wait that goes on. Of one that begins later the condition is to say so.
-func (r *recordRing) interrupt() { _ = r.wakes.SetReadDeadline(time.Unix(1, 0)) } // fails only where it is closed, and nobody waits
+// interruptedBy has a wait that goes on end with a context. Of one that begins later its condition is to say so. When stop has
+// returned nobody touches the ring any more.
+func (r *recordRing) interruptedBy(ctx context.Context) (stop func()) {
+	done := make(chan struct{})
+	prevented := context.AfterFunc(ctx, func() {
+		defer close(done)
+		_ = r.wakes.SetReadDeadline(time.Unix(1, 0)) // where it fails the wait does
+	})
+	return func() {
+		if !prevented() {
+			<-done
+		}
+	}
+}
 
 // size is the ring's size, used how much of it is taken, unread how much of that was not read yet.
 func (r *recordRing) size() uint64   { return r.mask + 1 }

@@ -272,7 +272,8 @@ static __noinline int syscall_inside(__u64 *ctx, struct task_struct *task)
 }
 
 /*
- * Counts finished system calls and their errors, and hands on those that other probes tell of.
+ * Counts finished system calls and their errors, and hands on those that other probes tell of; but for what is moved of a file
+ * that is known, which it counts for the file probe.
  * Why at the exit alone: one hook instead of two, and only the exit knows the result. Why the raw hook:
  * see lib/syscall.h. Why one program for all probes: each costs every call of the node as much as the hook.
  * Where nothing is counted, nearly every call of the node ends at its number.

@@ -76,6 +76,8 @@ type Tracer struct {
 
 	// mu guards what follows.
 	mu sync.Mutex
+	// endRun ends Run, nil before the first. One that begins later sees by itself that the tracer is closed.
+	endRun context.CancelFunc
 	// tracked is the watched sandboxes and their directories.
 	tracked map[uint64]string
 	refused uint64
@@ -391,10 +393,8 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 		"event_slot": uint16(p.slot), "event_kinds": uint16(len(p.kinds)),
 		"event_limits": t.cfg.ringLimits(), "event_budgets": t.cfg.windowBudgets(),
 	}
-	for name, value := range constants {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("setting %s: %w", name, err)
-		}
+	if err := setConstants(spec, constants); err != nil {
+		return err
 	}
 	sizes := map[string]int{
 		"events":       t.cfg.RingBytes,
@@ -421,6 +421,28 @@ func (t *Tracer) prepare(spec *ebpf.CollectionSpec, p *loadedProbe, index int) e
 		return nil
 	}
 	return p.prepare(spec, &t.cfg, t.types)
+}
+
+// setConstants sets constants of an object by their names.
+func setConstants(spec *ebpf.CollectionSpec, constants map[string]any) error {
+	for name, value := range constants {
+		variable := spec.Variables[name]
+		if variable == nil {
+			return fmt.Errorf("there is no constant %s", name)
+		}
+		if err := variable.Set(value); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// setSwitch is setConstants of something that an object is to do, where it can: not every object has the constant.
+func setSwitch(spec *ebpf.CollectionSpec, name string, on bool) error {
+	if !on || spec.Variables[name] == nil {
+		return nil
+	}
+	return setConstants(spec, map[string]any{name: uint32(1)})
 }
 
 // attach attaches every program it can and returns why some could not be.
@@ -506,8 +528,13 @@ func (t *Tracer) Run(ctx context.Context, handle func(*Record)) error {
 		}
 	}
 	backlog := t.ring.at + t.ring.unread()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	t.mu.Lock()
+	t.endRun = end
+	t.mu.Unlock()
+	defer t.ring.interruptedBy(ctx)()
 	ended := func() bool { return ctx.Err() != nil || t.closed.Load() }
-	defer context.AfterFunc(ctx, t.ring.interrupt)()
 	pauses := newPauses(t.idle, t.cfg.FlowInterval, t.askForWake)
 	for !ended() {
 		t.dec.clock.refresh()
@@ -706,9 +733,11 @@ func (t *Tracer) Close() error {
 	if !t.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	if t.ring != nil {
-		t.ring.interrupt()
+	t.mu.Lock()
+	if t.endRun != nil {
+		t.endRun()
 	}
+	t.mu.Unlock()
 	t.reading.Lock()
 	defer t.reading.Unlock()
 	t.bootstraps.Lock()

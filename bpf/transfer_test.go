@@ -820,7 +820,6 @@ func helperTransferMany(args []string) (string, error) {
 	return "", nil
 }
 
-// TestTransfersTogether: what is small and not watched is told together, once it is not small any more.
 // TestTransferUnpack has a word of the kernel side's added to the sums, once.
 func TestTransferUnpack(t *testing.T) {
 	const call = 1 << fileTransferPackingTRANSFER_BYTE_BITS
@@ -833,6 +832,7 @@ func TestTransferUnpack(t *testing.T) {
 	}
 }
 
+// TestTransfersTogether: what is small and not watched is told together, once it is not small any more.
 func TestTransfersTogether(t *testing.T) {
 	table := newTransfers([2]*ebpf.Map{}, func(path string) bool { return path == "/secret" })
 	var told []event.FileIO
