@@ -22,7 +22,7 @@ VM_PACKAGES ?= ./bpf/...
 # kernel those run that share a tracer; to open and to close one of their own takes most of an emulated machine's time (VM_BRIEF=
 # runs all everywhere). Of tracers that take over from each other those run that differ by the plan (VM_SKIP= runs all).
 VM_PLANS ?= trampoline,tracepoint
-VM_SKIP ?= trampoline:^TestKernel(Pins|PinsOpens|PinsHeld|PinsWithoutPlace|PinsForeign|PinsRepeats|Hold|LabelsTakeover|PlacesPins|PlacesPinnedAtRoot|SyscallsTold)$$
+VM_SKIP ?= trampoline:^TestKernel(Pins|PinsOpens|PinsHeld|PinsWithoutPlace|PinsForeign|PinsRepeats|PinsMoving|Hold|LabelsTakeover|PlacesPins|PlacesPinnedAtRoot|SyscallsTold)$$
 VM_BRIEF ?= 6.1:trampoline,6.12:tracepoint
 # On how many machines of each kernel and plan its tests are run, a share of them on each: as many machines run at a time as
 # the processors can be busy with, and the last ones should not be long.

@@ -52,6 +52,12 @@ func word32(b []byte) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&b[0]))
 }
 
+// laidOut is memory that is shared with the kernel as what lies in it one after the other, as many as are whole. T is as for view.
+func laidOut[T any](b []byte) []T {
+	var v T
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/int(unsafe.Sizeof(v)))
+}
+
 // text makes a string of the bytes before the first NUL.
 func text(b []byte) string { return string(beforeNUL(b)) }
 

@@ -1346,6 +1346,7 @@ int file_repeat_told(struct bpf_raw_tracepoint_args *ctx)
 ABI_ENUM(call);
 ABI_ENUM(file_operation);
 ABI_ENUM(transfer_packing);
+ABI_ENUM(moving_state);
 ABI_STRUCT(open);
 ABI_STRUCT(change);
 ABI_STRUCT(repeat_key);
@@ -1353,3 +1354,4 @@ ABI_STRUCT(repeat);
 ABI_STRUCT(transfer_key);
 ABI_STRUCT(plain_key);
 ABI_STRUCT(transfer);
+ABI_STRUCT(moving);

@@ -90,6 +90,24 @@ const (
 	fileFileOperationFILE_CHOWN    fileFileOperation = 10
 )
 
+type fileMoving struct {
+	_       structs.HostLayout
+	Key     fileTransferKey
+	Sandbox uint64
+	Reading uint64
+	Writing uint64
+	Last    uint32
+	State   uint32
+}
+
+type fileMovingState uint32
+
+const (
+	fileMovingStateMOVING_FREE fileMovingState = 0
+	fileMovingStateMOVING_USED fileMovingState = 1
+	fileMovingStateMOVING_LEFT fileMovingState = 2
+)
+
 type fileOpen struct {
 	_      structs.HostLayout
 	Header struct {
@@ -193,6 +211,7 @@ const (
 	fileMapFinishedCalls       = "finished_calls"
 	fileMapHookBusy            = "hook_busy"
 	fileMapHostSearches        = "host_searches"
+	fileMapMovings             = "movings"
 	fileMapOpenedFiles         = "opened_files"
 	fileMapOtherTransfers      = "other_transfers"
 	fileMapPathWalks           = "path_walks"
@@ -237,6 +256,8 @@ const (
 	fileVarAbiCall             = "abi_call"
 	fileVarAbiChange           = "abi_change"
 	fileVarAbiFileOperation    = "abi_file_operation"
+	fileVarAbiMoving           = "abi_moving"
+	fileVarAbiMovingState      = "abi_moving_state"
 	fileVarAbiOpen             = "abi_open"
 	fileVarAbiPlainKey         = "abi_plain_key"
 	fileVarAbiRepeat           = "abi_repeat"
@@ -337,6 +358,7 @@ type fileMapSpecs struct {
 	FinishedCalls   *ebpf.MapSpec `ebpf:"finished_calls"`
 	HookBusy        *ebpf.MapSpec `ebpf:"hook_busy"`
 	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
+	Movings         *ebpf.MapSpec `ebpf:"movings"`
 	OpenedFiles     *ebpf.MapSpec `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
@@ -368,6 +390,8 @@ type fileVariableSpecs struct {
 	AbiCall            *ebpf.VariableSpec `ebpf:"abi_call"`
 	AbiChange          *ebpf.VariableSpec `ebpf:"abi_change"`
 	AbiFileOperation   *ebpf.VariableSpec `ebpf:"abi_file_operation"`
+	AbiMoving          *ebpf.VariableSpec `ebpf:"abi_moving"`
+	AbiMovingState     *ebpf.VariableSpec `ebpf:"abi_moving_state"`
 	AbiOpen            *ebpf.VariableSpec `ebpf:"abi_open"`
 	AbiPlainKey        *ebpf.VariableSpec `ebpf:"abi_plain_key"`
 	AbiRepeat          *ebpf.VariableSpec `ebpf:"abi_repeat"`
@@ -421,6 +445,7 @@ type fileMaps struct {
 	FinishedCalls   *ebpf.Map `ebpf:"finished_calls"`
 	HookBusy        *ebpf.Map `ebpf:"hook_busy"`
 	HostSearches    *ebpf.Map `ebpf:"host_searches"`
+	Movings         *ebpf.Map `ebpf:"movings"`
 	OpenedFiles     *ebpf.Map `ebpf:"opened_files"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
@@ -456,6 +481,7 @@ func (m *fileMaps) Close() error {
 		m.FinishedCalls,
 		m.HookBusy,
 		m.HostSearches,
+		m.Movings,
 		m.OpenedFiles,
 		m.OtherTransfers,
 		m.PathWalks,
@@ -488,6 +514,8 @@ type fileVariables struct {
 	AbiCall            *ebpf.Variable `ebpf:"abi_call"`
 	AbiChange          *ebpf.Variable `ebpf:"abi_change"`
 	AbiFileOperation   *ebpf.Variable `ebpf:"abi_file_operation"`
+	AbiMoving          *ebpf.Variable `ebpf:"abi_moving"`
+	AbiMovingState     *ebpf.Variable `ebpf:"abi_moving_state"`
 	AbiOpen            *ebpf.Variable `ebpf:"abi_open"`
 	AbiPlainKey        *ebpf.Variable `ebpf:"abi_plain_key"`
 	AbiRepeat          *ebpf.Variable `ebpf:"abi_repeat"`

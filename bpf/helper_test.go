@@ -385,6 +385,7 @@ func helperActions() map[string]helperAction {
 		"transfer slowly":  helperTransferSlowly,
 		"transfer ring":    helperTransferRing,
 		"transfer many":    helperTransferMany,
+		"moving often":     helperMovingOften,
 		"transfer passed":  helperTransferPassed,
 		"queued":           helperQueued,
 		"splice ring":      helperSpliceRing,

@@ -60,7 +60,7 @@ func probes() []probe {
 // Every other map is one object's own.
 func sharedMaps() []string {
 	return []string{
-		"events", "event_sleepers", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "other_transfers", "used_descriptors",
+		"events", "event_sleepers", "event_counts", "sandboxes", "connections", "strays", "stray_counts", "transfers", "movings", "other_transfers", "used_descriptors",
 		"plain_files", "small_uses", "scope_changes",
 		"unlabelled", "syscall_scopes", "syscall_handlers", "datagram_sockets", "datagram_flows",
 		"attempts", "accepted", "ring_sockets", "pending_calls", "pending_opens", "outside_sockets",

@@ -206,6 +206,8 @@ static __always_inline bool syscall_moved(const struct syscall_call *call,
 		return true;
 	key.start = caller->start;
 	key.pid = caller->pid;
+	if (moving_count(&key, descriptor, reads, (__u64)ret))
+		return true;
 	transfer = transfer_known(&key, descriptor);
 	if (!transfer)
 		return false;

@@ -89,6 +89,7 @@ const (
 	syscallMapEvents             = "events"
 	syscallMapFrontLatencies     = "front_latencies"
 	syscallMapFronts             = "fronts"
+	syscallMapMovings            = "movings"
 	syscallMapPastCounters       = "past_counters"
 	syscallMapSandboxes          = "sandboxes"
 	syscallMapScopeChanges       = "scope_changes"
@@ -186,6 +187,7 @@ type syscallMapSpecs struct {
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FrontLatencies  *ebpf.MapSpec `ebpf:"front_latencies"`
 	Fronts          *ebpf.MapSpec `ebpf:"fronts"`
+	Movings         *ebpf.MapSpec `ebpf:"movings"`
 	PastCounters    *ebpf.MapSpec `ebpf:"past_counters"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	ScopeChanges    *ebpf.MapSpec `ebpf:"scope_changes"`
@@ -255,6 +257,7 @@ type syscallMaps struct {
 	Events          *ebpf.Map `ebpf:"events"`
 	FrontLatencies  *ebpf.Map `ebpf:"front_latencies"`
 	Fronts          *ebpf.Map `ebpf:"fronts"`
+	Movings         *ebpf.Map `ebpf:"movings"`
 	PastCounters    *ebpf.Map `ebpf:"past_counters"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	ScopeChanges    *ebpf.Map `ebpf:"scope_changes"`
@@ -279,6 +282,7 @@ func (m *syscallMaps) Close() error {
 		m.Events,
 		m.FrontLatencies,
 		m.Fronts,
+		m.Movings,
 		m.PastCounters,
 		m.Sandboxes,
 		m.ScopeChanges,

@@ -294,7 +294,13 @@ func (t *Tracer) openTransfers() (err error) {
 	if !t.cfg.FileIO || m == nil {
 		return nil
 	}
-	t.transfers = newTransfers([...]*ebpf.Map{m, t.shared["other_transfers"]}, t.cfg.Watched)
+	movings, err := newMovings(t.shared["movings"])
+	if err != nil {
+		return err
+	}
+	t.transfers = newTransfers([...]*ebpf.Map{m, t.shared["other_transfers"]}, movings, t.cfg.Watched)
+	// What was counted for an earlier collector: a process may end before the first look, and its end tells what is known.
+	t.transfers.read(time.Now())
 	if t.cfg.Watched != nil {
 		t.transfers.plain, err = newPlainFiles(t.shared["plain_files"], t.cfg.Watched)
 	}
@@ -753,6 +759,9 @@ func (t *Tracer) Close() error {
 		if r != nil {
 			errs = append(errs, r.close())
 		}
+	}
+	if t.transfers != nil {
+		errs = append(errs, t.transfers.movings.close())
 	}
 	if t.pins != nil {
 		errs = append(errs, t.closePins())

@@ -40,6 +40,8 @@ type FileUse struct {
 type transfers struct {
 	// kernel is the counters by file, and those of files that found no room, by process.
 	kernel [2]*ebpf.Map
+	// movings is where most of it is counted, besides.
+	movings *movings
 	// watched is nil where every file is told by itself, and plain with it.
 	watched func(path string) bool
 	plain   *plainFiles
@@ -73,9 +75,9 @@ type transferred struct {
 	unnamed bool
 }
 
-func newTransfers(kernel [2]*ebpf.Map, watched func(string) bool) *transfers {
+func newTransfers(kernel [2]*ebpf.Map, movings *movings, watched func(string) bool) *transfers {
 	return &transfers{
-		kernel: kernel, watched: watched, swept: time.Now(),
+		kernel: kernel, movings: movings, watched: watched, swept: time.Now(),
 		files: map[fileTransferKey]*transferred{}, processes: map[uint64]*transferring{},
 		keys: make([]fileTransferKey, transferBatch), counts: make([]fileTransfer, transferBatch),
 	}
@@ -116,7 +118,9 @@ func (t *transfers) sweep(now time.Time, handle func(*Record)) {
 		return
 	}
 	t.swept = now
-	t.read(now)
+	for _, place := range t.read(now) {
+		t.movings.free(place, t.looks)
+	}
 	if t.plain != nil {
 		t.plain.sweep(now)
 	}
@@ -130,28 +134,38 @@ func (t *transfers) sweep(now time.Time, handle func(*Record)) {
 }
 
 // read notes what the kernel has counted by now, and adopts counters that no record told of: what found no room, and what
-// was begun by an earlier collector.
-func (t *transfers) read(now time.Time) {
+// was begun by an earlier collector. It returns the places that hold nothing and whose files are not known.
+func (t *transfers) read(now time.Time) (unused []int) {
 	t.looks++
+	known := func(key *fileTransferKey) bool { return t.files[*key] != nil }
+	// Before the counters are: who takes a place has some by then.
+	unknown := t.movings.unknown(known)
 	for _, m := range t.kernel {
 		// What cannot be read is taken for over: it is told early then, and not lost.
 		_ = eachEntry(m, t.keys, t.counts, func(key fileTransferKey, counted *fileTransfer) { t.noteCounts(key, counted, now) })
 	}
+	for _, place := range unknown {
+		p := &t.movings.places[place]
+		switch key := p.Key; {
+		case known(&key):
+		case p.holds():
+			// Whoever took the counters did not get to this; or it was counted since.
+			t.adoptUnnamed(key, p.Sandbox, now)
+		default:
+			unused = append(unused, place)
+		}
+	}
+	return unused
 }
 
 // noteCounts notes what the kernel has counted of a file.
 func (t *transfers) noteCounts(key fileTransferKey, counted *fileTransfer, now time.Time) {
 	f := t.files[key]
 	if f == nil {
-		r := Record{Time: now, Sandbox: counted.Sandbox, Cgroup: counted.Sandbox, Task: Task{PID: key.Pid, TID: key.Pid, Start: key.Start}}
-		if same := t.processes[key.Start]; same != nil && len(same.keys) > 0 {
-			r = t.files[same.keys[0]].record
-		}
-		r.Payload = nil
-		f = &transferred{record: r, io: event.FileIO{Inode: key.Inode, Device: key.Device}, unnamed: true}
-		t.adopt(key, f)
+		f = t.adoptUnnamed(key, counted.Sandbox, now)
 	}
 	counted.unpack()
+	t.movings.counted(&key, counted)
 	f.look = t.looks
 	f.still++
 	if *counted != f.seen {
@@ -159,15 +173,30 @@ func (t *transfers) noteCounts(key fileTransferKey, counted *fileTransfer, now t
 	}
 }
 
-// unpack adds to the sums what the kernel side has not yet: bytes in the lower bits of a word, and above them calls
-// (transfer_count).
-func (c *fileTransfer) unpack() {
-	const bits = fileTransferPackingTRANSFER_BYTE_BITS
-	for _, sum := range [...]struct{ word, bytes, calls *uint64 }{{&c.Reading, &c.Read, &c.Reads}, {&c.Writing, &c.Written, &c.Writes}} {
-		*sum.bytes += *sum.word & (1<<bits - 1)
-		*sum.calls += *sum.word >> bits
-		*sum.word = 0
+// adoptUnnamed keeps a file of which no record has told the path.
+func (t *transfers) adoptUnnamed(key fileTransferKey, sandbox uint64, now time.Time) *transferred {
+	r := Record{Time: now, Sandbox: sandbox, Cgroup: sandbox, Task: Task{PID: key.Pid, TID: key.Pid, Start: key.Start}}
+	if same := t.processes[key.Start]; same != nil && len(same.keys) > 0 {
+		r = t.files[same.keys[0]].record
 	}
+	r.Payload = nil
+	f := &transferred{record: r, io: event.FileIO{Inode: key.Inode, Device: key.Device}, unnamed: true}
+	t.adopt(key, f)
+	return f
+}
+
+// unpack adds to the sums what the kernel side has not yet.
+func (c *fileTransfer) unpack() {
+	addPacked(c.Reading, &c.Read, &c.Reads)
+	addPacked(c.Writing, &c.Written, &c.Writes)
+	c.Reading, c.Writing = 0, 0
+}
+
+// addPacked adds what a word of the kernel side stands for: bytes in its lower bits, and above them calls (transfer_pack).
+func addPacked(word uint64, bytes, calls *uint64) {
+	const bits = fileTransferPackingTRANSFER_BYTE_BITS
+	*bytes += word & (1<<bits - 1)
+	*calls += word >> bits
 }
 
 // ended tells of all files of a process that has ended.
@@ -214,9 +243,7 @@ func (t *transfers) tellProcess(start uint64, at time.Time, handle func(*Record)
 		}
 		// The kernel forgets it, so that nothing is told twice, by a later collector either. It begins anew with the
 		// next use. Where it is gone, or never was, nothing was counted.
-		var counted fileTransfer
-		if takeEntry(t.of(key), &key, &counted) == nil {
-			counted.unpack()
+		if counted, ok := t.take(&key); ok {
 			if closed {
 				counted.Closed = 1
 			}
@@ -227,6 +254,22 @@ func (t *transfers) tellProcess(start uint64, at time.Time, handle func(*Record)
 	if p.keys = kept; len(kept) == 0 && p.small == nil {
 		delete(t.processes, start)
 	}
+}
+
+// take takes what was counted of a file; false means nothing.
+func (t *transfers) take(key *fileTransferKey) (counted fileTransfer, ok bool) {
+	place := t.movings.of(key)
+	if place != nil {
+		place.leave()
+	}
+	if ok = takeEntry(t.of(*key), key, &counted) == nil; ok {
+		counted.unpack()
+	}
+	// After that: once more since the file may have been noted meanwhile.
+	if place != nil && place.take(&counted) {
+		ok = true
+	}
+	return counted, ok
 }
 
 // tell tells what was counted since the last time, by itself or added to what is told together.

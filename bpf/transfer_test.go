@@ -779,7 +779,7 @@ func helperTransferRing(args []string) (string, error) {
 func TestKernelTransferOverflow(t *testing.T) {
 	requireKernel(t)
 	w := startWatchOwn(t)
-	const files, each = 10_000, 7 // more than the kernel side has room for
+	const files, each = 10_000, 2 * 7 // more than the kernel side has room for
 	dir := t.TempDir()
 	helper := w.run(helperRun{action: "transfer many", args: []string{dir}})
 	if len(w.await(1, of[*event.ProcessExit](int(helper.pid)))) == 0 {
@@ -801,7 +801,7 @@ func TestKernelTransferOverflow(t *testing.T) {
 	t.Logf("%d of %d files are told by name", named, files)
 }
 
-// helperTransferMany writes to many files without closing any.
+// helperTransferMany writes to many files without closing any, twice.
 func helperTransferMany(args []string) (string, error) {
 	const files, each = 10_000, 7
 	limit := unix.Rlimit{Cur: 2 * files, Max: 2 * files}
@@ -813,8 +813,10 @@ func helperTransferMany(args []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if n, err := unix.Write(fd, make([]byte, each)); err != nil {
-			return "", wantMoved(n, each, err)
+		for range 2 {
+			if n, err := unix.Write(fd, make([]byte, each)); err != nil || n != each {
+				return "", wantMoved(n, each, err)
+			}
 		}
 	}
 	return "", nil
@@ -834,7 +836,7 @@ func TestTransferUnpack(t *testing.T) {
 
 // TestTransfersTogether: what is small and not watched is told together, once it is not small any more.
 func TestTransfersTogether(t *testing.T) {
-	table := newTransfers([2]*ebpf.Map{}, func(path string) bool { return path == "/secret" })
+	table := newTransfers([2]*ebpf.Map{}, &movings{}, func(path string) bool { return path == "/secret" })
 	var told []event.FileIO
 	process := &transferring{}
 	tell := func(io event.FileIO, counted fileTransfer) {

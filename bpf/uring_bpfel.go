@@ -189,6 +189,7 @@ const (
 	uringMapEvents                 = "events"
 	uringMapFileRecords            = "file_records"
 	uringMapHostSearches           = "host_searches"
+	uringMapMovings                = "movings"
 	uringMapOtherTransfers         = "other_transfers"
 	uringMapPathWalks              = "path_walks"
 	uringMapPendingCalls           = "pending_calls"
@@ -296,6 +297,7 @@ type uringMapSpecs struct {
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	FileRecords     *ebpf.MapSpec `ebpf:"file_records"`
 	HostSearches    *ebpf.MapSpec `ebpf:"host_searches"`
+	Movings         *ebpf.MapSpec `ebpf:"movings"`
 	OtherTransfers  *ebpf.MapSpec `ebpf:"other_transfers"`
 	PathWalks       *ebpf.MapSpec `ebpf:"path_walks"`
 	PendingCalls    *ebpf.MapSpec `ebpf:"pending_calls"`
@@ -371,6 +373,7 @@ type uringMaps struct {
 	Events          *ebpf.Map `ebpf:"events"`
 	FileRecords     *ebpf.Map `ebpf:"file_records"`
 	HostSearches    *ebpf.Map `ebpf:"host_searches"`
+	Movings         *ebpf.Map `ebpf:"movings"`
 	OtherTransfers  *ebpf.Map `ebpf:"other_transfers"`
 	PathWalks       *ebpf.Map `ebpf:"path_walks"`
 	PendingCalls    *ebpf.Map `ebpf:"pending_calls"`
@@ -407,6 +410,7 @@ func (m *uringMaps) Close() error {
 		m.Events,
 		m.FileRecords,
 		m.HostSearches,
+		m.Movings,
 		m.OtherTransfers,
 		m.PathWalks,
 		m.PendingCalls,

@@ -51,6 +51,48 @@ struct {
 	__type(value, struct transfer);
 } transfers SEC(".maps");
 
+/* MOVINGS is how many places there are. */
+#define MOVINGS 1024
+#define MOVING_BITS 10
+/* What mixes process and file for a place. */
+#define MOVING_MIX_PID 0x9e3779b1u
+#define MOVING_MIX_INODE 0x85ebca77u
+
+/* moving_state is whose a place is. */
+enum moving_state {
+	MOVING_FREE,
+	/* Somebody's, as its key says; while that is being written no descriptor has been used last. */
+	MOVING_USED,
+	/* User space is about to free it: no other file is to have it before. */
+	MOVING_LEFT,
+};
+
+/* moving is what was moved of a file that has counters, besides these; a word each as there (transfer_count()). */
+struct moving {
+	struct transfer_key key;
+	__u64 sandbox;
+	__u64 reading;
+	__u64 writing;
+	/* As in the counters. With 0 nobody counts here. */
+	__u32 last;
+	/* enum moving_state. */
+	__u32 state;
+};
+
+/*
+ * movings is where most of what is moved is counted: by comparing, with no look into a hash, which takes more than half of the
+ * rest. A file of a process has one place, that both say; what finds it taken is counted in the hash alone. The kernel side takes
+ * places, and user space alone frees them: first it has nobody count there any more, and at its next look, when no program
+ * can still be about to, the place is free. It reads and takes the words by itself, in the memory of the map.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MOVINGS);
+	__type(key, __u32);
+	__type(value, struct moving);
+} movings SEC(".maps");
+
 /* transfer_packing is how a word holds a sum of bytes, in its lower bits, and above them the number of calls. */
 enum transfer_packing {
 	TRANSFER_BYTE_BITS = 44,
@@ -63,25 +105,35 @@ enum transfer_packing {
 #define TRANSFER_ONCE (1ull << 31)
 
 /*
- * transfer_count adds what a call moved to a sum of bytes and a number of calls: both at once, in one word, since that is one
- * atomic operation and not two. The word is emptied when it is half full: each processor finds that out by its next
- * call at the latest, so that the other half is never used up.
+ * transfer_pack adds what a call moved to a sum of bytes and a number of calls: both at once, in one word, since that is one
+ * atomic operation and not two. True means that it is half full and to be emptied (transfer_unpack): each processor finds that out
+ * by its next call at the latest, so that the other half is never used up.
  */
+static __always_inline bool transfer_pack(__u64 *word, __u64 moved)
+{
+	return __sync_fetch_and_add(word, TRANSFER_CALL | moved) & TRANSFER_FULL;
+}
+
+/* transfer_unpack empties a word into what it stands for. */
+static __always_inline void transfer_unpack(__u64 *word, __u64 *bytes, __u64 *calls)
+{
+	__u64 sum = __sync_lock_test_and_set(word, 0);
+
+	__sync_fetch_and_add(bytes, sum & (TRANSFER_CALL - 1));
+	__sync_fetch_and_add(calls, sum >> TRANSFER_BYTE_BITS);
+}
+
+/* transfer_count adds what a call moved to the counters of a file. */
 static __always_inline void transfer_count(__u64 *word, __u64 *bytes, __u64 *calls, __u64 moved)
 {
-	__u64 sum;
-
 	/* Of requests that are only asked for (io_submit) the size is the caller's word. */
 	if (moved >= TRANSFER_ONCE) {
 		__sync_fetch_and_add(bytes, moved);
 		__sync_fetch_and_add(calls, 1);
 		return;
 	}
-	if (!(__sync_fetch_and_add(word, TRANSFER_CALL | moved) & TRANSFER_FULL))
-		return;
-	sum = __sync_lock_test_and_set(word, 0);
-	__sync_fetch_and_add(bytes, sum & (TRANSFER_CALL - 1));
-	__sync_fetch_and_add(calls, sum >> TRANSFER_BYTE_BITS);
+	if (transfer_pack(word, moved))
+		transfer_unpack(word, bytes, calls);
 }
 
 static __always_inline void transfer_count_read(struct transfer *transfer, __u64 moved)
@@ -109,10 +161,87 @@ static __always_inline bool transfer_identify(struct transfer_key *key, struct f
 	return true;
 }
 
+/* moving_of is the place of a file, which may be another one's. */
+static __always_inline struct moving *moving_of(const struct transfer_key *key)
+{
+	__u32 place = ((__u32)key->inode * MOVING_MIX_INODE ^ key->pid * MOVING_MIX_PID) >>
+		      (32 - MOVING_BITS);
+
+	return bpf_map_lookup_elem(&movings, &place);
+}
+
+static __always_inline bool moving_is(const struct moving *moving, const struct transfer_key *key)
+{
+	return moving->key.inode == key->inode && moving->key.pid == key->pid &&
+	       moving->key.start == key->start && moving->key.device == key->device;
+}
+
 /*
- * transfer_known is the counters of a file that its process has used by this descriptor before, so that there is nothing to
- * tell or to note; else NULL.
+ * moving_note notes which descriptor was used last for a file, as its counters do, and takes its place for that where it
+ * is free, or was left by the same file.
  */
+static __always_inline void moving_note(const struct transfer_key *key, __u64 sandbox, __u32 last)
+{
+	struct moving *moving = moving_of(key);
+	__u32 state;
+
+	if (!moving)
+		return;
+	state = moving->state;
+	if (state != MOVING_FREE && !moving_is(moving, key))
+		return;
+	if (state != MOVING_USED) {
+		if (__sync_val_compare_and_swap(&moving->state, state, MOVING_USED) != state)
+			return;
+		moving->key = *key;
+		moving->sandbox = sandbox;
+	}
+	/* Ordered, for those who compare. */
+	__sync_lock_test_and_set(&moving->last, last);
+}
+
+/* moving_closed has the next use of a file noted again. */
+static __always_inline void moving_closed(const struct transfer_key *key)
+{
+	struct moving *moving = moving_of(key);
+
+	if (moving && moving_is(moving, key))
+		moving->last = 0;
+}
+
+/* moving_empty has what a place counted of one kind added to the file's counters, as it is half full. */
+static __always_inline void moving_empty(struct moving *moving, const struct transfer_key *key,
+					 bool reads)
+{
+	struct transfer *transfer = bpf_map_lookup_elem(&transfers, key);
+
+	/* User space has just taken them, and takes this too; what comes begins anew. */
+	if (!transfer)
+		moving->last = 0;
+	else if (reads)
+		transfer_unpack(&moving->reading, &transfer->read, &transfer->reads);
+	else
+		transfer_unpack(&moving->writing, &transfer->written, &transfer->writes);
+}
+
+/*
+ * moving_count counts what a call moved of a file that its process has used by this descriptor before, so that there is
+ * nothing to tell or to note. False means that its place is not its own, or there is something.
+ */
+static __always_inline bool moving_count(const struct transfer_key *key, __u32 descriptor,
+					 bool reads, __u64 moved)
+{
+	struct moving *moving = moving_of(key);
+
+	if (!moving || moving->last != descriptor + 1 || !moving_is(moving, key) ||
+	    moved >= TRANSFER_ONCE)
+		return false;
+	if (transfer_pack(reads ? &moving->reading : &moving->writing, moved))
+		moving_empty(moving, key, reads);
+	return true;
+}
+
+/* transfer_known is the counters of such a file; else NULL. */
 static __always_inline struct transfer *transfer_known(const struct transfer_key *key,
 						       __u32 descriptor)
 {

@@ -83,6 +83,7 @@ static __always_inline void transfer_closed(const struct transfer_key *key)
 		transfer->closed = 1;
 	/* The number may stand for the file again: then it must be noted again. */
 	transfer->last = 0;
+	moving_closed(key);
 }
 
 /* transfer_descriptor notes that a descriptor is used for the file of a key. */
@@ -96,6 +97,7 @@ static __always_inline void transfer_descriptor(struct transfer *transfer,
 	struct small_use *use;
 
 	transfer->last = descriptor + 1;
+	moving_note(key, transfer->sandbox, descriptor + 1);
 	/* Also where it is noted: what is kept with a process's first thread is gone where another one has executed. */
 	use = bpf_task_storage_get(&small_uses, bpf_get_current_task_btf()->group_leader, NULL,
 				   BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -269,6 +271,10 @@ __noinline int transfer_add(void)
 	task = task_plain();
 	key.pid = task->tgid;
 	key.start = task->group_leader->start_boottime;
+	if (!room->marks && !room->read != !room->written &&
+	    room->descriptor != TRANSFER_NO_DESCRIPTOR &&
+	    moving_count(&key, room->descriptor, !room->written, room->read | room->written))
+		return 0;
 	transfer = bpf_map_lookup_elem(&transfers, &key);
 	if (!transfer) {
 		if (transfer_small(room, &key, &small))

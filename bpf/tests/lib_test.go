@@ -642,3 +642,177 @@ func TestKernelTransferCount(t *testing.T) {
 		})
 	}
 }
+
+// placeTest has steps done with the places of files, on the maps that it was loaded with.
+type placeTest struct {
+	*testing.T
+	*ebpf.Collection
+}
+
+func (t placeTest) do(step movedPlaceStep, test movedPlaceTest) uint32 {
+	t.Helper()
+	test.Step = uint32(step)
+	found, err := t.Programs["test_moving"].Run(&ebpf.RunOptions{Context: &test})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// place is the one place that is taken, and its number.
+func (t placeTest) place() (number uint32, place movedMoving) {
+	t.Helper()
+	m, taken := t.Maps["movings"], 0
+	for i := range m.MaxEntries() {
+		var found movedMoving
+		if err := m.Lookup(i, &found); err != nil {
+			t.Fatal(err)
+		}
+		if found.State != uint32(movedMovingStateMOVING_FREE) {
+			number, place = i, found
+			taken++
+		}
+	}
+	if taken != 1 {
+		t.Fatalf("%d places are taken, want 1", taken)
+	}
+	return number, place
+}
+
+// TestKernelMoving: at a file's place is counted what its process moves by the descriptor that was noted last, until that is closed,
+// and nothing of another file, which finds the place taken.
+func TestKernelMoving(t *testing.T) {
+	test := placeTest{t, loadProgram(t, loadMoved)}
+	want := func(step movedPlaceStep, subject movedPlaceTest, want uint32) {
+		t.Helper()
+		if found := test.do(step, subject); found != want {
+			t.Errorf("%d calls were counted at the place, want %d", found, want)
+		}
+	}
+	key := movedTransferKey{Inode: 5, Start: 6, Device: 7, Pid: 8}
+	own := movedPlaceTest{Key: key, Bytes: 3, Calls: 4, Descriptor: 9}
+	const note, closed, count = movedPlaceStepPLACE_NOTE, movedPlaceStepPLACE_CLOSE, movedPlaceStepPLACE_COUNT
+	want(count, own, 0)
+	test.do(note, own)
+	want(count, own, 4)
+	large := own
+	large.Bytes = 1 << 31 // more than a call moves
+	want(count, large, 0)
+	second := own
+	second.Descriptor++
+	want(count, second, 0)
+	for name, change := range map[string]func(*movedTransferKey){
+		"device": func(k *movedTransferKey) { k.Device++ },
+		"start":  func(k *movedTransferKey) { k.Start++ },
+		"inode":  func(k *movedTransferKey) { k.Inode += 1 << 32 }, // at the same place
+	} {
+		other := own
+		change(&other.Key)
+		test.do(note, other)
+		if found := test.do(count, other); found != 0 {
+			t.Errorf("of a file of another %s %d calls were counted", name, found)
+		}
+		test.do(closed, other)
+	}
+	want(count, own, 4)
+	test.do(note, second)
+	want(count, own, 0)
+	want(count, second, 4)
+	test.do(closed, own)
+	want(count, second, 0)
+	test.do(note, own)
+	want(count, own, 4)
+
+	number, place := test.place()
+	const bits = movedTransferPackingTRANSFER_BYTE_BITS
+	moved := uint64(8<<bits + 24) // each step's calls read by turns, and write
+	if want := (movedMoving{Key: key, Sandbox: 99, Reading: moved, Writing: moved, Last: 10, State: uint32(movedMovingStateMOVING_USED)}); place != want {
+		t.Errorf("the place is %+v, want %+v", place, want)
+	}
+
+	place.Last, place.State = 0, uint32(movedMovingStateMOVING_LEFT)
+	if err := test.Maps["movings"].Put(number, &place); err != nil {
+		t.Fatal(err)
+	}
+	other := own
+	other.Key.Start++
+	test.do(note, other)
+	want(count, other, 0)
+	want(count, own, 0)
+	test.do(note, own)
+	want(count, own, 4)
+	place.State = uint32(movedMovingStateMOVING_FREE)
+	if err := test.Maps["movings"].Put(number, &place); err != nil {
+		t.Fatal(err)
+	}
+	test.do(note, other)
+	want(count, own, 0)
+	want(count, other, 4)
+}
+
+// TestKernelMovingFull has the words of a place filled by two processors at once: what they hold goes to the file's counters, and
+// where these are gone nothing is counted there any more.
+func TestKernelMovingFull(t *testing.T) {
+	own := movedPlaceTest{
+		Key: movedTransferKey{Inode: 5, Start: 6, Device: 7, Pid: 8}, Bytes: 1, Calls: 2_400_000, Descriptor: 9,
+		Step: uint32(movedPlaceStepPLACE_COUNT),
+	}
+	const bits = movedTransferPackingTRANSFER_BYTE_BITS
+	run := func(test placeTest) (found uint64) {
+		type answer struct {
+			found uint32
+			err   error
+		}
+		done := make(chan answer)
+		const runners = 2
+		for range runners {
+			go func() {
+				found, err := test.Programs["test_moving"].Run(&ebpf.RunOptions{Context: &own})
+				done <- answer{found, err}
+			}()
+		}
+		for range runners {
+			a := <-done
+			if a.err != nil {
+				test.Fatal(a.err)
+			}
+			found += uint64(a.found)
+		}
+		return found
+	}
+	t.Run("with counters", func(t *testing.T) {
+		test := placeTest{t, loadProgram(t, loadMoved)}
+		if err := test.Maps["transfers"].Put(&own.Key, &movedTransfer{}); err != nil {
+			t.Fatal(err)
+		}
+		test.do(movedPlaceStepPLACE_NOTE, own)
+		if found := run(test); found != 2*own.Calls {
+			t.Errorf("%d of %d calls found the place", found, 2*own.Calls)
+		}
+		_, place := test.place()
+		var got movedTransfer
+		if err := test.Maps["transfers"].Lookup(&own.Key, &got); err != nil {
+			t.Fatal(err)
+		}
+		for what, sum := range map[string][2]uint64{
+			"read":    {got.Reads + place.Reading>>bits, got.Read + place.Reading&(1<<bits-1)},
+			"written": {got.Writes + place.Writing>>bits, got.Written + place.Writing&(1<<bits-1)},
+		} {
+			if sum != [...]uint64{own.Calls, own.Calls} {
+				t.Errorf("%s: %d calls of %d bytes, want %d of as many", what, sum[0], sum[1], own.Calls)
+			}
+		}
+	})
+	t.Run("without", func(t *testing.T) {
+		test := placeTest{t, loadProgram(t, loadMoved)}
+		test.do(movedPlaceStepPLACE_NOTE, own)
+		found := run(test)
+		_, place := test.place()
+		if counted := place.Reading>>bits + place.Writing>>bits; counted != found || found < 1<<(63-bits) || found > 3<<(63-bits) {
+			t.Errorf("%d calls found the place, where %d were counted; want as many, and about half of what both words have room for", found, counted)
+		}
+		if place.Last != 0 {
+			t.Errorf("the descriptor %d still counts there", place.Last-1)
+		}
+	})
+}

@@ -19,6 +19,42 @@ type movedMoves struct {
 	Calls uint64
 }
 
+type movedMoving struct {
+	_       structs.HostLayout
+	Key     movedTransferKey
+	Sandbox uint64
+	Reading uint64
+	Writing uint64
+	Last    uint32
+	State   uint32
+}
+
+type movedMovingState uint32
+
+const (
+	movedMovingStateMOVING_FREE movedMovingState = 0
+	movedMovingStateMOVING_USED movedMovingState = 1
+	movedMovingStateMOVING_LEFT movedMovingState = 2
+)
+
+type movedPlaceStep uint32
+
+const (
+	movedPlaceStepPLACE_NOTE  movedPlaceStep = 0
+	movedPlaceStepPLACE_CLOSE movedPlaceStep = 1
+	movedPlaceStepPLACE_COUNT movedPlaceStep = 2
+)
+
+type movedPlaceTest struct {
+	_          structs.HostLayout
+	Key        movedTransferKey
+	Bytes      uint64
+	Calls      uint64
+	Descriptor uint32
+	Step       uint32
+	Found      uint64
+}
+
 type movedTransfer struct {
 	_       structs.HostLayout
 	Sandbox uint64
@@ -32,6 +68,14 @@ type movedTransfer struct {
 	Last    uint32
 	Open    uint32
 	Closed  uint32
+}
+
+type movedTransferKey struct {
+	_      structs.HostLayout
+	Inode  uint64
+	Start  uint64
+	Device uint32
+	Pid    uint32
 }
 
 type movedTransferPacking uint32
@@ -48,12 +92,19 @@ const (
 	movedMapEventCounts        = "event_counts"
 	movedMapEventSleepers      = "event_sleepers"
 	movedMapEvents             = "events"
+	movedMapMovings            = "movings"
 	movedMapSmallUses          = "small_uses"
 	movedMapTransfers          = "transfers"
 	movedMapUsedDescriptors    = "used_descriptors"
+	movedProgTestMoving        = "test_moving"
 	movedProgTestTransferCount = "test_transfer_count"
 	movedVarAbiMoves           = "abi_moves"
+	movedVarAbiMoving          = "abi_moving"
+	movedVarAbiMovingState     = "abi_moving_state"
+	movedVarAbiPlaceStep       = "abi_place_step"
+	movedVarAbiPlaceTest       = "abi_place_test"
 	movedVarAbiTransfer        = "abi_transfer"
+	movedVarAbiTransferKey     = "abi_transfer_key"
 	movedVarAbiTransferPacking = "abi_transfer_packing"
 	movedVarEventBudgets       = "event_budgets"
 	movedVarEventKinds         = "event_kinds"
@@ -106,6 +157,7 @@ type movedSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type movedProgramSpecs struct {
+	TestMoving        *ebpf.ProgramSpec `ebpf:"test_moving"`
 	TestTransferCount *ebpf.ProgramSpec `ebpf:"test_transfer_count"`
 }
 
@@ -117,6 +169,7 @@ type movedMapSpecs struct {
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	EventSleepers   *ebpf.MapSpec `ebpf:"event_sleepers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	Movings         *ebpf.MapSpec `ebpf:"movings"`
 	SmallUses       *ebpf.MapSpec `ebpf:"small_uses"`
 	Transfers       *ebpf.MapSpec `ebpf:"transfers"`
 	UsedDescriptors *ebpf.MapSpec `ebpf:"used_descriptors"`
@@ -127,7 +180,12 @@ type movedMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type movedVariableSpecs struct {
 	AbiMoves           *ebpf.VariableSpec `ebpf:"abi_moves"`
+	AbiMoving          *ebpf.VariableSpec `ebpf:"abi_moving"`
+	AbiMovingState     *ebpf.VariableSpec `ebpf:"abi_moving_state"`
+	AbiPlaceStep       *ebpf.VariableSpec `ebpf:"abi_place_step"`
+	AbiPlaceTest       *ebpf.VariableSpec `ebpf:"abi_place_test"`
 	AbiTransfer        *ebpf.VariableSpec `ebpf:"abi_transfer"`
+	AbiTransferKey     *ebpf.VariableSpec `ebpf:"abi_transfer_key"`
 	AbiTransferPacking *ebpf.VariableSpec `ebpf:"abi_transfer_packing"`
 	EventBudgets       *ebpf.VariableSpec `ebpf:"event_budgets"`
 	EventKinds         *ebpf.VariableSpec `ebpf:"event_kinds"`
@@ -162,6 +220,7 @@ type movedMaps struct {
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	EventSleepers   *ebpf.Map `ebpf:"event_sleepers"`
 	Events          *ebpf.Map `ebpf:"events"`
+	Movings         *ebpf.Map `ebpf:"movings"`
 	SmallUses       *ebpf.Map `ebpf:"small_uses"`
 	Transfers       *ebpf.Map `ebpf:"transfers"`
 	UsedDescriptors *ebpf.Map `ebpf:"used_descriptors"`
@@ -173,6 +232,7 @@ func (m *movedMaps) Close() error {
 		m.EventCounts,
 		m.EventSleepers,
 		m.Events,
+		m.Movings,
 		m.SmallUses,
 		m.Transfers,
 		m.UsedDescriptors,
@@ -184,7 +244,12 @@ func (m *movedMaps) Close() error {
 // It can be passed to loadMovedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type movedVariables struct {
 	AbiMoves           *ebpf.Variable `ebpf:"abi_moves"`
+	AbiMoving          *ebpf.Variable `ebpf:"abi_moving"`
+	AbiMovingState     *ebpf.Variable `ebpf:"abi_moving_state"`
+	AbiPlaceStep       *ebpf.Variable `ebpf:"abi_place_step"`
+	AbiPlaceTest       *ebpf.Variable `ebpf:"abi_place_test"`
 	AbiTransfer        *ebpf.Variable `ebpf:"abi_transfer"`
+	AbiTransferKey     *ebpf.Variable `ebpf:"abi_transfer_key"`
 	AbiTransferPacking *ebpf.Variable `ebpf:"abi_transfer_packing"`
 	EventBudgets       *ebpf.Variable `ebpf:"event_budgets"`
 	EventKinds         *ebpf.Variable `ebpf:"event_kinds"`
@@ -199,11 +264,13 @@ type movedVariables struct {
 //
 // It can be passed to loadMovedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type movedPrograms struct {
+	TestMoving        *ebpf.Program `ebpf:"test_moving"`
 	TestTransferCount *ebpf.Program `ebpf:"test_transfer_count"`
 }
 
 func (p *movedPrograms) Close() error {
 	return _MovedClose(
+		p.TestMoving,
 		p.TestTransferCount,
 	)
 }
