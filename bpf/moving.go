@@ -47,16 +47,20 @@ func (m *movings) close() error {
 	return nil
 }
 
-// of is the place of a file, nil where it has none.
-func (m *movings) of(key *fileTransferKey) *fileMoving {
-	// As moving_of() finds it.
+// at is the place that a file can have, whoever has it, as moving_of() finds it; nil where there are none.
+func (m *movings) at(key *fileTransferKey) *fileMoving {
 	const mixPID, mixInode, bits = 0x9e3779b1, 0x85ebca77, 10
 	place := (uint32(key.Inode)*mixInode ^ key.Pid*mixPID) >> (32 - bits)
 	if int(place) >= len(m.places) {
 		return nil
 	}
-	p := &m.places[place]
-	if atomic.LoadUint32(&p.State) == movingFree || p.Key != *key {
+	return &m.places[place]
+}
+
+// of is the place of a file, nil where it has none.
+func (m *movings) of(key *fileTransferKey) *fileMoving {
+	p := m.at(key)
+	if p == nil || atomic.LoadUint32(&p.State) == movingFree || p.Key != *key {
 		return nil
 	}
 	return p

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -27,17 +28,9 @@ func madeMovings() *movings {
 
 // put has a file take its place, as the kernel side does.
 func (m *movings) put(key fileTransferKey, last uint32) (place int) {
-	for i := range m.places {
-		p := &m.places[i]
-		before := *p
-		p.Key, p.State = key, movingUsed
-		if m.of(&key) == p {
-			p.Last = last
-			return i
-		}
-		*p = before
-	}
-	return -1
+	p := m.at(&key)
+	p.Key, p.Last, p.State = key, last, movingUsed
+	return slices.IndexFunc(m.places, func(p fileMoving) bool { return p.Key == key })
 }
 
 // TestMovingFree: a place is freed at the second look at which its file is not known, and not while somebody still counts there.
@@ -191,6 +184,17 @@ func (o movingOften) key(pid uint32, start uint64) *fileTransferKey {
 	return &fileTransferKey{Inode: stat.Ino, Start: start, Device: device, Pid: pid}
 }
 
+// wantHeld checks that what was counted of the file is at its place, unless another file of the process has that.
+func (o movingOften) wantHeld(places *movings, key *fileTransferKey) {
+	o.t.Helper()
+	switch p := places.at(key); {
+	case p.Key != *key && p.Key.Start == key.Start:
+		o.t.Logf("the place of %+v is that of another file: %+v", key, p)
+	case p.Key != *key || !p.holds():
+		o.t.Errorf("the place of %+v is %+v", key, p)
+	}
+}
+
 func (o movingOften) want(rounds int) event.FileIO {
 	n := uint64(rounds * movingCalls())
 	return event.FileIO{Path: filepath.Join(o.dir, "a"), Written: 2*n + 3, Writes: n + 1, Read: 3 * n, Reads: n}
@@ -218,9 +222,7 @@ func TestKernelMovingOften(t *testing.T) {
 	}
 	key := o.key(uses[0].Task.PID, uses[0].Task.Start)
 	places := w.tracer.transfers.movings
-	if p := places.of(key); p == nil || !p.holds() {
-		t.Errorf("the place of %+v is %+v", key, p)
-	}
+	o.wantHeld(places, key)
 	o.sign("close")
 	found := w.await(1, isA)
 	if len(found) != 1 {
@@ -278,9 +280,7 @@ func TestKernelPinsMoving(t *testing.T) {
 	}
 	o.sign("go 0")
 	o.await("done 0")
-	if p := counted.movings.of(o.key(user.PID, user.Start)); p == nil || !p.holds() {
-		t.Errorf("the place is %+v", p)
-	}
+	o.wantHeld(counted.movings, o.key(user.PID, user.Start))
 	r.kill(t)
 	if err := counted.movings.close(); err != nil {
 		t.Error(err)
