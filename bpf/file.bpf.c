@@ -1346,6 +1346,7 @@ int file_repeat_told(struct bpf_raw_tracepoint_args *ctx)
 ABI_ENUM(call);
 ABI_ENUM(file_operation);
 ABI_ENUM(transfer_packing);
+ABI_ENUM(moving_place);
 ABI_ENUM(moving_state);
 ABI_STRUCT(open);
 ABI_STRUCT(change);

@@ -100,6 +100,14 @@ type fileMoving struct {
 	State   uint32
 }
 
+type fileMovingPlace uint32
+
+const (
+	fileMovingPlaceMOVING_BITS      fileMovingPlace = 10
+	fileMovingPlaceMOVING_MIX_PID   fileMovingPlace = 2654435761
+	fileMovingPlaceMOVING_MIX_INODE fileMovingPlace = 2246822519
+)
+
 type fileMovingState uint32
 
 const (
@@ -257,6 +265,7 @@ const (
 	fileVarAbiChange           = "abi_change"
 	fileVarAbiFileOperation    = "abi_file_operation"
 	fileVarAbiMoving           = "abi_moving"
+	fileVarAbiMovingPlace      = "abi_moving_place"
 	fileVarAbiMovingState      = "abi_moving_state"
 	fileVarAbiOpen             = "abi_open"
 	fileVarAbiPlainKey         = "abi_plain_key"
@@ -391,6 +400,7 @@ type fileVariableSpecs struct {
 	AbiChange          *ebpf.VariableSpec `ebpf:"abi_change"`
 	AbiFileOperation   *ebpf.VariableSpec `ebpf:"abi_file_operation"`
 	AbiMoving          *ebpf.VariableSpec `ebpf:"abi_moving"`
+	AbiMovingPlace     *ebpf.VariableSpec `ebpf:"abi_moving_place"`
 	AbiMovingState     *ebpf.VariableSpec `ebpf:"abi_moving_state"`
 	AbiOpen            *ebpf.VariableSpec `ebpf:"abi_open"`
 	AbiPlainKey        *ebpf.VariableSpec `ebpf:"abi_plain_key"`
@@ -515,6 +525,7 @@ type fileVariables struct {
 	AbiChange          *ebpf.Variable `ebpf:"abi_change"`
 	AbiFileOperation   *ebpf.Variable `ebpf:"abi_file_operation"`
 	AbiMoving          *ebpf.Variable `ebpf:"abi_moving"`
+	AbiMovingPlace     *ebpf.Variable `ebpf:"abi_moving_place"`
 	AbiMovingState     *ebpf.Variable `ebpf:"abi_moving_state"`
 	AbiOpen            *ebpf.Variable `ebpf:"abi_open"`
 	AbiPlainKey        *ebpf.Variable `ebpf:"abi_plain_key"`

@@ -49,8 +49,8 @@ func (m *movings) close() error {
 
 // at is the place that a file can have, whoever has it, as moving_of() finds it; nil where there are none.
 func (m *movings) at(key *fileTransferKey) *fileMoving {
-	const mixPID, mixInode, bits = 0x9e3779b1, 0x85ebca77, 10
-	place := (uint32(key.Inode)*mixInode ^ key.Pid*mixPID) >> (32 - bits)
+	mixed := uint32(key.Inode)*uint32(fileMovingPlaceMOVING_MIX_INODE) ^ key.Pid*uint32(fileMovingPlaceMOVING_MIX_PID)
+	place := mixed >> (32 - fileMovingPlaceMOVING_BITS)
 	if int(place) >= len(m.places) {
 		return nil
 	}

@@ -22,7 +22,7 @@ import (
 
 // madeMovings is places in plain memory.
 func madeMovings() *movings {
-	const places = 1024
+	const places = 1 << fileMovingPlaceMOVING_BITS
 	return &movings{places: make([]fileMoving, places), left: make([]uint64, places)}
 }
 

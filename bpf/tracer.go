@@ -299,8 +299,10 @@ func (t *Tracer) openTransfers() (err error) {
 		return err
 	}
 	t.transfers = newTransfers([...]*ebpf.Map{m, t.shared["other_transfers"]}, movings, t.cfg.Watched)
-	// What was counted for an earlier collector: a process may end before the first look, and its end tells what is known.
-	t.transfers.read(time.Now())
+	if t.pins != nil {
+		// What was counted for an earlier collector: a process may end before the first look, and its end tells what is known.
+		t.transfers.read(time.Now())
+	}
 	if t.cfg.Watched != nil {
 		t.transfers.plain, err = newPlainFiles(t.shared["plain_files"], t.cfg.Watched)
 	}

@@ -51,12 +51,17 @@ struct {
 	__type(value, struct transfer);
 } transfers SEC(".maps");
 
+/* moving_place is how the place of a file is found, for user space too: see moving_of(). */
+enum moving_place {
+	/* Of so many bits is a place's number. */
+	MOVING_BITS = 10,
+	/* What mixes process and file. */
+	MOVING_MIX_PID = 0x9e3779b1,
+	MOVING_MIX_INODE = 0x85ebca77,
+};
+
 /* MOVINGS is how many places there are. */
-#define MOVINGS 1024
-#define MOVING_BITS 10
-/* What mixes process and file for a place. */
-#define MOVING_MIX_PID 0x9e3779b1u
-#define MOVING_MIX_INODE 0x85ebca77u
+#define MOVINGS (1 << MOVING_BITS)
 
 /* moving_state is whose a place is. */
 enum moving_state {
